@@ -1,0 +1,52 @@
+"""Time as one seam: what is the time now, and how a time is written."""
+
+import time
+from datetime import UTC, datetime, timedelta
+
+from spanctl.errors import UsageError
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def now() -> datetime:
+    """Return the current time, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+def monotonic() -> float:
+    """Return seconds of a clock that never goes back."""
+    return time.monotonic()
+
+
+def rfc3339(value: datetime) -> str:
+    """Write an aware time as RFC 3339 in UTC, with microseconds and ``Z``."""
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def parse_rfc3339(text: str) -> datetime:
+    """Read an RFC 3339 time; digits beyond microseconds are dropped.
+
+    Raises:
+        UsageError: The text is no RFC 3339 time with an offset.
+    """
+    try:
+        value = datetime.fromisoformat(text)
+    except ValueError as error:
+        msg = f"{text!r} is not a time"
+        raise UsageError(msg, hint="write it as 2026-01-31T08:00:00Z") from error
+    if value.tzinfo is None:
+        msg = f"{text!r} has no time zone"
+        raise UsageError(msg, hint="end it with Z or an offset such as +02:00")
+    return value.astimezone(UTC)
+
+
+def parse_since(text: str) -> datetime:
+    """Read a point in the past: an age (``90s``, ``15m``, ``24h``, ``7d``, ``2w``) or RFC 3339.
+
+    Raises:
+        UsageError: The text is neither.
+    """
+    number, unit = text[:-1], text[-1:]
+    if unit in _UNITS and number.isdigit():
+        return now() - timedelta(seconds=int(number) * _UNITS[unit])
+    return parse_rfc3339(text)

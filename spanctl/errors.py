@@ -1,0 +1,158 @@
+"""Errors that people act on: a stable code, one clear line, and what to do next.
+
+Every error raised on purpose is a :class:`SpanctlError`. They pickle (Prefect sends them between
+processes) and never hold a secret, a row key or a parameter value of the user's data.
+"""
+
+from typing import Any, ClassVar
+
+
+class SpanctlError(Exception):
+    """Base of every error that spanctl raises on purpose.
+
+    Attributes:
+        code: Stable identifier of the kind of error, for scripts (``"not_found"``).
+        message: One line that says what is wrong.
+        hint: What to do next, usually a command to type; empty when there is nothing to add.
+        details: Further JSON-able facts for machines (ids, statuses), never secret.
+    """
+
+    code: ClassVar[str] = "failed"
+
+    def __init__(self, message: str, *, hint: str = "", **details: Any) -> None:  # noqa: ANN401 - JSON-able facts of any type
+        """Keep the parts; ``str()`` of the error is the message alone."""
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.details = details
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by parts, so that an error crosses processes whole."""
+        return _rebuild, (type(self), self.message, self.hint, self.details)
+
+
+def _rebuild(
+    cls: type[SpanctlError], message: str, hint: str, details: dict[str, Any]
+) -> SpanctlError:
+    return cls(message, hint=hint, **details)
+
+
+class UsageError(SpanctlError):
+    """The caller's input can't be used as it is (exit 2)."""
+
+    code = "usage"
+
+
+class ConfigurationError(SpanctlError):
+    """A setting, a context or an installation is missing or wrong (exit 2)."""
+
+    code = "configuration"
+
+
+class KeyRequiredError(UsageError):
+    """A write was called where no stable ordinal exists, without ``key=`` (exit 2)."""
+
+    code = "key_required"
+
+
+class UnreachableError(SpanctlError):
+    """A server did not answer in time (exit 3)."""
+
+    code = "unreachable"
+
+
+class NotPermittedError(SpanctlError):
+    """The credentials are missing, expired or not allowed to do this (exit 4)."""
+
+    code = "not_permitted"
+
+
+class NotFoundError(SpanctlError):
+    """What was named does not exist (exit 5)."""
+
+    code = "not_found"
+
+
+class ConflictError(SpanctlError):
+    """The state of things forbids this (exit 6)."""
+
+    code = "conflict"
+
+
+class AmbiguousIdError(ConflictError):
+    """A prefix or a name fits more than one thing (exit 6)."""
+
+    code = "ambiguous_id"
+
+
+class KeyReusedError(ConflictError):
+    """The operation key was used before with other arguments: neither run nor replayed (exit 6)."""
+
+    code = "key_reused"
+
+
+class KeyClosedError(ConflictError):
+    """An operator fenced the operation: it never runs again unless it is reopened (exit 6)."""
+
+    code = "key_closed"
+
+
+class SchemaVersionError(ConflictError):
+    """The ledger's schema is missing, or of a version that this spanctl doesn't know (exit 6)."""
+
+    code = "schema_version"
+
+
+class VerificationError(SpanctlError):
+    """A proof, a signature or a digest does not hold (exit 7)."""
+
+    code = "verification"
+
+
+class PendingError(SpanctlError):
+    """Not finished yet when the waiting time was over (exit 8)."""
+
+    code = "pending"
+
+
+class OutcomeUnknownError(SpanctlError):
+    """Whether the transaction committed can't be known while the database can't be reached (exit 9).
+
+    ``details["txn_id"]`` names the transaction; running the same operation again is safe.
+    """
+
+    code = "outcome_unknown"
+
+
+class TransactionError(SpanctlError):
+    """The transaction did not commit, for good (exit 1)."""
+
+    code = "transaction_failed"
+
+
+class StatementError(TransactionError):
+    """Spanner refused a statement or a mutation: the user's data or SQL is at fault (exit 1).
+
+    ``details["status"]`` is the gRPC status name. Google's text is not part of it: it holds
+    row keys and values.
+    """
+
+    code = "statement_failed"
+
+
+class DeadlineError(TransactionError):
+    """The deadline ended while every attempt was aborted: not committed (exit 1)."""
+
+    code = "deadline"
+
+
+class FlowFailedError(SpanctlError):
+    """The flow run ended in a failed state (exit 1)."""
+
+    code = "flow_failed"
+
+
+class FlowCancelledError(SpanctlError):
+    """The flow run was cancelled or crashed (exit 12)."""
+
+    code = "flow_cancelled"

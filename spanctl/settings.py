@@ -1,0 +1,294 @@
+"""Where things are: contexts in a TOML file, and where each setting's value came from.
+
+A setting is looked for in a flag, then the environment, then the context, then a default. A *context*
+names a database, how to reach it, and the Prefect API that orchestrates its runs.
+"""
+
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from spanctl.errors import ConfigurationError, NotFoundError, UsageError
+from spanctl.resources import DatabaseName
+
+
+class Source(StrEnum):
+    """Where a setting's value came from."""
+
+    FLAG = "flag"
+    ENVIRONMENT = "environment"
+    CONTEXT = "context"
+    DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One resolved setting: its name, its value (None when unset) and the value's source.
+
+    ``origin`` says where exactly: the flag, the variable's name, or the context file's path.
+    """
+
+    name: str
+    value: str | None
+    source: Source
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """What a setting is called: in a context file, and in the environment (first one set wins)."""
+
+    name: str
+    environment: tuple[str, ...]
+    default: str | None = None
+    help: str = ""
+
+
+VARIABLES: tuple[Variable, ...] = (
+    Variable("project", ("SPANCTL_PROJECT", "GOOGLE_CLOUD_PROJECT"), help="Google Cloud project"),
+    Variable("instance", ("SPANCTL_INSTANCE",), help="Spanner instance"),
+    Variable("database", ("SPANCTL_DATABASE",), help="Spanner database"),
+    Variable(
+        "emulator_host",
+        ("SPANNER_EMULATOR_HOST",),
+        help="host:port of a Spanner emulator; unset for the real service",
+    ),
+    Variable(
+        "spanner_endpoint",
+        ("SPANCTL_SPANNER_ENDPOINT",),
+        default="spanner.googleapis.com",
+        help="API endpoint of Spanner",
+    ),
+    Variable("prefect_api_url", ("PREFECT_API_URL",), help="Prefect API"),
+    Variable("work_pool", ("SPANCTL_WORK_POOL",), help="Prefect work pool for deployments"),
+)
+"""Every setting of a context, in the order in which it is shown."""
+
+CONTEXT_VARIABLE = "SPANCTL_CONTEXT"
+LOCAL = "local"
+
+
+def config_home(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder of the context file (``SPANCTL_CONFIG_HOME``, else the XDG one)."""
+    if explicit := environ.get("SPANCTL_CONFIG_HOME"):
+        return Path(explicit)
+    base = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME", "~")) / ".config")
+    return Path(base).expanduser() / "spanctl"
+
+
+def state_home(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder of what spanctl keeps (``SPANCTL_STATE_HOME``, else the XDG one)."""
+    if explicit := environ.get("SPANCTL_STATE_HOME"):
+        return Path(explicit)
+    base = environ.get("XDG_STATE_HOME") or str(Path(environ.get("HOME", "~")) / ".local/state")
+    return Path(base).expanduser() / "spanctl"
+
+
+@dataclass(frozen=True, slots=True)
+class Contexts:
+    """The context file: named contexts and which of them is in use.
+
+    Attributes:
+        path: The TOML file.
+        current: The name of the context in use, None when none was chosen.
+        contexts: Context name to its settings (setting name to value).
+    """
+
+    path: Path
+    current: str | None = None
+    contexts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: Path | None = None) -> "Contexts":
+        """Read the file; a file that doesn't exist is one without contexts.
+
+        Raises:
+            ConfigurationError: The file is no valid context file.
+        """
+        path = path or config_home() / "contexts.toml"
+        try:
+            data = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return cls(path)
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+            msg = f"can't read the contexts in {path}: {error}"
+            raise ConfigurationError(msg, hint="mend or remove that file") from error
+        contexts = data.get("contexts", {})
+        known = {variable.name for variable in VARIABLES}
+        for name, values in contexts.items():
+            unknown = set(values) - known if isinstance(values, dict) else {"(not a table)"}
+            if unknown:
+                msg = f"context {name!r} in {path} has unknown settings: {', '.join(sorted(unknown))}"
+                raise ConfigurationError(msg, hint=f"known are: {', '.join(sorted(known))}")
+        return cls(path, data.get("current"), contexts)
+
+    def save(self) -> None:
+        """Write the file, owner-only, whole or not at all."""
+        import tomli_w
+
+        data: dict[str, object] = {"current": self.current} if self.current else {}
+        data["contexts"] = {name: dict(values) for name, values in self.contexts.items()}
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "wb") as stream:
+            tomli_w.dump(data, stream)
+        temporary.replace(self.path)
+
+    def with_context(self, name: str, values: Mapping[str, str]) -> "Contexts":
+        """Return a copy in which ``name`` has exactly these settings."""
+        return Contexts(self.path, self.current, {**self.contexts, name: dict(values)})
+
+    def without_context(self, name: str) -> "Contexts":
+        """Return a copy that lacks ``name``; ``current`` is unset if it was that one."""
+        rest = {key: value for key, value in self.contexts.items() if key != name}
+        return Contexts(self.path, None if self.current == name else self.current, rest)
+
+    def using(self, name: str) -> "Contexts":
+        """Return a copy in which ``name`` is in use.
+
+        Raises:
+            NotFoundError: There is no such context.
+        """
+        self.get(name)
+        return Contexts(self.path, name, self.contexts)
+
+    def get(self, name: str) -> Mapping[str, str]:
+        """Return the settings of a context.
+
+        Raises:
+            NotFoundError: There is no such context; the hint lists those that exist.
+        """
+        try:
+            return self.contexts[name]
+        except KeyError:
+            msg = f"there is no context {name!r}"
+            raise NotFoundError(msg, hint=_listing(self.contexts)) from None
+
+
+def _listing(names: Iterable[str]) -> str:
+    known = ", ".join(sorted(names))
+    if known:
+        return f"known are: {known}"
+    return "run: spanctl local up, or: spanctl context create NAME"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every setting with its value and source, as one run of a command sees them.
+
+    Attributes:
+        context: The name of the context in use, None when there is none.
+        context_source: How that context was chosen.
+        values: Setting name to the resolved :class:`Setting`.
+    """
+
+    context: str | None
+    context_source: Source
+    values: Mapping[str, Setting]
+
+    def get(self, name: str) -> str | None:
+        """Return a setting's value, None when it is unset."""
+        return self.values[name].value
+
+    def require(self, name: str) -> str:
+        """Return a setting's value.
+
+        Raises:
+            ConfigurationError: The setting is unset; the hint says how to set it.
+        """
+        value = self.values[name].value
+        if value:
+            return value
+        hint = "run: spanctl local up, or: spanctl context create NAME"
+        if self.context:
+            hint = f"run: spanctl context set {name}=VALUE"
+        msg = f"no {name} is set"
+        raise ConfigurationError(msg, hint=hint)
+
+    @property
+    def database(self) -> DatabaseName:
+        """The database that commands work on.
+
+        Raises:
+            ConfigurationError: Project, instance or database is unset.
+            UsageError: Their values form no valid name.
+        """
+        return DatabaseName(
+            self.require("project"), self.require("instance"), self.require("database")
+        )
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the context in use is the one of the local stack."""
+        return self.context == LOCAL
+
+
+def resolve(
+    *,
+    context: str | None = None,
+    flags: Mapping[str, str | None] | None = None,
+    environ: Mapping[str, str] = os.environ,
+    contexts: Contexts | None = None,
+) -> Settings:
+    """Resolve every setting: flag, then environment, then context file, then default.
+
+    The context is the one that a flag names, else ``SPANCTL_CONTEXT``, else the one in use, else
+    ``local`` if it exists.
+
+    Args:
+        context: Name given by a flag.
+        flags: Setting name to a value given by a flag (None: not given).
+        environ: The environment to look in.
+        contexts: The loaded context file; read from its usual place when left out.
+
+    Raises:
+        ConfigurationError: The context file can't be read.
+        NotFoundError: The chosen context doesn't exist.
+        UsageError: A flag names no setting.
+    """
+    contexts = contexts or Contexts.load(config_home(environ) / "contexts.toml")
+    name, source = _chosen(context, environ, contexts)
+    stored = contexts.get(name) if name else {}
+    flags = flags or {}
+    if unknown := set(flags) - {variable.name for variable in VARIABLES}:
+        msg = f"unknown settings: {', '.join(sorted(unknown))}"
+        raise UsageError(msg)
+    values = {
+        variable.name: _one(variable, flags, environ, stored, name, contexts.path)
+        for variable in VARIABLES
+    }
+    return Settings(name, source, values)
+
+
+def _chosen(
+    flag: str | None, environ: Mapping[str, str], contexts: Contexts
+) -> tuple[str | None, Source]:
+    if flag:
+        return flag, Source.FLAG
+    if named := environ.get(CONTEXT_VARIABLE):
+        return named, Source.ENVIRONMENT
+    if contexts.current:
+        return contexts.current, Source.CONTEXT
+    return (LOCAL if LOCAL in contexts.contexts else None), Source.DEFAULT
+
+
+def _one(  # noqa: PLR0913 - the four places to look, in order, and how they are called
+    variable: Variable,
+    flags: Mapping[str, str | None],
+    environ: Mapping[str, str],
+    stored: Mapping[str, str],
+    context: str | None,
+    path: Path,
+) -> Setting:
+    if flag := flags.get(variable.name):
+        return Setting(variable.name, flag, Source.FLAG, f"--{variable.name.replace('_', '-')}")
+    for key in variable.environment:
+        if value := environ.get(key):
+            return Setting(variable.name, value, Source.ENVIRONMENT, key)
+    if value := stored.get(variable.name):
+        return Setting(variable.name, value, Source.CONTEXT, f"{context} in {path}")
+    return Setting(variable.name, variable.default, Source.DEFAULT, "default")
