@@ -121,7 +121,9 @@ class Contexts:
         for name, values in contexts.items():
             unknown = set(values) - known if isinstance(values, dict) else {"(not a table)"}
             if unknown:
-                msg = f"context {name!r} in {path} has unknown settings: {', '.join(sorted(unknown))}"
+                msg = (
+                    f"context {name!r} in {path} has unknown settings: {', '.join(sorted(unknown))}"
+                )
                 raise ConfigurationError(msg, hint=f"known are: {', '.join(sorted(known))}")
         return cls(path, data.get("current"), contexts)
 

@@ -1,0 +1,185 @@
+"""Receipts: what a transaction writes about itself, in its own commit."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class Outcome(StrEnum):
+    """The answer to "did it happen?"."""
+
+    COMMITTED = "COMMITTED"
+    NOT_COMMITTED = "NOT_COMMITTED"
+    UNKNOWN = "UNKNOWN"
+
+
+class EntryKind(StrEnum):
+    """What a row of the ledger says: the transaction committed, or it never can any more."""
+
+    COMMITTED = "COMMITTED"
+    FENCED = "FENCED"
+
+
+class StatementKind(StrEnum):
+    """What a statement or a mutation does."""
+
+    QUERY = "query"
+    READ = "read"
+    INSERT = "insert"
+    UPDATE = "update"
+    INSERT_OR_UPDATE = "insert_or_update"
+    REPLACE = "replace"
+    DELETE = "delete"
+    DDL = "ddl"
+    PARTITIONED_DML = "partitioned_dml"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """One statement of a transaction, or its mutations of one kind on one table.
+
+    Attributes:
+        kind: What it does.
+        tables: The tables it names, in the order of first mention.
+        digest: SHA-256 of the SQL text, hexadecimal; None for mutations.
+        sql: The SQL with literals masked; None for mutations.
+        parameters: Names of the bound parameters; columns for mutations.
+        rows: Rows that it changed, as Spanner counted them; mutations sent; None when not counted.
+    """
+
+    kind: StatementKind
+    tables: tuple[str, ...] = ()
+    digest: str | None = None
+    sql: str | None = None
+    parameters: tuple[str, ...] = ()
+    rows: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the statement as JSON-able data, without what is unset."""
+        data = {
+            "kind": self.kind.value,
+            "tables": list(self.tables),
+            "digest": self.digest,
+            "sql": self.sql,
+            "parameters": list(self.parameters),
+            "rows": self.rows,
+        }
+        return {key: value for key, value in data.items() if value not in (None, [])}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Statement":
+        """Read what :meth:`to_json` wrote."""
+        return cls(
+            kind=StatementKind(data["kind"]),
+            tables=tuple(data.get("tables", ())),
+            digest=data.get("digest"),
+            sql=data.get("sql"),
+            parameters=tuple(data.get("parameters", ())),
+            rows=data.get("rows"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Where a transaction comes from and who is behind it. All of it is *claimed*, not proven.
+
+    Attributes:
+        initiator: Who asked for it.
+        executor: Whose credentials, on which machine and process, wrote it.
+        root_run: Id of the root flow run.
+        flow_run: Id of the flow run that holds the call (a subflow's, or the root's).
+        flow: Name of that flow.
+        deployment: Id of the root flow run's deployment.
+        task_run: Id of the task run.
+        task: Name of the task.
+        attempt: The orchestrator's attempt, from 1.
+        reason: Why, in the person's words.
+        tag: Spanner's transaction tag.
+    """
+
+    initiator: str | None = None
+    executor: str | None = None
+    root_run: str | None = None
+    flow_run: str | None = None
+    flow: str | None = None
+    deployment: str | None = None
+    task_run: str | None = None
+    task: str | None = None
+    attempt: int | None = None
+    reason: str | None = None
+    tag: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """One entry of the ledger, as it stands in the database; it is never altered.
+
+    Attributes:
+        txn_id: UUIDv5 of the operation key and its epoch.
+        kind: COMMITTED, or FENCED for the tombstone that makes "not committed" final.
+        commit_timestamp: When it committed, to the microsecond, in UTC.
+        operation_key: The operation, as :class:`~spanctl.ledger.keys.OperationKey` writes it.
+        epoch: How often the operation was reopened.
+        api_transaction_id: Spanner's id of the transaction, hexadecimal.
+        provenance: Where it comes from.
+        statements: What it did, in order.
+        arguments_digest: Keyed digest of the arguments; None when there were none to compare.
+        result: What the function returned, as JSON text, if it was asked to be kept.
+        undoes: The txn ID that this one undoes.
+        client_version: The version of spanctl that wrote it.
+    """
+
+    txn_id: str
+    kind: EntryKind
+    commit_timestamp: datetime
+    operation_key: str
+    epoch: int = 0
+    api_transaction_id: str | None = None
+    provenance: Provenance = field(default_factory=Provenance)
+    statements: tuple[Statement, ...] = ()
+    arguments_digest: str | None = None
+    result: str | None = None
+    undoes: str | None = None
+    client_version: str | None = None
+
+    @property
+    def row_counts(self) -> tuple[int, ...]:
+        """Rows changed by each statement that changes rows, in order."""
+        return tuple(s.rows for s in self.statements if s.rows is not None and _changes(s.kind))
+
+    @property
+    def rows(self) -> int:
+        """Rows changed by all statements together."""
+        return sum(self.row_counts)
+
+
+def _changes(kind: StatementKind) -> bool:
+    return kind not in {StatementKind.QUERY, StatementKind.READ, StatementKind.OTHER}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransactionResult:
+    """What a caller gets for a transaction that committed, now or on an earlier attempt.
+
+    Attributes:
+        txn_id: The ID to look it up by.
+        commit_timestamp: When it committed, in UTC.
+        outcome: Always COMMITTED; anything else is raised.
+        attempts: How often this call ran the body (0 when the receipt was found first).
+        replayed: Whether the commit was made by an earlier attempt, and this value read from its
+            receipt.
+        row_counts: Rows changed by each changing statement, in order.
+        result: What the function returned. For a replay it is what the receipt kept: None unless
+            keeping was asked for (``keep_result``).
+    """
+
+    txn_id: str
+    commit_timestamp: datetime
+    outcome: Outcome = Outcome.COMMITTED
+    attempts: int = 1
+    replayed: bool = False
+    row_counts: tuple[int, ...] = ()
+    result: Any = None
