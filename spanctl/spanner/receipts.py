@@ -1,0 +1,249 @@
+"""Receipts in Spanner: the codec of their rows, and look-ups that never scan and never use SQL.
+
+Every look-up is strong: it sees each receipt that committed before the call began.
+"""
+
+import heapq
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice, pairwise
+from typing import TYPE_CHECKING, Any
+
+from spanctl.errors import SchemaVersionError, UsageError
+from spanctl.ledger.keys import is_prefix
+from spanctl.ledger.receipt import EntryKind, Provenance, Receipt, Statement
+from spanctl.spanner.keysets import KeyRange, KeySet
+
+if TYPE_CHECKING:
+    from spanctl.spanner.client import Database
+
+TABLE = "spanctl_receipts"
+BY_TIME = "spanctl_receipts_by_time"
+BY_RUN = "spanctl_receipts_by_run"
+SHARDS = 16
+COMMIT_TIMESTAMP = "spanner.commit_timestamp()"
+"""What a TIMESTAMP column is set to, so that Spanner fills in the commit timestamp."""
+
+COLUMNS: tuple[str, ...] = (
+    "txn_id",
+    "kind",
+    "commit_timestamp",
+    "operation_key",
+    "epoch",
+    "api_transaction_id",
+    "initiator",
+    "executor",
+    "root_run",
+    "flow_run",
+    "flow",
+    "deployment",
+    "task_run",
+    "task",
+    "attempt",
+    "reason",
+    "tag",
+    "statements",
+    "arguments_digest",
+    "result",
+    "undoes",
+    "client_version",
+)
+"""The columns of a receipt's row, in the order of :func:`row` (``shard`` is generated)."""
+
+_PROVENANCE = frozenset(Provenance.__dataclass_fields__)
+_FETCH = 500  # primary keys in one read: well below what a request may hold
+_READERS = 4  # threads: the shards are read side by side, without flooding a small server
+_MIN_PAGE = 8
+_RUN_PAGE = 1000
+_END_OF_TIME = datetime.max.replace(tzinfo=UTC)
+_GROUPS = (8, 12, 16, 20)  # where a UUID's text has its hyphens
+
+
+def row(receipt: Receipt) -> tuple[Any, ...]:
+    """Return the values of :data:`COLUMNS` to insert for a receipt.
+
+    The commit timestamp is the sentinel that Spanner replaces: the receipt's own is ignored.
+    """
+    values: dict[str, Any] = {
+        "txn_id": receipt.txn_id,
+        "kind": receipt.kind.value,
+        "commit_timestamp": COMMIT_TIMESTAMP,
+        "operation_key": receipt.operation_key,
+        "epoch": receipt.epoch,
+        "api_transaction_id": receipt.api_transaction_id,
+        "statements": statements_text(receipt.statements),
+        "arguments_digest": receipt.arguments_digest,
+        "result": receipt.result,
+        "undoes": receipt.undoes,
+        "client_version": receipt.client_version,
+        **asdict(receipt.provenance),
+    }
+    return tuple(values[column] for column in COLUMNS)
+
+
+def statements_text(statements: Iterable[Statement]) -> str:
+    """Return statements as the JSON text that a receipt's row holds."""
+    data = [statement.to_json() for statement in statements]
+    return json.dumps(data, separators=(",", ":"), ensure_ascii=False)
+
+
+def receipt(row: Sequence[Any]) -> Receipt:  # noqa: PLR0917, RUF100 - one row
+    """Read a row that was read with :data:`COLUMNS`.
+
+    Raises:
+        SchemaVersionError: A newer spanctl wrote it in a way that this one doesn't know.
+    """
+    values = dict(zip(COLUMNS, row, strict=True))
+    provenance = Provenance(**{name: values.pop(name) for name in _PROVENANCE})
+    try:
+        kind = EntryKind(values.pop("kind"))
+        written = json.loads(values.pop("statements") or "[]")
+        statements = tuple(Statement.from_json(item) for item in written)
+    except (ValueError, KeyError, TypeError) as error:
+        msg = f"the receipt {values['txn_id']} is of a form that this version doesn't know"
+        raise SchemaVersionError(msg, hint="upgrade spanctl") from error
+    values["commit_timestamp"] = _instant(values["commit_timestamp"])
+    return Receipt(**values, kind=kind, provenance=provenance, statements=statements)
+
+
+def _instant(value: datetime) -> datetime:
+    """Return a plain UTC datetime for the client library's own subclass."""
+    moment = datetime.combine(value.date(), value.time(), value.tzinfo or UTC)
+    return moment.astimezone(UTC)
+
+
+def get(database: "Database", txn_id: str) -> Receipt | None:
+    """Return the receipt of a transaction, None when the ledger holds none.
+
+    None is no proof that the transaction never commits: only a fence is.
+    """
+    return get_many(database, [txn_id]).get(txn_id)
+
+
+def get_many(database: "Database", txn_ids: Iterable[str]) -> dict[str, Receipt]:
+    """Return the receipts that exist among these txn IDs, by txn ID."""
+    wanted = list(dict.fromkeys(txn_ids))
+    found = {}
+    for start in range(0, len(wanted), _FETCH):
+        keys = KeySet(keys=[[txn_id] for txn_id in wanted[start : start + _FETCH]])
+        for values in database.read(TABLE, COLUMNS, keys):
+            one = receipt(values)
+            found[one.txn_id] = one
+    return found
+
+
+def find(database: "Database", prefix: str, *, limit: int = 2) -> list[Receipt]:
+    """Return up to ``limit`` receipts whose txn ID starts with the prefix, in order of txn ID.
+
+    Hyphens may be left out. Two receipts are enough to tell that a prefix is ambiguous.
+
+    Raises:
+        UsageError: The prefix is shorter than 8 characters, or not of the characters of a txn ID.
+    """
+    if not is_prefix(prefix):
+        msg = f"{prefix!r} is no prefix of a txn ID"
+        raise UsageError(msg, hint="give 8 or more of its first characters")
+    start = _hyphenated(prefix)
+    span = KeyRange(start_closed=[start], end_open=[start + "g"])  # g: after every hex digit
+    rows = database.read(TABLE, COLUMNS, KeySet(ranges=[span]), limit=limit)
+    return [receipt(values) for values in rows]
+
+
+def _hyphenated(prefix: str) -> str:
+    digits = prefix.lower().replace("-", "")
+    cuts = [0, *(cut for cut in _GROUPS if cut < len(digits)), len(digits)]
+    return "-".join(digits[a:b] for a, b in pairwise(cuts))
+
+
+def of_run(database: "Database", root_run: str) -> list[Receipt]:
+    """Return every receipt of a root flow run (or idempotency key), oldest first.
+
+    Those of one commit timestamp are in order of txn ID.
+    """
+    entries = _Listing(database, None, None, root_run, _RUN_PAGE).entries()
+    found = get_many(database, [txn_id for _, txn_id in entries])
+    return sorted(found.values(), key=lambda one: (one.commit_timestamp, one.txn_id))
+
+
+def listing(  # noqa: PLR0913 - the filters
+    database: "Database",
+    *,
+    since: datetime,
+    until: datetime | None = None,
+    root_run: str | None = None,
+    kind: EntryKind | None = None,
+    limit: int = 100,
+) -> list[Receipt]:
+    """Return the newest receipts with ``since <= commit_timestamp <= until``, newest first.
+
+    Those of one commit timestamp are in order of txn ID.
+
+    Args:
+        database: Where to look.
+        since: The oldest commit timestamp of interest.
+        until: The newest; None for now.
+        root_run: Only those of this root flow run.
+        kind: Only those of this kind.
+        limit: At most this many.
+    """
+    if limit <= 0 or (until is not None and until < since):
+        return []
+    page = max(_MIN_PAGE, limit // 4)
+    entries = _Listing(database, since, until, root_run, page).entries()
+    wanted: list[Receipt] = []
+    while len(wanted) < limit and (batch := list(islice(entries, limit))):
+        found = get_many(database, [txn_id for _, txn_id in batch])
+        receipts = (found[txn_id] for _, txn_id in batch if txn_id in found)
+        wanted += [one for one in receipts if kind is None or one.kind is kind]
+    return wanted[:limit]
+
+
+_Entry = tuple[datetime, str]
+
+
+def _newest_first(entry: _Entry) -> tuple[timedelta, str]:
+    """Order as the indexes do."""
+    return _END_OF_TIME - entry[0], entry[1]
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """Index entries (commit timestamp, txn ID) of all shards, merged, newest first."""
+
+    database: "Database"
+    since: datetime | None
+    until: datetime | None
+    root_run: str | None
+    page: int
+
+    def entries(self) -> Iterator[_Entry]:
+        with ThreadPoolExecutor(_READERS, thread_name_prefix="spanctl-receipts") as pool:
+            firsts = list(pool.map(lambda shard: self._read(shard, None), range(SHARDS)))
+        shards = [self._follow(shard, first) for shard, first in enumerate(firsts)]
+        yield from heapq.merge(*shards, key=_newest_first)
+
+    def _follow(self, shard: int, entries: list[_Entry]) -> Iterator[_Entry]:
+        while entries:
+            yield from entries
+            if len(entries) < self.page:
+                return
+            entries = self._read(shard, entries[-1])
+
+    def _read(self, shard: int, after: _Entry | None) -> list[_Entry]:
+        index = BY_TIME if self.root_run is None else BY_RUN
+        keys = KeySet(ranges=[self._range(shard, after)])
+        columns = ("commit_timestamp", "txn_id")
+        rows = self.database.read(TABLE, columns, keys, index=index, limit=self.page)
+        return [(_instant(stamp), txn_id) for stamp, txn_id in rows]
+
+    def _range(self, shard: int, after: _Entry | None) -> KeyRange:
+        """Return what is left of a shard: its entries run from new to old."""
+        lead = [shard] if self.root_run is None else [shard, self.root_run]
+        end = [*lead, self.since] if self.since else lead
+        if after is not None:
+            return KeyRange(start_open=[*lead, *after], end_closed=end)
+        start = [*lead, self.until] if self.until else lead
+        return KeyRange(start_closed=start, end_closed=end)
