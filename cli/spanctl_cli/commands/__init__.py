@@ -1,0 +1,1 @@
+"""The commands, one module a noun; ``spanctl_cli.main`` assembles them."""

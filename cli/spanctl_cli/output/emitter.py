@@ -1,0 +1,148 @@
+"""From a result and a format to text on stdout."""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from spanctl_cli.output import stdout
+from spanctl_cli.output.model import Column, Format, Kind, Listing, Record
+from spanctl_cli.output.values import dumps, jsonable, plain, safe
+
+_BATCH = 200
+
+
+def emit(
+    result: Listing | Record, output_format: Format | None = None, *, fields: str | None = None
+) -> None:
+    """Write a result to stdout.
+
+    Args:
+        result: What to write; a listing's rows are iterated once, and streamed by ``jsonl``,
+            ``csv``, ``name`` and piped tables.
+        output_format: The format; a table when left out.
+        fields: Comma-separated names of the fields to show, as given to ``--fields``.
+
+    Raises:
+        UsageError: ``fields`` names a field that the result lacks.
+        SpanctlError: stdout can't be written.
+    """
+    if fields is not None:
+        result = result.picked([name.strip() for name in fields.split(",") if name.strip()])
+    chosen = output_format or Format.TABLE
+    if chosen is Format.TABLE and stdout.stdout_is_terminal():
+        from spanctl_cli.output.rendering import drawn
+
+        stdout.write(drawn(result))
+        return
+    lines = _LINES[chosen](result)
+    while batch := list(islice(lines, _BATCH)):
+        stdout.write("".join(batch))
+
+
+def emit_event(schema: str, values: Mapping[str, Any], output_format: Format | None = None) -> None:
+    """Write one event of a live command at once: a line under ``jsonl``, nothing under others."""
+    if output_format is Format.JSONL:
+        stdout.write(_json_line(schema, values))
+
+
+def _schema(noun: str) -> str:
+    return f"spanctl.{noun}/v1"
+
+
+def _cells(columns: Sequence[Column], row: Mapping[str, Any]) -> dict[str, Any]:
+    return {column.key: row.get(column.key) for column in columns}
+
+
+def _json_line(schema: str, values: Mapping[str, Any]) -> str:
+    line = dumps({"schema": _schema(schema), **values}, ascii_only=not stdout.holds_unicode())
+    return f"{line}\n"
+
+
+def document(result: Listing | Record) -> dict[str, Any]:
+    """Return the versioned JSON document of a result."""
+    return {"schema": _schema(result.schema), **_members(result)}
+
+
+def _members(result: Listing | Record) -> dict[str, Any]:
+    if isinstance(result, Listing):
+        return {
+            **{key: jsonable(value) for key, value in result.facts.items()},
+            "items": [jsonable(_cells(result.columns, row)) for row in result.rows],
+        }
+    members: dict[str, Any] = jsonable(_cells(result.columns, result.values))
+    for section in result.sections:
+        content = _members(section.content)
+        flat = isinstance(section.content, Listing) and not section.content.facts
+        members[section.key] = content["items"] if flat else content
+    return members
+
+
+def _json(result: Listing | Record) -> Iterator[str]:
+    yield dumps(document(result), indent=2, ascii_only=not stdout.holds_unicode()) + "\n"
+
+
+def _jsonl(result: Listing | Record) -> Iterator[str]:
+    if isinstance(result, Record):
+        yield _json_line(result.schema, _members(result))
+        return
+    for row in result.rows:
+        yield _json_line(result.schema, _cells(result.columns, row))
+
+
+def _rows(result: Listing | Record) -> Iterable[Mapping[str, Any]]:
+    return result.rows if isinstance(result, Listing) else (result.values,)
+
+
+def _csv(result: Listing | Record) -> Iterator[str]:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+
+    shown = safe if stdout.stdout_is_terminal() else str
+
+    def line(cells: Iterable[str]) -> str:
+        buffer.seek(0)
+        buffer.truncate()
+        writer.writerow(map(shown, cells))
+        return buffer.getvalue()
+
+    yield line(column.key for column in result.columns)
+    for row in _rows(result):
+        yield line(plain(row.get(column.key)) for column in result.columns)
+
+
+def _name(result: Listing | Record) -> Iterator[str]:
+    if not result.columns:
+        return
+    key = next((c.key for c in result.columns if c.kind is Kind.ID), result.columns[0].key)
+    for row in _rows(result):
+        yield f"{safe(plain(row.get(key)))}\n"
+
+
+def _tabs(cells: Iterable[str]) -> str:
+    return "\t".join(map(safe, cells)) + "\n"
+
+
+def _table(result: Listing | Record) -> Iterator[str]:
+    columns = [column for column in result.columns if not column.extra]
+    if isinstance(result, Listing):
+        yield _tabs(column.key for column in columns)
+        for row in result.rows:
+            yield _tabs(plain(row.get(column.key)) for column in columns)
+        return
+    yield _tabs(("field", "value"))
+    for column in columns:
+        yield _tabs((column.key, plain(result.values.get(column.key))))
+    for section in result.sections:
+        yield f"\n{section.key}\n"
+        yield from _table(section.content)
+
+
+_LINES = {
+    Format.TABLE: _table,
+    Format.JSON: _json,
+    Format.JSONL: _jsonl,
+    Format.CSV: _csv,
+    Format.NAME: _name,
+}

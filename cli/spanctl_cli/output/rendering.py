@@ -1,0 +1,160 @@
+"""Results as people see them on a terminal, drawn by Rich into a string."""
+
+import io
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from spanctl_cli.output.model import Column, Kind, Listing, Record
+from spanctl_cli.output.values import human, safe
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.text import Text
+
+_NARROWEST = 12
+_GAP = 2
+_GOOD = frozenset({"active", "committed", "completed", "done", "ok", "present", "proven", "ready"})
+_GOOD |= {"running", "up", "verified", "yes"}
+_BAD = frozenset({"broken", "crashed", "dead", "denied", "down", "error", "failed", "missing"})
+_BAD |= {"tampered", "unknown", "unreachable"}
+_WARN = frozenset(
+    {"absent", "cancelled", "cancelling", "claimed", "degraded", "disabled", "expired"}
+)
+_WARN |= {"fenced", "late", "not_committed", "paused", "pending", "retrying", "scheduled"}
+_WARN |= {"starting", "stopping", "unresolved", "unsupported"}
+
+
+def text(value: Any, kind: Kind = Kind.TEXT) -> "Text":  # noqa: ANN401 - a cell of any type
+    """Return a value as Rich text, styled by its kind; its characters are never read as markup."""
+    from rich.text import Text
+
+    words = human(value, kind)
+    if not words:
+        return Text("-", style="dim")
+    return Text(words, style=_style(words, kind))
+
+
+def _style(words: str, kind: Kind) -> str:
+    if kind is Kind.ID:
+        return "cyan"
+    if kind is Kind.STATE:
+        word = words.lower().replace(" ", "_").replace("-", "_")
+        for style, known in (("green", _GOOD), ("red", _BAD), ("yellow", _WARN)):
+            if word in known:
+                return style
+    return ""
+
+
+def console(file: io.TextIOBase | io.StringIO) -> "Console":
+    """Return a console that draws as the terminal at stdout can show it."""
+    from rich.console import Console
+
+    dumb = os.environ.get("TERM", "") in {"dumb", ""} or bool(os.environ.get("NO_COLOR"))
+    return Console(
+        file=file,  # type: ignore[arg-type]  # any text stream serves
+        force_terminal=not dumb,
+        no_color=dumb,
+        color_system=None if dumb else "auto",
+        width=terminal_width(),
+        highlight=False,
+        emoji=False,
+        markup=False,
+        legacy_windows=False,
+    )
+
+
+def terminal_width() -> int:
+    """Return how many columns the terminal has."""
+    import shutil
+
+    return max(shutil.get_terminal_size().columns, 1)
+
+
+def drawn(result: Listing | Record) -> str:
+    """Return the text that shows a result on the terminal."""
+    buffer = io.StringIO()
+    target = console(buffer)
+    if result.view is not None:
+        for renderable in result.view():
+            target.print(renderable)
+    else:
+        _draw(target, result)
+    return buffer.getvalue()
+
+
+def _draw(target: "Console", result: Listing | Record) -> None:
+    if isinstance(result, Listing):
+        _draw_listing(target, result)
+        return
+    columns = [column for column in result.columns if not column.extra]
+    _draw_block(target, columns, result.values)
+    for section in result.sections:
+        target.print()
+        _heading(target, section.title)
+        _draw(target, section.content)
+
+
+def _heading(target: "Console", title: str) -> None:
+    from rich.text import Text
+
+    target.print(Text(safe(title), style="bold"), soft_wrap=True)
+
+
+def _draw_listing(target: "Console", listing: Listing) -> None:
+    columns = [column for column in listing.columns if not column.extra]
+    rows = list(listing.rows)
+    if not rows:
+        from rich.text import Text
+
+        if listing.empty:
+            target.print(Text(safe(listing.empty), style="dim"), soft_wrap=True)
+        return
+    cells = [[text(row.get(column.key), column.kind) for column in columns] for row in rows]
+    if _least_width(columns, cells) <= target.width:
+        target.print(_grid(columns, cells))
+        return
+    for index, row in enumerate(rows):
+        if index:
+            target.print()
+        _draw_block(target, columns, row)
+
+
+def _rigid(column: Column) -> bool:
+    return column.kind not in {Kind.TEXT, Kind.DATA}
+
+
+def _least_width(columns: Sequence[Column], cells: Sequence[Sequence["Text"]]) -> int:
+    total = -_GAP
+    for index, column in enumerate(columns):
+        widest = max([len(column.heading), *(row[index].cell_len for row in cells)])
+        total += _GAP + (widest if _rigid(column) else min(widest, _NARROWEST))
+    return total
+
+
+def _grid(columns: Sequence[Column], cells: Sequence[Sequence["Text"]]) -> "RenderableType":
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold dim")
+    for index, column in enumerate(columns):
+        widest = max([len(column.heading), *(row[index].cell_len for row in cells)])
+        table.add_column(
+            safe(column.heading),
+            justify="right" if column.kind in {Kind.NUMBER, Kind.DURATION} else "left",
+            no_wrap=_rigid(column),
+            min_width=widest if _rigid(column) else min(widest, _NARROWEST),
+            overflow="fold",
+        )
+    for row in cells:
+        table.add_row(*row)
+    return table
+
+
+def _draw_block(target: "Console", columns: Sequence[Column], row: Mapping[str, Any]) -> None:
+    from rich.text import Text
+
+    indent = max((len(column.heading) for column in columns), default=0) + _GAP
+    for column in columns:
+        line = Text().append(safe(column.heading).ljust(indent), style="dim")
+        line.append_text(text(row.get(column.key), column.kind))
+        target.print(line, soft_wrap=True)

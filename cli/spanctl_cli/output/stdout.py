@@ -1,0 +1,65 @@
+"""Bytes to stdout: one function writes them, and knows what can go wrong with a pipe."""
+
+import os
+import sys
+
+from spanctl.errors import SpanctlError
+
+_state = {"gone": False}
+
+
+def write(text: str) -> None:
+    """Write text to stdout and flush it; does nothing once the reader of the pipe went away.
+
+    Raises:
+        SpanctlError: stdout can't be written for another reason, such as a full disk.
+    """
+    if _state["gone"] or not text:
+        return
+    stream = sys.stdout
+    try:
+        try:
+            stream.write(text)
+        except UnicodeEncodeError:
+            encoding = stream.encoding or "ascii"
+            stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        stream.flush()
+    except BrokenPipeError:
+        abandon()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        abandon()
+        msg = f"can't write to stdout: {reason}"
+        raise SpanctlError(msg, hint="what the command did is done; look it up again") from error
+
+
+def abandon() -> None:
+    """Send whatever else is written to stdout nowhere, the interpreter's last flush included."""
+    _state["gone"] = True
+    try:
+        descriptor = sys.stdout.fileno()
+    except (OSError, ValueError):
+        return
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, descriptor)
+    os.close(null)
+
+
+def reader_gone() -> bool:
+    """Whether the reader of the pipe went away, so that endless output may stop."""
+    return _state["gone"]
+
+
+def renew() -> None:
+    """Forget what happened to an earlier stdout: called once for every invocation."""
+    _state["gone"] = False
+
+
+def holds_unicode() -> bool:
+    """Whether stdout can hold any character as it is."""
+    return (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf")
+
+
+def stdout_is_terminal() -> bool:
+    """Whether a person reads stdout on a terminal that can be drawn on."""
+    return sys.stdout.isatty()
