@@ -1,0 +1,57 @@
+"""Google's own client, as people use it; it also tells what the database really holds."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from unittest import mock
+
+from tests.faults.emulator import INSTANCE, PROJECT, RAW_CLIENT, new_name
+
+
+@contextlib.contextmanager
+def client(address: str) -> Iterator[Any]:
+    """Yield a client of the emulator, or of a proxy in front of it, and close it."""
+    with mock.patch.dict(os.environ, {**RAW_CLIENT, "SPANNER_EMULATOR_HOST": address}):
+        from google.auth.credentials import AnonymousCredentials
+        from google.cloud import spanner
+
+        made = spanner.Client(project=PROJECT, credentials=AnonymousCredentials())
+        try:
+            yield made
+        finally:
+            made.close()
+
+
+def create_database(address: str, ddl: Sequence[str]) -> str:
+    """Create a database (and the instance when it lacks), and return its id."""
+    from google.api_core import exceptions
+
+    with client(address) as made:
+        instance = made.instance(
+            INSTANCE, configuration_name=f"projects/{PROJECT}/instanceConfigs/emulator-config"
+        )
+        with contextlib.suppress(exceptions.AlreadyExists):
+            instance.create().result(30)
+        name = new_name()
+        instance.database(name, ddl_statements=list(ddl)).create().result(30)
+    return name
+
+
+@contextlib.contextmanager
+def database(address: str, name: str) -> Iterator[Any]:
+    """Yield Google's ``Database`` on a regular session pool."""
+    with client(address) as made:
+        from google.cloud.spanner_v1.pool import BurstyPool
+
+        yield made.instance(INSTANCE).database(name, pool=BurstyPool(target_size=2))
+
+
+def rows(address: str, name: str, sql: str, **params: Any) -> list[tuple[Any, ...]]:
+    """Read the truth, strongly, past every proxy."""
+    from google.cloud.spanner_v1 import param_types
+
+    known: Mapping[type, Any] = {int: param_types.INT64, str: param_types.STRING}
+    types = {key: known[type(value)] for key, value in params.items()}
+    with database(address, name) as raw, raw.snapshot() as snapshot:
+        return [tuple(row) for row in snapshot.execute_sql(sql, params or None, types or None)]
