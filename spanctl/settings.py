@@ -167,7 +167,12 @@ class Contexts:
         try:
             return self.contexts[name]
         except KeyError:
+            from difflib import get_close_matches
+
+            close = get_close_matches(name, self.contexts, n=1)
             msg = f"there is no context {name!r}"
+            if close:
+                msg += f"; did you mean {close[0]!r}?"
             raise NotFoundError(msg, hint=_listing(self.contexts)) from None
 
 

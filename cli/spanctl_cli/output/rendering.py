@@ -21,7 +21,16 @@ _BAD |= {"tampered", "unknown", "unreachable"}
 _WARN = frozenset(
     {"absent", "cancelled", "cancelling", "claimed", "degraded", "disabled", "expired"}
 )
-_WARN |= {"fenced", "late", "not_committed", "paused", "pending", "retrying", "scheduled"}
+_WARN |= {
+    "expired",
+    "fenced",
+    "late",
+    "not_committed",
+    "paused",
+    "pending",
+    "retrying",
+    "scheduled",
+}
 _WARN |= {"starting", "stopping", "unresolved", "unsupported"}
 
 

@@ -1,0 +1,207 @@
+"""The one place where errors become a line on stderr and an exit code."""
+
+import json
+import signal
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import typer
+from typer.exceptions import TyperException
+
+from spanctl.errors import SpanctlError
+from spanctl_cli import exit_codes, talk
+from spanctl_cli.exit_codes import ExitCode
+from spanctl_cli.help import Group
+from spanctl_cli.output import stdout
+from spanctl_cli.output.model import Format
+from spanctl_cli.output.values import jsonable
+
+_FRAMES = 8
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived."""
+
+
+def on_sigterm(_number: int, _frame: FrameType | None) -> NoReturn:
+    """Turn SIGTERM into an exception, so that open transactions are resolved on the way out."""
+    raise Terminated
+
+
+class Failure:
+    """An error as it is told: to people in lines, to machines as one JSON object."""
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        exit_code: int,
+        *,
+        hint: str = "",
+        details: dict[str, Any] | None = None,
+    ) -> None:
+        """Keep the parts."""
+        self.code = code
+        self.message = message
+        self.exit_code = exit_code
+        self.hint = hint
+        self.details = details or {}
+
+    def tell(self, *, as_json: bool) -> None:
+        """Write it to stderr."""
+        if as_json:
+            error = {
+                "code": self.code,
+                "message": self.message,
+                "hint": self.hint,
+                "details": jsonable(self.details),
+                "exit_code": int(self.exit_code),
+            }
+            talk.write(json.dumps({"error": error}) + "\n")
+            return
+        talk.say(self.message, label="error")
+        for line in self.details.get("traceback", ()):
+            talk.say(f"  {line}")
+        if self.hint:
+            talk.say(self.hint, label="hint")
+
+
+class Root(Group):
+    """The group at the top, which lets no exception pass."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: Any = None,  # noqa: ANN401 - Typer's vendored type
+        **extra: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        """Parse the global options inside the boundary."""
+        stdout.renew()
+        if extra.get("resilient_parsing"):
+            return super().make_context(info_name, args, parent, **extra)
+        with boundary(args):
+            context = super().make_context(info_name, list(args), parent, **extra)
+            context.meta["spanctl.args"] = tuple(args)
+            return context
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - Typer's vendored type
+        """Run the command inside the boundary."""
+        with boundary(ctx.meta["spanctl.args"]):
+            return super().invoke(ctx)
+
+
+@contextmanager
+def boundary(args: Sequence[str]) -> Iterator[None]:
+    """Turn whatever ends the block into a message and ``typer.Exit`` with the exit code."""
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except BrokenPipeError as error:
+        if not _stdout_broken():
+            _end(args, _bug(error, args))
+        stdout.abandon()
+        raise typer.Exit(ExitCode.DONE) from None
+    except BaseException as error:
+        if isinstance(error, GeneratorExit):
+            raise
+        _end(args, failure_of(error, args))
+
+
+def _end(args: Sequence[str], failure: Failure) -> NoReturn:
+    failure.tell(as_json=_wants_json(args))
+    raise typer.Exit(int(failure.exit_code)) from None
+
+
+def failure_of(error: BaseException, args: Sequence[str] = ()) -> Failure:
+    """Return how an exception is told, and the exit code that it ends the command with."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    match error:
+        case SpanctlError():
+            code = exit_codes.of(error)
+            return Failure(error.code, error.message, code, hint=error.hint, details=error.details)
+        case TyperException():
+            return _usage(error)
+        case Terminated():
+            return Failure("terminated", "terminated", ExitCode.TERMINATED)
+        case KeyboardInterrupt() | typer.Abort():
+            return Failure("interrupted", "interrupted", ExitCode.INTERRUPTED)
+        case SystemExit():
+            message = f"the code that was run called sys.exit({error.code!r})"
+            return Failure("system_exit", message, ExitCode.FAILED)
+    return _bug(error, args)
+
+
+def _usage(error: TyperException) -> Failure:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "spanctl"
+    message = " ".join(error.format_message().split()).rstrip(".")
+    return Failure("usage", message, ExitCode.USAGE, hint=f"see: {path} --help")
+
+
+def _bug(error: BaseException, args: Sequence[str]) -> Failure:
+    """Tell an exception that nothing foresaw, without its text: that may hold data or secrets."""
+    frames = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
+    kind = type(error)
+    name = (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
+    text = f": {error}" if "--verbose" in args else ""
+    return Failure(
+        "internal",
+        f"a bug in spanctl: {name}{text}",
+        ExitCode.FAILED,
+        hint="report it with these lines"
+        + ("" if text else "; --verbose adds the error's own text, which may hold data"),
+        details={"traceback": [f"{_short(f.filename)}:{f.lineno} in {f.name}" for f in frames]},
+    )
+
+
+def _short(filename: str) -> str:
+    parts = Path(filename).parts
+    for name in ("spanctl_cli", "spanctl", "site-packages"):
+        if name in parts:
+            return "/".join(parts[len(parts) - 1 - parts[::-1].index(name) :])
+    return Path(filename).name
+
+
+def _wants_json(args: Sequence[str]) -> bool:
+    """Whether the command line asks for JSON; looked up there, for it may not parse."""
+    formats = {item.value for item in Format if item.is_json}
+    before = ""
+    for arg in args:
+        if arg == "--":
+            return False
+        value = arg
+        for prefix in ("--output=", "-o=", "-o"):
+            if arg.startswith(prefix) and arg != prefix:
+                value, before = arg.removeprefix(prefix), "-o"
+                break
+        if before in {"-o", "--output"} and value in formats:
+            return True
+        before = arg
+    return False
+
+
+def _stdout_broken() -> bool:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return stdout.reader_gone()
+
+
+def arm() -> None:
+    """Make SIGTERM unwind the process as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, on_sigterm)

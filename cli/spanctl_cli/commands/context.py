@@ -1,0 +1,174 @@
+"""``spanctl context``: named places to work on, kept in one TOML file."""
+
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Annotated
+
+import typer
+
+from spanctl.errors import ConflictError, NotFoundError, UsageError
+from spanctl.settings import VARIABLES, Contexts, Source
+from spanctl_cli.context import AppContext
+from spanctl_cli.options import FieldsOption, OutputOption, YesOption
+from spanctl_cli.output import Column, Kind, Listing, Record, Section, emit
+from spanctl_cli.prompts import confirm
+
+app = typer.Typer(help="Name the databases you work on, and choose one.")
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_LISTING = (
+    Column("name", kind=Kind.ID),
+    Column("in_use", kind=Kind.FLAG),
+    Column("database"),
+    Column("emulator_host", title="emulator"),
+    Column("prefect_api_url", title="prefect"),
+)
+_SETTINGS = (
+    Column("name", title="setting"),
+    Column("value"),
+    Column("source"),
+    Column("origin", title="from"),
+)
+
+
+def _names() -> list[str]:
+    return sorted(Contexts.load().contexts)
+
+
+NameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="A context's name.", autocompletion=_names)
+]
+AssignmentArgument = Annotated[
+    list[str], typer.Argument(metavar="SETTING=VALUE", help="Settings; an empty value unsets.")
+]
+
+
+@app.command("list")
+def list_(ctx: typer.Context, output: OutputOption = None, fields: FieldsOption = None) -> None:
+    """List the contexts, and which of them is in use."""
+    contexts = Contexts.load()
+    in_use = _in_use(AppContext.of(ctx), contexts)
+    rows = [
+        {
+            "name": name,
+            "in_use": name == in_use,
+            "database": _path(values),
+            "emulator_host": values.get("emulator_host"),
+            "prefect_api_url": values.get("prefect_api_url"),
+        }
+        for name, values in sorted(contexts.contexts.items())
+    ]
+    empty = "no contexts yet; run: spanctl local up, or: spanctl context create NAME"
+    emit(Listing("contexts", _LISTING, rows, empty=empty), output, fields=fields)
+
+
+@app.command()
+def use(ctx: typer.Context, name: NameArgument) -> None:
+    """Choose the context that commands use from now on."""
+    contexts = Contexts.load()
+    contexts.using(name).save()
+    AppContext.of(ctx).note(f"in use: {name}")
+
+
+@app.command()
+def show(ctx: typer.Context, output: OutputOption = None, fields: FieldsOption = None) -> None:
+    """Show every setting in effect, and where its value came from."""
+    settings = AppContext.of(ctx).settings()
+    rows = [
+        {
+            "name": setting.name,
+            "value": setting.value,
+            "source": "unset" if setting.value is None else setting.source,
+            "origin": None if setting.source is Source.DEFAULT else setting.origin,
+        }
+        for setting in settings.values.values()
+    ]
+    record = Record(
+        "context",
+        (Column("context", kind=Kind.ID), Column("chosen_by", title="chosen by")),
+        {"context": settings.context, "chosen_by": settings.context_source},
+        (Section("settings", "Settings", Listing("settings", _SETTINGS, rows)),),
+    )
+    emit(record, output, fields=fields)
+
+
+@app.command("set")
+def set_(ctx: typer.Context, assignments: AssignmentArgument) -> None:
+    """Change settings of the context in use (or of --context)."""
+    app_context = AppContext.of(ctx)
+    changes = _parsed(assignments)
+    contexts = Contexts.load()
+    name = app_context.context_name or _in_use(app_context, contexts)
+    if name is None:
+        msg = "no context is in use"
+        raise UsageError(msg, hint="run: spanctl context create NAME SETTING=VALUE...")
+    merged = {**contexts.get(name), **changes}
+    contexts.with_context(name, {key: value for key, value in merged.items() if value}).save()
+    app_context.note(f"changed: {name}")
+
+
+@app.command()
+def create(
+    ctx: typer.Context,
+    name: NameArgument,
+    assignments: Annotated[
+        list[str] | None, typer.Argument(metavar="SETTING=VALUE", help="Settings.")
+    ] = None,
+) -> None:
+    """Create a context; the first one is used from then on."""
+    if not _NAME.fullmatch(name):
+        msg = f"{name!r} is no name for a context"
+        raise UsageError(msg, hint="use letters, digits, dots, dashes and underscores")
+    contexts = Contexts.load()
+    if name in contexts.contexts:
+        msg = f"there is a context {name!r} already"
+        raise ConflictError(msg, hint=f"run: spanctl --context {name} context set SETTING=VALUE")
+    values = {key: value for key, value in _parsed(assignments or []).items() if value}
+    created = contexts.with_context(name, values)
+    if not contexts.contexts:
+        created = created.using(name)
+    created.save()
+    AppContext.of(ctx).note(f"created: {name}")
+
+
+@app.command()
+def delete(ctx: typer.Context, name: NameArgument, yes: YesOption = False) -> None:
+    """Forget a context; the database that it names is not touched."""
+    app_context = AppContext.of(ctx)
+    contexts = Contexts.load()
+    contexts.get(name)
+    confirm(app_context, f"Forget the context {name}?", yes=yes)
+    contexts.without_context(name).save()
+    app_context.note(f"deleted: {name}")
+
+
+def _parsed(assignments: list[str]) -> dict[str, str]:
+    known = [variable.name for variable in VARIABLES]
+    values: dict[str, str] = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals:
+            msg = f"{assignment!r} is not SETTING=VALUE"
+            raise UsageError(msg, hint=f"settings are: {', '.join(known)}")
+        if name not in known:
+            close = get_close_matches(name, known, n=1)
+            guess = f"; did you mean {close[0]}?" if close else ""
+            msg = f"there is no setting {name!r}{guess}"
+            raise UsageError(msg, hint=f"settings are: {', '.join(known)}")
+        values[name] = value.strip()
+    return values
+
+
+def _in_use(app_context: AppContext, contexts: Contexts) -> str | None:
+    """Return the context in use; none when the chosen one doesn't exist (any more)."""
+    try:
+        return app_context.settings().context
+    except NotFoundError:
+        return contexts.current if contexts.current in contexts.contexts else None
+
+
+def _path(values: Mapping[str, str]) -> str | None:
+    parts = (values.get("project"), values.get("instance"), values.get("database"))
+    return "projects/{}/instances/{}/databases/{}".format(*parts) if all(parts) else None

@@ -1,0 +1,47 @@
+"""Help pages: Typer's plain ones, grouped, with headings that stand out on a terminal.
+
+Rich's help pages look alike but cost more than the rest of the start-up together.
+"""
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def heading(text: str) -> str:
+    """Return a heading, bold where stdout is a terminal that shows it."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb"
+    return text if plain or not sys.stdout.isatty() else f"\x1b[1m{text}\x1b[0m"
+
+
+class Group(TyperGroup):
+    """A group of commands whose bare name shows its help, and whose help is in panels."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - Typer's vendored type
+        """Parse, reading no arguments at all as ``--help``."""
+        if not args and not ctx.resilient_parsing and not self.invoke_without_command:
+            args = ["--help"]
+        return super().parse_args(ctx, args)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - Typer's vendored types
+        """Write the commands, panel by panel."""
+        panels: dict[str, list[tuple[str, str]]] = {}
+        commands = [(name, self.commands[name]) for name in self.list_commands(ctx)]
+        shown = [(name, command) for name, command in commands if not command.hidden]
+        room = formatter.width - 6 - max((len(name) for name, _ in shown), default=0)
+        for name, command in shown:
+            panel = str(getattr(command, "rich_help_panel", None) or "Commands")
+            panels.setdefault(panel, []).append((name, command.get_short_help_str(room)))
+        widest = max((len(name) for name, _ in shown), default=0)
+        for panel, rows in panels.items():
+            with formatter.section(heading(panel)):
+                formatter.write_dl(_padded(rows, widest))
+
+
+def _padded(rows: "Iterable[tuple[str, str]]", width: int) -> list[tuple[str, str]]:
+    return [(name.ljust(width), text) for name, text in rows]

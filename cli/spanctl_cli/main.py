@@ -1,0 +1,105 @@
+"""The console entry: global options, and the commands put together."""
+
+import os
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Annotated, Final
+
+import typer
+
+from spanctl_cli import boundary
+from spanctl_cli.context import AppContext
+from spanctl_cli.help import Group
+from spanctl_cli.options import Panel
+from spanctl_cli.output import stdout
+
+COMMANDS: Final[dict[str, Panel]] = {
+    "run": Panel.RUN,
+    "audit": Panel.LOOK,
+    "init": Panel.SET_UP,
+    "context": Panel.SET_UP,
+    "local": Panel.SET_UP,
+}
+"""The modules of ``spanctl_cli.commands``, in the order of the help page."""
+
+_PRIVATE: Final = {
+    "SPANNER_DISABLE_BUILTIN_METRICS": "true",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
+"""Set before any SDK is imported: otherwise they send data, and a bearer token, to their makers."""
+
+
+def _version(value: bool) -> None:
+    if value:
+        from spanctl import __version__
+
+        stdout.write(f"spanctl {__version__}\n")
+        raise typer.Exit
+
+
+def _globals(  # noqa: PLR0913 - one parameter an option
+    ctx: typer.Context,
+    *,
+    context: Annotated[
+        str | None,
+        typer.Option("--context", "-c", metavar="NAME", help="Use this context, this time."),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Say more, for bug reports.")] = False,
+    no_input: Annotated[bool, typer.Option("--no-input", help="Never ask anything.")] = False,
+    version: Annotated[  # noqa: ARG001 - handled by its callback
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Run Prefect flows on Google Cloud Spanner and never wonder what happened."""
+    ctx.obj = AppContext.build(context=context, quiet=quiet, verbose=verbose, no_input=no_input)
+
+
+def build() -> typer.Typer:
+    """Put the command line together."""
+    app = typer.Typer(
+        name="spanctl",
+        cls=boundary.Root,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
+    )
+    app.callback()(_globals)
+    for name, panel in COMMANDS.items():
+        module_name = f"spanctl_cli.commands.{name}"
+        if find_spec(module_name) is None:
+            continue
+        module = import_module(module_name)
+        if hasattr(module, "register"):
+            module.register(app)
+        else:
+            app.add_typer(module.app, name=name, cls=Group, rich_help_panel=panel)
+    return app
+
+
+app = build()
+
+
+def main() -> None:
+    """Run spanctl with the arguments of the process, and exit."""
+    os.environ.update(_PRIVATE)
+    boundary.arm()
+    if "_SPANCTL_COMPLETE" in os.environ:
+        from typer.completion import get_completion_inspect_parameters
+
+        get_completion_inspect_parameters()  # registers the shells
+    try:
+        app(prog_name="spanctl")
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            stdout.abandon()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Options that several commands share, ready to annotate a parameter with."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from spanctl_cli.output import Format
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class Panel(StrEnum):
+    """The groups in which ``spanctl --help`` lists the commands."""
+
+    RUN = "Run"
+    LOOK = "Look back"
+    SET_UP = "Set up"
+
+
+def seconds(text: str) -> float:
+    """Read a length of time: ``30``, ``1.5s``, ``500ms``, ``5m``, ``2h``, ``1d``.
+
+    Raises:
+        typer.BadParameter: The text is none, or not above zero.
+    """
+    number = text.rstrip("abcdefghijklmnopqrstuvwxyz")
+    try:
+        value = float(number) * _UNITS[text[len(number) :] or "s"]
+    except (ValueError, KeyError):
+        value = 0.0
+    if not 0 < value < float("inf"):
+        msg = f"{text!r} is no length of time; write 30s, 5m or 2h"
+        raise typer.BadParameter(msg)
+    return value
+
+
+OutputOption = Annotated[
+    Format | None,
+    typer.Option("--output", "-o", help="Format of the result.", show_default="table"),
+]
+FieldsOption = Annotated[
+    str | None,
+    typer.Option("--fields", metavar="A,B", help="Show these fields only, in this order."),
+]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Agree beforehand; don't ask.")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")
+]
+TimeoutOption = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout", parser=seconds, metavar="DURATION", help="Give up after 30s, 5m, 2h ..."
+    ),
+]
+ReasonOption = Annotated[
+    str | None, typer.Option("--reason", help="Why; kept in every receipt of the run.")
+]
+IdempotencyKeyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--idempotency-key",
+        metavar="KEY",
+        help="The same key never does the work twice in this database.",
+    ),
+]
+LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most this many.")]
+SinceOption = Annotated[
+    str | None,
+    typer.Option("--since", metavar="AGE|TIME", help="An age such as 24h or 7d, or RFC 3339."),
+]

@@ -1,0 +1,65 @@
+"""The only writer to stderr: what spanctl says to the person, beside the data on stdout."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from spanctl_cli.output.values import safe
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_STYLES: Final = {"error": "\x1b[1;31m", "warning": "\x1b[1;33m", "hint": "\x1b[2m"}
+_RESET: Final = "\x1b[0m"
+
+
+def stderr_is_terminal() -> bool:
+    """Whether a person reads stderr on a terminal."""
+    return sys.stderr.isatty()
+
+
+def coloured() -> bool:
+    """Whether stderr may carry colours: a terminal that isn't dumb, and no ``NO_COLOR``."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb"
+    return stderr_is_terminal() and not plain
+
+
+def write(text: str) -> None:
+    """Write text to stderr; a stderr that went away is no reason to fail."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+
+def say(text: str, *, label: str = "") -> None:
+    """Write one line to stderr, with a label such as ``warning`` before it."""
+    line = safe(text)
+    if label:
+        style = _STYLES.get(label, "") if coloured() else ""
+        line = f"{style}{label}:{_RESET if style else ''} {line}"
+    write(f"{line}\n")
+
+
+@contextlib.contextmanager
+def status(text: str, *, quiet: bool = False) -> Iterator[None]:
+    """Show that something is going on: a spinner on a terminal, else one line."""
+    if quiet:
+        yield
+        return
+    if not coloured():
+        say(text)
+        yield
+        return
+    from rich.markup import escape
+
+    with console().status(escape(safe(text)), spinner="dots"):
+        yield
+
+
+def console() -> "Console":
+    """Return a Rich console on stderr, for progress and live views."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, emoji=False)
