@@ -1,0 +1,1 @@
+complete --command spanctl --no-files --arguments "(env _SPANCTL_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) spanctl)" --condition "env _SPANCTL_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) spanctl"
