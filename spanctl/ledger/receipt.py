@@ -1,6 +1,6 @@
 """Receipts: what a transaction writes about itself, in its own commit."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -148,7 +148,7 @@ class Receipt:
     @property
     def row_counts(self) -> tuple[int, ...]:
         """Rows changed by each statement that changes rows, in order."""
-        return tuple(s.rows for s in self.statements if s.rows is not None and _changes(s.kind))
+        return changed_rows(self.statements)
 
     @property
     def rows(self) -> int:
@@ -156,8 +156,12 @@ class Receipt:
         return sum(self.row_counts)
 
 
-def _changes(kind: StatementKind) -> bool:
-    return kind not in {StatementKind.QUERY, StatementKind.READ, StatementKind.OTHER}
+_UNCHANGING = frozenset({StatementKind.QUERY, StatementKind.READ, StatementKind.OTHER})
+
+
+def changed_rows(statements: Iterable[Statement]) -> tuple[int, ...]:
+    """Return the rows changed by each statement that changes rows, in order."""
+    return tuple(s.rows for s in statements if s.rows is not None and s.kind not in _UNCHANGING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

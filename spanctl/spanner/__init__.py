@@ -1,0 +1,1 @@
+"""Spanner: the only package that imports Google's client."""

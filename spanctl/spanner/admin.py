@@ -1,0 +1,159 @@
+"""Instances, databases and DDL."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from google.api_core.exceptions import AlreadyExists, GoogleAPICallError, NotFound
+from google.auth.credentials import AnonymousCredentials, Credentials
+
+from spanctl.errors import ConflictError, NotFoundError, UsageError
+from spanctl.spanner.failures import translate
+from spanctl.spanner.rpc import Target, insecure_transport
+
+if TYPE_CHECKING:
+    from google.cloud.spanner_admin_database_v1 import DatabaseAdminClient
+    from google.cloud.spanner_admin_instance_v1 import InstanceAdminClient
+
+_TIMEOUT: Final = 30.0
+DDL_TIMEOUT: Final = 600.0
+
+
+def _databases(target: Target, credentials: Credentials | None) -> "DatabaseAdminClient":
+    from google.cloud.spanner_admin_database_v1 import DatabaseAdminClient
+    from google.cloud.spanner_admin_database_v1.services.database_admin.transports import (
+        DatabaseAdminGrpcTransport,
+    )
+
+    if target.emulator_host:
+        channel = insecure_transport(target.emulator_host)
+        plain = DatabaseAdminGrpcTransport(channel=channel, credentials=AnonymousCredentials())
+        return DatabaseAdminClient(transport=plain)
+    options = {"api_endpoint": target.endpoint}
+    return DatabaseAdminClient(credentials=credentials, client_options=options)
+
+
+def _instances(target: Target, credentials: Credentials | None) -> "InstanceAdminClient":
+    from google.cloud.spanner_admin_instance_v1 import InstanceAdminClient
+    from google.cloud.spanner_admin_instance_v1.services.instance_admin.transports import (
+        InstanceAdminGrpcTransport,
+    )
+
+    if target.emulator_host:
+        channel = insecure_transport(target.emulator_host)
+        plain = InstanceAdminGrpcTransport(channel=channel, credentials=AnonymousCredentials())
+        return InstanceAdminClient(transport=plain)
+    options = {"api_endpoint": target.endpoint}
+    return InstanceAdminClient(credentials=credentials, client_options=options)
+
+
+def refuse_dialect(target: Target, credentials: Credentials | None = None) -> None:
+    """Refuse a database that is not of the GoogleSQL dialect.
+
+    Raises:
+        ConflictError: It is of the PostgreSQL dialect.
+        NotFoundError: It does not exist.
+        SpanctlError: Spanner could not be reached or refused.
+    """
+    from google.cloud.spanner_admin_database_v1 import DatabaseDialect
+
+    client = _databases(target, credentials)
+    try:
+        found = client.get_database(name=str(target.database), retry=None, timeout=_TIMEOUT)
+    except NotFound:
+        msg = f"there is no database {target.database}"
+        hint = "run: spanctl local up" if target.emulator_host else "check: spanctl context show"
+        raise NotFoundError(msg, hint=hint) from None
+    except GoogleAPICallError as error:
+        raise translate(error, target, "the database was looked up") from None
+    finally:
+        client.transport.close()
+    if found.database_dialect == DatabaseDialect.POSTGRESQL:
+        msg = f"{target.database} has the PostgreSQL dialect; spanctl works with GoogleSQL only"
+        raise ConflictError(
+            msg, hint="choose a GoogleSQL database: spanctl context set database=NAME"
+        )
+
+
+def ensure_database(target: Target, credentials: Credentials | None = None) -> bool:
+    """Create the instance (on an emulator only) and the database where they don't exist.
+
+    Returns:
+        Whether the database was created, and is therefore empty.
+
+    Raises:
+        SpanctlError: Spanner could not be reached or refused.
+    """
+    if target.emulator_host:
+        _ensure_instance(target)
+    client = _databases(target, credentials)
+    try:
+        operation = client.create_database(
+            parent=target.database.instance_path,
+            create_statement=f"CREATE DATABASE `{target.database.database}`",
+            retry=None,
+            timeout=_TIMEOUT,
+        )
+        operation.result(timeout=DDL_TIMEOUT)
+    except AlreadyExists:
+        return False
+    except GoogleAPICallError as error:
+        raise translate(error, target, "the database was created") from None
+    finally:
+        client.transport.close()
+    return True
+
+
+def _ensure_instance(target: Target) -> None:
+    name = target.database
+    instance: Any = {
+        "config": f"projects/{name.project}/instanceConfigs/emulator-config",
+        "display_name": name.instance,
+        "node_count": 1,
+    }
+    client = _instances(target, None)
+    try:
+        client.create_instance(
+            parent=f"projects/{name.project}",
+            instance_id=name.instance,
+            instance=instance,
+            retry=None,
+            timeout=_TIMEOUT,
+        ).result(timeout=_TIMEOUT)
+    except AlreadyExists:
+        return
+    except GoogleAPICallError as error:
+        raise translate(error, target, "the instance was created") from None
+    finally:
+        client.transport.close()
+
+
+def execute_ddl(
+    target: Target, statements: Sequence[str], credentials: Credentials | None = None
+) -> str:
+    """Execute DDL statements in order, as one batch, and wait until they are done.
+
+    Returns:
+        The name of the long-running operation.
+
+    Raises:
+        UsageError: There is nothing to execute.
+        StatementError: Spanner refused a statement; those before it stay applied.
+        SpanctlError: Spanner could not be reached.
+    """
+    if not statements:
+        msg = "there is no DDL to execute"
+        raise UsageError(msg)
+    client = _databases(target, credentials)
+    try:
+        operation = client.update_database_ddl(
+            database=str(target.database),
+            statements=list(statements),
+            retry=None,
+            timeout=_TIMEOUT,
+        )
+        operation.result(timeout=DDL_TIMEOUT)
+        return str(operation.operation.name)
+    except GoogleAPICallError as error:
+        raise translate(error, target, "DDL was executed") from None
+    finally:
+        client.transport.close()

@@ -1,0 +1,244 @@
+"""A database: reading, querying, and transactions that answer for themselves."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from google.api_core.exceptions import GoogleAPICallError
+from google.auth.credentials import Credentials
+from google.cloud.spanner_v1.types import (
+    ExecuteSqlRequest,
+    ReadRequest,
+    TransactionSelector,
+    Type,
+)
+from google.cloud.spanner_v1.types import (
+    TransactionOptions as ReadOptions,
+)
+from google.protobuf.struct_pb2 import Struct
+from grpc import StatusCode
+
+from spanctl.clock import monotonic
+from spanctl.ledger.receipt import Provenance, TransactionResult
+from spanctl.spanner import values
+from spanctl.spanner.failures import lost_session, translate
+from spanctl.spanner.identity import LedgerIdentity, read_identity
+from spanctl.spanner.keysets import KeySet
+from spanctl.spanner.protocol import Call, Execution, TransactionOptions, check_tag
+from spanctl.spanner.rows import Rows
+from spanctl.spanner.rpc import Rpc, Target, status_of
+from spanctl.spanner.sessions import SessionPool
+from spanctl.spanner.transaction import Transaction
+
+T = TypeVar("T")
+
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 1.0
+_STRONG = ReadOptions(read_only=ReadOptions.ReadOnly(strong=True))
+
+
+class Database:
+    """A Spanner database; thread-safe, connects at the first use, a context manager.
+
+    Attributes:
+        target: Where it is.
+        rpc: The channel to it.
+        sessions: The sessions on it.
+    """
+
+    def __init__(self, target: Target, *, credentials: Credentials | None = None) -> None:
+        """Remember where the database is; nothing is sent yet.
+
+        Args:
+            target: Where it is and how it is reached.
+            credentials: What to authenticate with; application default credentials when left out.
+        """
+        self.target = target
+        self.rpc = Rpc(target, credentials)
+        self.sessions = SessionPool(self.rpc, target)
+
+    @cached_property
+    def ledger(self) -> LedgerIdentity:
+        """The ledger in this database: its id, key and schema version; read once.
+
+        Raises:
+            SchemaVersionError: There is none, or it is of a version that this spanctl doesn't know.
+            SpanctlError: The database could not be read.
+        """
+        return read_identity(self)
+
+    # -- reading
+
+    def query(
+        self,
+        sql: str,
+        params: Mapping[str, Any] | None = None,
+        types: Mapping[str, Type] | None = None,
+        *,
+        read_timestamp: datetime | None = None,
+        timeout: float = 60.0,
+    ) -> Rows:
+        """Run a query outside of any transaction; strong unless a read timestamp is given.
+
+        Args:
+            sql: The query.
+            params: Parameter name to value.
+            types: Parameter name to type, where it can't be inferred from the value.
+            read_timestamp: The time at which to read.
+            timeout: Seconds to wait for an answer.
+
+        Raises:
+            StatementError: Spanner refused the query.
+            NotFoundError: The database does not exist.
+            UnreachableError: Spanner did not answer in time.
+            NotPermittedError: The credentials don't allow it.
+        """
+        request = ExecuteSqlRequest(sql=sql, transaction=_selector(read_timestamp))
+        if params:
+            given = types or {}
+            request.params = Struct(fields={k: values.encode(v) for k, v in params.items()})
+            kinds = {k: given.get(k) or values.infer_type(v) for k, v in params.items()}
+            request.param_types = {k: kind for k, kind in kinds.items() if kind is not None}
+        return self._stream(request, self.rpc.stream_sql, timeout, "a query was run")
+
+    def read(  # noqa: PLR0913 - the Read API's own parameters
+        self,
+        table: str,
+        columns: Sequence[str],
+        keys: KeySet,
+        *,
+        index: str = "",
+        limit: int = 0,
+        read_timestamp: datetime | None = None,
+        timeout: float = 30.0,
+    ) -> Rows:
+        """Read rows by key or by key range, of a table or an index; strong by default.
+
+        Args:
+            table: The table.
+            columns: The columns to return, in order.
+            keys: Which rows; keys of the index when one is named.
+            index: The index to read through.
+            limit: At most so many rows; 0 for all.
+            read_timestamp: The time at which to read.
+            timeout: Seconds to wait for an answer.
+
+        Raises:
+            StatementError: The table, a column or the index does not exist.
+            NotFoundError: The database does not exist.
+            UnreachableError: Spanner did not answer in time.
+            NotPermittedError: The credentials don't allow it.
+        """
+        request = ReadRequest(
+            table=table,
+            index=index,
+            columns=list(columns),
+            key_set=keys._to_pb(),  # noqa: SLF001 - the only way from a KeySet to its message
+            limit=limit,
+            transaction=_selector(read_timestamp),
+        )
+        return self._stream(request, self.rpc.stream_read, timeout, f"table {table} was read")
+
+    def _stream(self, request: Any, send: Any, timeout: float, doing: str) -> Rows:  # noqa: ANN401 - SQL or read
+        deadline = monotonic() + timeout
+        pause = _FIRST_PAUSE
+        while True:
+            request.session = self.sessions.reader()
+            try:
+                return Rows(send(request, timeout=max(0.001, deadline - monotonic())))
+            except GoogleAPICallError as error:
+                if lost_session(error):
+                    self.sessions.forget_reader()
+                elif status_of(error) is not StatusCode.UNAVAILABLE:
+                    raise translate(error, self.target, doing) from None
+                if monotonic() + pause > deadline or pause > _LONGEST_PAUSE:
+                    raise translate(error, self.target, doing) from None
+            time.sleep(pause)
+            pause *= 2
+
+    # -- writing
+
+    def transact(  # noqa: PLR0913 - one operation, told in full
+        self,
+        call: Call,
+        body: Callable[[Transaction], T],
+        *,
+        provenance: Provenance,
+        arguments: Mapping[str, Any] | None = None,
+        options: TransactionOptions | None = None,
+        expect_replay: bool = False,
+    ) -> TransactionResult:
+        """Run ``body`` in a read-write transaction that commits at most once per operation.
+
+        The caller holds a lease on ``call`` (see :class:`spanctl.spanner.run.Run`, which most
+        callers use instead).
+
+        Args:
+            call: The operation.
+            body: Gets the :class:`~spanctl.spanner.transaction.Transaction`; it is run again
+                whenever an attempt is lost, so it must not have effects elsewhere.
+            provenance: Where the operation comes from.
+            arguments: What the body works on; the same operation with others is refused.
+            options: Deadlines, and what the receipt keeps.
+            expect_replay: Look for the receipt before the body is run: for retries and keys that
+                somebody else may have used before.
+
+        Raises:
+            KeyReusedError: The operation was committed before with other arguments.
+            KeyClosedError: The operation is fenced.
+            OutcomeUnknownError: The database could not be reached to find the outcome.
+            DeadlineError: Every attempt was aborted until the deadline; not committed.
+            StatementError: Spanner refused a statement or a mutation; not committed.
+            Exception: What the body raised; not committed.
+        """
+        check_tag(provenance.tag)
+        return Execution(
+            database=self,
+            call=call,
+            body=body,
+            provenance=provenance,
+            arguments=arguments,
+            options=options or TransactionOptions(),
+            fresh=not expect_replay,
+        ).run()
+
+    def close(self) -> None:
+        """Delete the sessions and close the channel."""
+        self.sessions.close()
+        self.rpc.close()
+
+    def __enter__(self) -> Self:
+        """Return the database itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+
+def _selector(read_timestamp: datetime | None) -> TransactionSelector:
+    if read_timestamp is None:
+        return TransactionSelector(single_use=_STRONG)
+    read_only = ReadOptions.ReadOnly(read_timestamp=read_timestamp)
+    return TransactionSelector(single_use=ReadOptions(read_only=read_only))
+
+
+_shared: dict[Target, Database] = {}
+_sharing = threading.Lock()
+
+
+def shared(target: Target) -> Database:
+    """Return this process's one :class:`Database` for a target; it lives as long as the process."""
+    with _sharing:
+        if target not in _shared:
+            _shared[target] = Database(target)
+        return _shared[target]

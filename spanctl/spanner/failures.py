@@ -1,0 +1,116 @@
+"""Google's errors, told as ours: what happened and what to do, without row keys and values."""
+
+from typing import Final
+
+from google.api_core.exceptions import GoogleAPICallError
+from google.rpc.error_details_pb2 import ResourceInfo, RetryInfo
+from grpc import StatusCode
+
+from spanctl.errors import (
+    NotFoundError,
+    NotPermittedError,
+    SpanctlError,
+    StatementError,
+    UnreachableError,
+)
+from spanctl.spanner.rpc import Target, status_of
+
+UNREACHABLE: Final = frozenset({StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED})
+NOT_PERMITTED: Final = frozenset({StatusCode.UNAUTHENTICATED, StatusCode.PERMISSION_DENIED})
+
+NOT_COMMITTED: Final = frozenset(
+    {
+        StatusCode.INVALID_ARGUMENT,
+        StatusCode.ALREADY_EXISTS,
+        StatusCode.FAILED_PRECONDITION,
+        StatusCode.OUT_OF_RANGE,
+        StatusCode.NOT_FOUND,
+        StatusCode.PERMISSION_DENIED,
+    }
+)
+"""Statuses that prove "not committed" when they answer the first and only send of a Commit."""
+
+TRANSIENT: Final = frozenset(
+    {
+        StatusCode.UNAVAILABLE,
+        StatusCode.RESOURCE_EXHAUSTED,
+        StatusCode.DEADLINE_EXCEEDED,
+        StatusCode.INTERNAL,
+        StatusCode.UNKNOWN,
+        StatusCode.CANCELLED,
+    }
+)
+"""Statuses after which the same request may well succeed when it is sent again."""
+
+
+class QuotedStatementError(StatementError):
+    """A refused statement, with Google's own words for the eyes of the person who typed it.
+
+    ``quoted`` stays in this process: it is no part of ``str()``, of the details or of the pickle,
+    because it may hold literals, row keys and values.
+    """
+
+    quoted: str = ""
+
+
+def translate(error: GoogleAPICallError, target: Target, doing: str) -> SpanctlError:
+    """Tell an error of Google's client as one of ours; raise the result ``from None``.
+
+    Args:
+        error: What the client raised.
+        target: The database that was talked to.
+        doing: What was being done, to end the sentence "... while ...".
+    """
+    status = status_of(error)
+    if status in UNREACHABLE:
+        msg = f"Spanner at {target.host} did not answer while {doing}"
+        hint = "run: spanctl local status" if target.emulator_host else "check the network"
+        return UnreachableError(msg, hint=hint, status=status.name)
+    if status in NOT_PERMITTED:
+        msg = f"Spanner at {target.host} refused the credentials while {doing}"
+        return NotPermittedError(msg, hint="check the credentials' roles", status=status.name)
+    if status is StatusCode.NOT_FOUND and _missing_database(error):
+        msg = f"there is no database {target.database}"
+        hint = "run: spanctl local up" if target.emulator_host else "check: spanctl context show"
+        return NotFoundError(msg, hint=hint, status=status.name)
+    msg = f"Spanner answered {status.name} while {doing}"
+    refused = QuotedStatementError(msg, hint=_advice(status), status=status.name)
+    refused.quoted = str(error.message)
+    return refused
+
+
+def _advice(status: StatusCode) -> str:
+    match status:
+        case StatusCode.INVALID_ARGUMENT:
+            return "check the SQL, its tables, columns and parameter types"
+        case StatusCode.ALREADY_EXISTS:
+            return "a row with this key is already there"
+        case StatusCode.NOT_FOUND:
+            return "check that the table, the row or the parent row exists"
+        case StatusCode.FAILED_PRECONDITION | StatusCode.OUT_OF_RANGE:
+            return "a constraint or a limit of the schema forbids it"
+        case _:
+            return ""
+
+
+def _missing_database(error: GoogleAPICallError) -> bool:
+    kinds = {info.resource_type for info in error.details if isinstance(info, ResourceInfo)}
+    if kinds:
+        return any(kind.endswith((".Database", ".Instance")) for kind in kinds)
+    return False
+
+
+def lost_session(error: GoogleAPICallError) -> bool:
+    """Tell whether the server no longer knows the session: nothing happened, another one will do."""
+    return status_of(error) is StatusCode.NOT_FOUND and any(
+        isinstance(info, ResourceInfo) and info.resource_type.endswith(".Session")
+        for info in error.details
+    )
+
+
+def retry_delay(error: GoogleAPICallError) -> float | None:
+    """Return the seconds that the server asks to wait, None when it says nothing."""
+    for info in error.details:
+        if isinstance(info, RetryInfo):
+            return float(info.retry_delay.seconds + info.retry_delay.nanos / 1e9)
+    return None

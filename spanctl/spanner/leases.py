@@ -1,0 +1,139 @@
+"""Leases: which operations may be in limbo, known to the database before any of them commits.
+
+A row of ``spanctl_intents`` leases a block of ordinals of one step, or a list of keyed calls. A block
+is inserted once and never changed but to be closed, so a lease whose reply was lost can be sent again,
+and one that lands late reopens nothing.
+"""
+
+import os
+import socket
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from google.api_core.exceptions import GoogleAPICallError
+from google.cloud.spanner_v1.types import CommitRequest, Mutation, TransactionOptions
+from google.protobuf.struct_pb2 import ListValue
+from grpc import StatusCode
+
+from spanctl.clock import monotonic
+from spanctl.ledger.keys import NAMESPACE
+from spanctl.spanner import values
+from spanctl.spanner.failures import TRANSIENT, lost_session, retry_delay, translate
+from spanctl.spanner.receipts import COMMIT_TIMESTAMP
+from spanctl.spanner.rpc import status_of
+
+if TYPE_CHECKING:
+    from spanctl.spanner.client import Database
+
+TABLE: Final = "spanctl_intents"
+LARGEST_BLOCK: Final = 64
+LARGEST_LIST: Final = 1_000
+_READ_WRITE = TransactionOptions(read_write=TransactionOptions.ReadWrite())
+_TIMEOUT: Final = 30.0
+_RPC_TIMEOUT: Final = 10.0
+_PAUSE: Final = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """One leased row: ordinals ``first`` to ``last`` of a step, or a list of keyed calls.
+
+    Attributes:
+        executor: Id of the execution that holds the lease.
+        prefix: The operation keys' common part, as ``OperationKey.prefix`` writes it.
+        first: First leased ordinal; None for keyed calls.
+        last: Last leased ordinal; None for keyed calls.
+        keys: The keyed calls.
+        root_run: Id of the root flow run, if there is one.
+    """
+
+    executor: str
+    prefix: str
+    first: int | None = None
+    last: int | None = None
+    keys: tuple[str, ...] = ()
+    root_run: str | None = None
+
+    @property
+    def intent_id(self) -> str:
+        """Primary key: the same for the same lease, spread over the key space."""
+        what = f"{self.first}-{self.last}" if not self.keys else "\n".join(self.keys)
+        return str(uuid.uuid5(NAMESPACE, f"{self.executor}\n{self.prefix}\n{what}"))
+
+    def row(self) -> dict[str, Any]:
+        """Return the row to insert."""
+        return {
+            "intent_id": self.intent_id,
+            "executor": self.executor,
+            "root_run": self.root_run,
+            "prefix": self.prefix,
+            "first": self.first,
+            "last": self.last,
+            "keys": list(self.keys) or None,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "leased_at": COMMIT_TIMESTAMP,
+            "open_since": COMMIT_TIMESTAMP,
+        }
+
+
+def acknowledge(database: "Database", intents: Sequence[Intent]) -> None:
+    """Insert leases and return once Spanner has acknowledged them.
+
+    Raises:
+        UnreachableError: Spanner did not acknowledge in time; nothing may commit under them.
+        SpanctlError: Spanner refused.
+    """
+    _commit(database, [_mutation("insert", intent.row()) for intent in intents])
+
+
+def close(database: "Database", intents: Sequence[Intent]) -> None:
+    """Mark leases as closed: none of their calls is in limbo.
+
+    Raises:
+        SpanctlError: Spanner could not be reached or refused; they stay open, which is harmless.
+    """
+    closed = [
+        {"intent_id": intent.intent_id, "open_since": None, "closed_at": COMMIT_TIMESTAMP}
+        for intent in intents
+    ]
+    _commit(database, [_mutation("update", row) for row in closed])
+
+
+def _mutation(kind: str, row: Mapping[str, Any]) -> Mutation:
+    listed = ListValue(values=[values.encode(value) for value in row.values()])
+    write = Mutation.Write(table=TABLE, columns=list(row), values=[listed])
+    return Mutation(**{kind: write})
+
+
+def _commit(database: "Database", mutations: Sequence[Mutation]) -> None:
+    """Commit idempotent mutations, again while the reply is missing.
+
+    A single-use commit may be applied twice; these mutations don't mind.
+    """
+    deadline = monotonic() + _TIMEOUT
+    pause = _PAUSE
+    with database.sessions.writer(_TIMEOUT) as session:
+        while True:
+            request = CommitRequest(
+                session=session.name, single_use_transaction=_READ_WRITE, mutations=mutations
+            )
+            try:
+                database.rpc.commit(request, timeout=_RPC_TIMEOUT)
+            except GoogleAPICallError as error:
+                status = status_of(error)
+                if status is StatusCode.ALREADY_EXISTS:
+                    return  # an earlier send of these very rows
+                lost = lost_session(error)
+                if lost:
+                    database.sessions.exchange(session)
+                passing = lost or status is StatusCode.ABORTED or status in TRANSIENT
+                if not passing or monotonic() > deadline:
+                    raise translate(error, database.target, "a lease was written") from None
+                time.sleep(retry_delay(error) or pause)
+                pause = min(pause * 2, 1.0)
+            else:
+                return

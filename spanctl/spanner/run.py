@@ -1,0 +1,232 @@
+"""One execution of a job: it leases operations, runs them, and closes what is settled."""
+
+import threading
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from spanctl.errors import OutcomeUnknownError
+from spanctl.ledger.keys import OperationKey
+from spanctl.ledger.receipt import Provenance, TransactionResult
+from spanctl.spanner import leases, receipts
+from spanctl.spanner.client import Database
+from spanctl.spanner.leases import LARGEST_BLOCK, LARGEST_LIST, Intent
+from spanctl.spanner.protocol import Call, TransactionOptions
+from spanctl.spanner.transaction import Transaction
+
+__all__ = ["Call", "Run", "TransactionOptions"]
+
+T = TypeVar("T")
+
+
+class Run:
+    """An executor's execution under one root key; thread-safe, a context manager.
+
+    Plain Python uses :meth:`step`::
+
+        with Run(database, "invoice-2026-11") as run:
+            run.step("book", lambda txn: txn.insert("bookings", columns, rows))
+
+    Attributes:
+        database: Where it writes.
+        root: First part of every operation key: names the job, the same whenever it is run again.
+        executor: Id of this execution.
+        provenance: Goes into every receipt.
+    """
+
+    def __init__(
+        self, database: Database, root: str, *, provenance: Provenance | None = None
+    ) -> None:
+        """Start an execution; nothing is written before the first call."""
+        self.database = database
+        self.root = root
+        self.provenance = provenance or Provenance()
+        self.executor = str(uuid.uuid4())
+        self._lock = threading.Lock()
+        self._ordinals: dict[str, int] = defaultdict(int)
+        self._through: dict[str, int] = {}
+        self._blocks: dict[str, int] = {}
+        self._keyed: set[str] = set()
+        self._open: list[Intent] = []
+        self._pending: set[str] = set()
+        self._by_intent: dict[str, set[str]] = defaultdict(set)
+
+    # -- leases
+
+    def lease(self, keys: Sequence[OperationKey], *, epoch: int = 0) -> list[Call]:
+        """Lease operations; they may commit once this has returned.
+
+        Ordinals of a step are leased in blocks of 1, 2, 4 ... 64, keyed calls all at once, so a
+        long run rarely waits.
+
+        Args:
+            keys: The operations, under this run's root.
+            epoch: How often they were reopened.
+
+        Raises:
+            UnreachableError: Spanner did not acknowledge in time.
+            SpanctlError: Spanner refused.
+        """
+        calls = [Call(key, epoch) for key in keys]
+        with self._lock:
+            wanted = self._wanted(keys)
+            if wanted:
+                leases.acknowledge(self.database, wanted)
+                self._hold(wanted)
+            self._pending.update(call.txn_id for call in calls)
+        return calls
+
+    def _wanted(self, keys: Sequence[OperationKey]) -> list[Intent]:
+        highest: dict[str, int] = {}
+        named: dict[str, list[str]] = {}
+        for key in keys:
+            if isinstance(key.call, int):
+                highest[key.prefix] = max(highest.get(key.prefix, -1), key.call)
+            elif str(key) not in self._keyed:
+                named.setdefault(key.prefix, []).append(key.call)
+                self._keyed.add(str(key))
+        intents = [
+            self._intent(prefix, first=self._through.get(prefix, -1) + 1, last=last)
+            for prefix, last in highest.items()
+            if last > self._through.get(prefix, -1)
+        ]
+        for prefix, calls in named.items():
+            for start in range(0, len(calls), LARGEST_LIST):
+                intents.append(self._intent(prefix, keys=calls[start : start + LARGEST_LIST]))
+        return intents
+
+    def _intent(
+        self,
+        prefix: str,
+        *,
+        first: int | None = None,
+        last: int | None = None,
+        keys: Sequence[str] = (),
+    ) -> Intent:
+        if first is not None and last is not None:
+            size = self._blocks.get(prefix, 1)
+            last = max(last, first + size - 1)
+        return Intent(
+            executor=self.executor,
+            prefix=prefix,
+            first=first,
+            last=last,
+            keys=tuple(keys),
+            root_run=self.provenance.root_run,
+        )
+
+    def _hold(self, intents: Sequence[Intent]) -> None:
+        for intent in intents:
+            if intent.last is not None:
+                self._through[intent.prefix] = intent.last
+                grown = self._blocks.get(intent.prefix, 1) * 2
+                self._blocks[intent.prefix] = min(LARGEST_BLOCK, grown)
+            self._open.append(intent)
+
+    # -- running
+
+    def execute(  # noqa: PLR0913 - one operation, told in full
+        self,
+        call: Call,
+        body: Callable[[Transaction], T],
+        *,
+        provenance: Provenance | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        options: TransactionOptions | None = None,
+        expect_replay: bool = False,
+    ) -> TransactionResult:
+        """Run a leased operation; as :meth:`spanctl.spanner.client.Database.transact` does."""
+        try:
+            result = self.database.transact(
+                call,
+                body,
+                provenance=provenance or self.provenance,
+                arguments=arguments,
+                options=options,
+                expect_replay=expect_replay,
+            )
+        except OutcomeUnknownError:
+            raise
+        except BaseException:
+            self.ended(call)
+            raise
+        self.ended(call)
+        return result
+
+    def step(  # noqa: PLR0913 - one operation, told in full
+        self,
+        name: str,
+        body: Callable[[Transaction], T],
+        *,
+        key: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        options: TransactionOptions | None = None,
+        expect_replay: bool = True,
+    ) -> TransactionResult:
+        """Lease and run the next call of a step, or the one that ``key`` names.
+
+        Calls without a key are told apart by their order, so they belong in one thread.
+
+        Args:
+            name: The step's name.
+            body: Gets the transaction.
+            key: The caller's own name for this call of the step.
+            arguments: What the body works on; the same operation with others is refused.
+            options: Deadlines, and what the receipt keeps.
+            expect_replay: Whether the operation may have been run before, under this root.
+
+        Raises:
+            SpanctlError: As :meth:`spanctl.spanner.client.Database.transact` raises.
+        """
+        if key is None:
+            with self._lock:
+                ordinal = self._ordinals[name]
+                self._ordinals[name] += 1
+            operation = OperationKey(self.root, (), name, ordinal)
+        else:
+            operation = OperationKey(self.root, (), name, key)
+        (call,) = self.lease([operation])
+        return self.execute(
+            call, body, arguments=arguments, options=options, expect_replay=expect_replay
+        )
+
+    def ended(self, call: Call) -> None:
+        """Note that the outcome of a leased call is known."""
+        with self._lock:
+            self._pending.discard(call.txn_id)
+
+    def close(self) -> bool:
+        """Close the leases if every call is accounted for; tell whether they are closed.
+
+        A call that this process doesn't know the end of (it ran elsewhere, or is in doubt) is
+        accounted for by its receipt.
+
+        Raises:
+            SpanctlError: Spanner could not be reached; the leases stay open, which is harmless.
+        """
+        with self._lock:
+            if self._pending:
+                found = receipts.get_many(self.database, sorted(self._pending))
+                self._pending.difference_update(found)
+            if self._pending or not self._open:
+                return not self._open
+            leases.close(self.database, self._open)
+            self._open.clear()
+            self._through.clear()
+            self._keyed.clear()
+            return True
+
+    def __enter__(self) -> Self:
+        """Return the run itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the leases, unless something is still open."""
+        self.close()

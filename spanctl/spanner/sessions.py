@@ -1,0 +1,140 @@
+"""A small pool of regular, labelled sessions for writing; one multiplexed session for reading."""
+
+import os
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from google.api_core.exceptions import GoogleAPICallError
+
+from spanctl.clock import monotonic
+from spanctl.errors import UnreachableError
+from spanctl.spanner.failures import translate
+from spanctl.spanner.rpc import Rpc, Target
+
+MAX_SESSIONS = 64
+_CREATE_TIMEOUT = 30.0
+_DELETE_TIMEOUT = 2.0
+_IDLE_LIMIT = 45 * 60.0
+"""The server forgets a session that was idle for an hour."""
+
+
+def _labels() -> dict[str, str]:
+    host = re.sub(r"[^a-z0-9_-]", "-", socket.gethostname().lower())[:63]
+    return {"client": "spanctl", "host": host, "pid": str(os.getpid())}
+
+
+class SessionPool:
+    """Sessions of one database; thread-safe.
+
+    Multiplexed sessions can't be labelled, listed or deleted, and the emulator mixes up concurrent
+    read-write transactions on them: they only read here.
+    """
+
+    def __init__(self, rpc: Rpc, target: Target) -> None:
+        """Keep what is needed to create sessions; none is created yet."""
+        self._rpc = rpc
+        self._target = target
+        self._free: list[tuple[str, float]] = []
+        self._in_use = 0
+        self._reader: str | None = None
+        self._changed = threading.Condition()
+        self._reading = threading.Lock()
+
+    def _create(self, *, multiplexed: bool) -> str:
+        try:
+            session = self._rpc.create_session(
+                labels=_labels(), multiplexed=multiplexed, timeout=_CREATE_TIMEOUT
+            )
+        except GoogleAPICallError as error:
+            raise translate(error, self._target, "a session was opened") from None
+        return str(session.name)
+
+    @contextmanager
+    def writer(self, timeout: float) -> Iterator["Lease"]:
+        """Lend a regular session; it goes back to the pool unless it was marked as lost.
+
+        Raises:
+            UnreachableError: No session became free, or none could be created, in time.
+            SpanctlError: The server refused to create one.
+        """
+        lease = Lease(self._take(timeout))
+        try:
+            yield lease
+        finally:
+            self._give_back(lease)
+
+    def _take(self, timeout: float) -> str:
+        deadline = monotonic() + timeout
+        with self._changed:
+            while not self._free and self._in_use >= MAX_SESSIONS:
+                if not self._changed.wait(deadline - monotonic()):
+                    msg = f"all {MAX_SESSIONS} sessions stayed in use for {timeout:.0f} s"
+                    raise UnreachableError(msg, hint="run fewer transactions side by side")
+            self._in_use += 1
+            while self._free:
+                name, since = self._free.pop()
+                if monotonic() - since < _IDLE_LIMIT:
+                    return name
+        try:
+            return self._create(multiplexed=False)
+        except BaseException:
+            with self._changed:
+                self._in_use -= 1
+                self._changed.notify()
+            raise
+
+    def _give_back(self, lease: "Lease") -> None:
+        with self._changed:
+            self._in_use -= 1
+            if not lease.lost:
+                self._free.append((lease.name, monotonic()))
+            self._changed.notify()
+
+    def exchange(self, lease: "Lease") -> None:
+        """Give the borrower another session for one that is lost.
+
+        Raises:
+            SpanctlError: The server could not be reached or refused to create it.
+        """
+        lease.name = self._create(multiplexed=False)
+        lease.lost = False
+
+    def reader(self) -> str:
+        """Return the name of the session to read with.
+
+        Raises:
+            SpanctlError: The server could not be reached or refused to create it.
+        """
+        with self._reading:
+            if self._reader is None:
+                self._reader = self._create(multiplexed=True)
+            return self._reader
+
+    def forget_reader(self) -> None:
+        """Have the next read create a session anew."""
+        with self._reading:
+            self._reader = None
+
+    def close(self) -> None:
+        """Delete the sessions that are free; one that fails is left to the server's idle limit."""
+        with self._changed:
+            free, self._free = self._free, []
+        for name, _ in free:
+            try:
+                self._rpc.delete_session(name, timeout=_DELETE_TIMEOUT)
+            except GoogleAPICallError:
+                return
+
+
+class Lease:
+    """A session on loan. ``lost`` tells the pool not to take it back."""
+
+    __slots__ = ("lost", "name")
+
+    def __init__(self, name: str) -> None:
+        """Lend the session of this name."""
+        self.name = name
+        self.lost = False

@@ -1,0 +1,424 @@
+"""The transaction that a body works with: statements at once, mutations at the commit.
+
+The API is that of Google's own ``Transaction``, so that code moves over as it is. The first
+statement begins the transaction (inline begin), which spares a round trip.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from google.api_core.exceptions import GoogleAPICallError
+from google.cloud.spanner_v1.keyset import KeySet
+from google.cloud.spanner_v1.types import (
+    BeginTransactionRequest,
+    ExecuteSqlRequest,
+    Mutation,
+    PartialResultSet,
+    ReadRequest,
+    RequestOptions,
+    RollbackRequest,
+    TransactionOptions,
+    TransactionSelector,
+    Type,
+)
+from google.protobuf.struct_pb2 import ListValue, Struct
+from grpc import StatusCode
+
+from spanctl.clock import monotonic
+from spanctl.errors import UsageError
+from spanctl.ledger.receipt import Statement, StatementKind, changed_rows
+from spanctl.spanner import sql as sql_text
+from spanctl.spanner import values
+from spanctl.spanner.failures import TRANSIENT, lost_session, translate
+from spanctl.spanner.rows import RowList, Rows
+from spanctl.spanner.rpc import Rpc, Target, status_of
+
+_READ_WRITE = TransactionOptions(read_write=TransactionOptions.ReadWrite())
+_ROLLBACK_TIMEOUT = 5.0
+
+
+class Status(StrEnum):
+    """Where a transaction stands."""
+
+    OPEN = "open"
+    DOOMED = "doomed"
+    ENDED = "ended"
+
+
+class AttemptLostError(Exception):
+    """This attempt can't commit any more, and the body may be run again."""
+
+    def __init__(self, cause: GoogleAPICallError) -> None:
+        """Keep why: Google's error."""
+        super().__init__(status_of(cause).name)
+        self.cause = cause
+
+
+@dataclass(slots=True)
+class _MutationCount:
+    kind: StatementKind
+    table: str
+    columns: tuple[str, ...]
+    rows: int
+
+
+class Transaction:
+    """One attempt at a read-write transaction; lives as long as the body's call.
+
+    Attributes:
+        txn_id: The ID under which it will be known once it is committed.
+        status: Where it stands.
+    """
+
+    def __init__(  # noqa: PLR0913 - what one attempt needs, all of it required
+        self,
+        rpc: Rpc,
+        target: Target,
+        session: str,
+        *,
+        txn_id: str,
+        tag: str | None,
+        deadline: float,
+        rpc_timeout: float,
+    ) -> None:
+        """Prepare an attempt; nothing is sent yet.
+
+        Args:
+            rpc: The channel to send on.
+            target: The database, for error messages.
+            session: A regular session's name.
+            txn_id: The ID of the operation.
+            tag: Spanner's transaction tag, at most 50 printable ASCII characters.
+            deadline: Monotonic time in seconds after which nothing is sent.
+            rpc_timeout: Longest wait for one reply, in seconds.
+        """
+        self.txn_id = txn_id
+        self.status = Status.OPEN
+        self._rpc = rpc
+        self._target = target
+        self._session = session
+        self._options = RequestOptions(transaction_tag=tag or "")
+        self._deadline = deadline
+        self._rpc_timeout = rpc_timeout
+        self._id: bytes = b""
+        self._seqno = 0
+        self._lost: AttemptLostError | None = None
+        self._statements: list[Statement | _MutationCount] = []
+        self._mutations: list[Mutation] = []
+
+    # -- statements
+
+    def execute_sql(
+        self,
+        sql: str,
+        params: Mapping[str, Any] | None = None,
+        param_types: Mapping[str, Type] | None = None,
+    ) -> RowList:
+        """Execute a query, or DML with ``THEN RETURN``, and return all its rows.
+
+        Raises:
+            StatementError: Spanner refused the statement.
+            UnreachableError: Spanner did not answer.
+            NotPermittedError: The credentials don't allow it.
+        """
+        described = sql_text.describe(sql)
+        request = self._sql_request(sql, params, param_types)
+        if described.kind is StatementKind.QUERY:
+            rows, _ = self._parts(request, self._rpc.stream_sql)
+            self._statements.append(_statement(described, params, None))
+            return rows
+        rows, count = self._parts(request, self._rpc.stream_sql)
+        self._statements.append(_statement(described, params, count))
+        return rows
+
+    def execute_update(
+        self,
+        sql: str,
+        params: Mapping[str, Any] | None = None,
+        param_types: Mapping[str, Type] | None = None,
+    ) -> int:
+        """Execute a DML statement and return the number of rows that it changed.
+
+        Raises:
+            StatementError: Spanner refused the statement.
+            UnreachableError: Spanner did not answer.
+            NotPermittedError: The credentials don't allow it.
+        """
+        request = self._sql_request(sql, params, param_types)
+        result = self._begun(request, self._rpc.execute_sql)
+        if result.metadata.transaction.id:
+            self._id = result.metadata.transaction.id
+        count = int(result.stats.row_count_exact)
+        self._statements.append(_statement(sql_text.describe(sql), params, count))
+        return count
+
+    def read(self, table: str, columns: Sequence[str], keyset: KeySet, index: str = "") -> RowList:
+        """Read rows by key, with locks, and return all of them.
+
+        Raises:
+            StatementError: The table, a column or the index does not exist.
+            UnreachableError: Spanner did not answer.
+        """
+        request = ReadRequest(
+            session=self._session,
+            table=table,
+            index=index,
+            columns=list(columns),
+            key_set=keyset._to_pb(),  # noqa: SLF001 - the only way from a KeySet to its message
+            request_options=self._options,
+        )
+        rows, _ = self._parts(request, self._rpc.stream_read)
+        self._statements.append(
+            Statement(kind=StatementKind.READ, tables=(table,), parameters=tuple(columns))
+        )
+        return rows
+
+    def _sql_request(
+        self,
+        sql: str,
+        params: Mapping[str, Any] | None,
+        param_types: Mapping[str, Type] | None,
+    ) -> ExecuteSqlRequest:
+        request = ExecuteSqlRequest(
+            session=self._session, sql=sql, seqno=self._seqno, request_options=self._options
+        )
+        self._seqno += 1
+        if params:
+            given = param_types or {}
+            fields = {name: values.encode(value) for name, value in params.items()}
+            request.params = Struct(fields=fields)
+            types = {
+                name: given.get(name) or values.infer_type(value) for name, value in params.items()
+            }
+            request.param_types = {name: kind for name, kind in types.items() if kind is not None}
+        return request
+
+    def _parts(self, request: Any, send: Any) -> tuple[RowList, int | None]:  # noqa: ANN401 - read or SQL
+        def collect(request: Any, timeout: float) -> tuple[RowList, int | None, bytes]:  # noqa: ANN401
+            seen: list[PartialResultSet] = []
+
+            def remember() -> Any:  # noqa: ANN401 - a generator of parts
+                for part in send(request, timeout=timeout):
+                    if not seen:
+                        seen.append(part)
+                    yield part
+
+            rows = Rows(remember())
+            listed = RowList(rows, rows.columns)
+            begun = seen[0].metadata.transaction.id if seen else b""
+            return listed, rows.row_count, begun
+
+        listed, count, begun = self._begun(request, collect)
+        if begun:
+            self._id = begun
+        return listed, count
+
+    def _begun(self, request: Any, send: Any) -> Any:  # noqa: ANN401 - any request, any reply
+        """Send within this transaction; begin it inline with the first statement."""
+        self._check()
+        inline = not self._id
+        request.transaction = self._selector()
+        try:
+            return self._send(request, send)
+        except GoogleAPICallError as error:
+            if not inline:
+                raise self._told(error) from None
+        # The failed statement began nothing. It is sent again inside an explicit transaction, so
+        # that what the body concludes from the failure holds when it commits.
+        self.begin()
+        request.transaction = self._selector()
+        try:
+            return self._send(request, send)
+        except GoogleAPICallError as error:
+            raise self._told(error) from None
+
+    def _send(self, request: Any, send: Any) -> Any:  # noqa: ANN401 - any request, any reply
+        try:
+            return send(request, timeout=self._patience())
+        except GoogleAPICallError as error:
+            status = status_of(error)
+            if status is StatusCode.ABORTED or status in TRANSIENT or lost_session(error):
+                raise self._lose(error) from None
+            raise
+
+    def _told(self, error: GoogleAPICallError) -> Exception:
+        return translate(error, self._target, "a statement was executed")
+
+    def _lose(self, error: GoogleAPICallError) -> AttemptLostError:
+        self.status = Status.DOOMED
+        self._lost = AttemptLostError(error)
+        return self._lost
+
+    def _check(self) -> None:
+        if self._lost is not None:
+            raise self._lost
+        if self.status is not Status.OPEN:
+            msg = "the transaction has ended"
+            raise UsageError(msg, hint="use txn only inside the function that it was given to")
+
+    def _selector(self) -> TransactionSelector:
+        if self._id:
+            return TransactionSelector(id=self._id)
+        return TransactionSelector(begin=_READ_WRITE)
+
+    def _patience(self) -> float:
+        return max(0.001, min(self._rpc_timeout, self._deadline - monotonic()))
+
+    # -- mutations
+
+    def insert(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Insert rows at the commit; a row that is there already fails the commit."""
+        self._write(StatementKind.INSERT, table, columns, rows)
+
+    def update(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Update rows at the commit; a row that is not there fails the commit."""
+        self._write(StatementKind.UPDATE, table, columns, rows)
+
+    def insert_or_update(
+        self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
+    ) -> None:
+        """Insert rows at the commit, or update the named columns of those that are there."""
+        self._write(StatementKind.INSERT_OR_UPDATE, table, columns, rows)
+
+    def replace(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Insert rows at the commit; columns that are not named become NULL in those there."""
+        self._write(StatementKind.REPLACE, table, columns, rows)
+
+    def delete(self, table: str, keyset: KeySet) -> None:
+        """Delete rows at the commit; keys without a row are no error."""
+        self._check()
+        message = Mutation.Delete(table=table, key_set=keyset._to_pb())  # noqa: SLF001 - see read()
+        self._mutations.append(Mutation(delete=message))
+        self._count(StatementKind.DELETE, table, (), len(keyset.keys))
+
+    def _write(
+        self,
+        kind: StatementKind,
+        table: str,
+        columns: Sequence[str],
+        rows: Iterable[Sequence[Any]],
+    ) -> None:
+        self._check()
+        encode = values.encode
+        encoded = [ListValue(values=[encode(value) for value in row]) for row in rows]
+        self.write_encoded(kind, table, columns, encoded)
+
+    def write_encoded(
+        self,
+        kind: StatementKind,
+        table: str,
+        columns: Sequence[str],
+        rows: Sequence[ListValue],
+    ) -> None:
+        """Write rows at the commit whose values were encoded before, as bulk jobs do.
+
+        Raises:
+            UsageError: A row has more or fewer values than there are columns.
+        """
+        self._check()
+        names = tuple(columns)
+        if any(len(row.values) != len(names) for row in rows):
+            msg = f"a row for table {table} does not have {len(names)} values"
+            raise UsageError(msg, hint="give one value for each column")
+        mutation = Mutation.pb(Mutation())
+        write = getattr(mutation, kind.value)
+        write.table = table
+        write.columns.extend(names)
+        write.values.extend(rows)
+        self._mutations.append(Mutation.wrap(mutation))
+        self._count(kind, table, names, len(rows))
+
+    def _count(self, kind: StatementKind, table: str, columns: tuple[str, ...], rows: int) -> None:
+        last = self._statements[-1] if self._statements else None
+        if isinstance(last, _MutationCount) and (last.kind, last.table, last.columns) == (
+            kind,
+            table,
+            columns,
+        ):
+            last.rows += rows
+        else:
+            self._statements.append(_MutationCount(kind, table, columns, rows))
+
+    # -- for the protocol
+
+    @property
+    def id(self) -> bytes:
+        """Spanner's id of the transaction; empty before it has begun."""
+        return self._id
+
+    @property
+    def mutations(self) -> list[Mutation]:
+        """What will be sent with the commit."""
+        return self._mutations
+
+    @property
+    def statements(self) -> tuple[Statement, ...]:
+        """What the body did, in order, for the receipt."""
+        return tuple(
+            Statement(kind=s.kind, tables=(s.table,), parameters=s.columns, rows=s.rows)
+            if isinstance(s, _MutationCount)
+            else s
+            for s in self._statements
+        )
+
+    @property
+    def row_counts(self) -> tuple[int, ...]:
+        """Rows changed by each changing statement, in order."""
+        return changed_rows(self.statements)
+
+    def ready(self) -> None:
+        """Make sure that the transaction has begun and can be committed.
+
+        Raises:
+            AttemptLostError: This attempt is over, even if the body swallowed the news.
+            SpanctlError: Spanner refused to begin it.
+        """
+        if not self._id:
+            self.begin()
+        self._check()
+
+    def begin(self) -> None:
+        """Begin explicitly, when nothing else has begun the transaction.
+
+        Raises:
+            AttemptLostError: This attempt is over.
+            SpanctlError: Spanner refused.
+        """
+        self._check()
+        request = BeginTransactionRequest(
+            session=self._session, options=_READ_WRITE, request_options=self._options
+        )
+        try:
+            self._id = self._send(request, self._rpc.begin).id
+        except GoogleAPICallError as error:
+            raise translate(error, self._target, "a transaction was begun") from None
+
+    def finish(self) -> None:
+        """Refuse all further use."""
+        self.status = Status.ENDED
+
+    def rollback(self) -> None:
+        """Release the locks at once. Nothing is concluded from its reply, not even from its OK."""
+        self.finish()
+        if not self._id:
+            return
+        request = RollbackRequest(session=self._session, transaction_id=self._id)
+        try:
+            self._rpc.rollback(request, timeout=_ROLLBACK_TIMEOUT)
+        except GoogleAPICallError:
+            return
+
+
+def _statement(
+    described: "sql_text.SqlStatement", params: Mapping[str, Any] | None, rows: int | None
+) -> Statement:
+    return Statement(
+        kind=described.kind,
+        tables=described.tables,
+        digest=described.digest,
+        sql=described.masked,
+        parameters=tuple(sorted(params or ())),
+        rows=rows,
+    )
