@@ -116,7 +116,7 @@ class PendingError(SpanctlError):
 
 
 class OutcomeUnknownError(SpanctlError):
-    """Whether the transaction committed can't be known while the database can't be reached (exit 9).
+    """Whether it committed can't be known while the database can't be reached (exit 9).
 
     ``details["txn_id"]`` names the transaction; running the same operation again is safe.
     """

@@ -1,7 +1,7 @@
 """Where things are: contexts in a TOML file, and where each setting's value came from.
 
-A setting is looked for in a flag, then the environment, then the context, then a default. A *context*
-names a database, how to reach it, and the Prefect API that orchestrates its runs.
+A setting is looked for in a flag, then the environment, then the context, then a default. A
+*context* names a database, how to reach it, and the Prefect API that orchestrates its runs.
 """
 
 import os
@@ -265,7 +265,7 @@ def resolve(
         msg = f"unknown settings: {', '.join(sorted(unknown))}"
         raise UsageError(msg)
     values = {
-        variable.name: _one(variable, flags, environ, stored, name, contexts.path)
+        variable.name: _one(variable, flags, environ, stored, f"{name} in {contexts.path}")
         for variable in VARIABLES
     }
     return Settings(name, source, values)
@@ -283,13 +283,12 @@ def _chosen(
     return (LOCAL if LOCAL in contexts.contexts else None), Source.DEFAULT
 
 
-def _one(  # noqa: PLR0913 - the four places to look, in order, and how they are called
+def _one(
     variable: Variable,
     flags: Mapping[str, str | None],
     environ: Mapping[str, str],
     stored: Mapping[str, str],
-    context: str | None,
-    path: Path,
+    origin: str,
 ) -> Setting:
     if flag := flags.get(variable.name):
         return Setting(variable.name, flag, Source.FLAG, f"--{variable.name.replace('_', '-')}")
@@ -297,5 +296,5 @@ def _one(  # noqa: PLR0913 - the four places to look, in order, and how they are
         if value := environ.get(key):
             return Setting(variable.name, value, Source.ENVIRONMENT, key)
     if value := stored.get(variable.name):
-        return Setting(variable.name, value, Source.CONTEXT, f"{context} in {path}")
+        return Setting(variable.name, value, Source.CONTEXT, origin)
     return Setting(variable.name, variable.default, Source.DEFAULT, "default")

@@ -14,7 +14,8 @@ import hmac
 import json
 import math
 import uuid
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from spanctl.errors import UsageError
@@ -42,7 +43,7 @@ def typed(value: Any) -> Any:  # noqa: ANN401, PLR0911 - a walk over values of a
     if isinstance(value, Mapping):
         pairs = [[typed(key), typed(item)] for key, item in value.items()]
         return ["m", sorted(pairs, key=json.dumps)]
-    if isinstance(value, Set):
+    if isinstance(value, AbstractSet):
         return ["u", sorted((typed(item) for item in value), key=json.dumps)]
     if isinstance(value, Sequence):
         return ["l", [typed(item) for item in value]]

@@ -1,8 +1,8 @@
 """Operation keys and transaction IDs: the names that make a write happen at most once.
 
 An *operation key* names one intended write and is the same however often an orchestrator runs it
-again. A *txn ID* is the UUIDv5 (RFC 9562 §5.5) of the key and its epoch: anyone computes the same ID
-for the same intent, and IDs spread evenly over Spanner's key space.
+again. A *txn ID* is the UUIDv5 (RFC 9562 §5.5) of the key and its epoch: anyone computes the same
+ID for the same intent, and IDs spread evenly over Spanner's key space.
 """
 
 import re

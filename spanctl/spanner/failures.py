@@ -101,7 +101,7 @@ def _missing_database(error: GoogleAPICallError) -> bool:
 
 
 def lost_session(error: GoogleAPICallError) -> bool:
-    """Tell whether the server no longer knows the session: nothing happened, another one will do."""
+    """Tell whether the server no longer knows the session: another one will do."""
     return status_of(error) is StatusCode.NOT_FOUND and any(
         isinstance(info, ResourceInfo) and info.resource_type.endswith(".Session")
         for info in error.details

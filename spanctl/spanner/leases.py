@@ -1,8 +1,8 @@
 """Leases: which operations may be in limbo, known to the database before any of them commits.
 
-A row of ``spanctl_intents`` leases a block of ordinals of one step, or a list of keyed calls. A block
-is inserted once and never changed but to be closed, so a lease whose reply was lost can be sent again,
-and one that lands late reopens nothing.
+A row of ``spanctl_intents`` leases a block of ordinals of one step, or a list of keyed calls. A
+block is inserted once and never changed but to be closed, so a lease whose reply was lost can be
+sent again, and one that lands late reopens nothing.
 """
 
 import os

@@ -8,8 +8,8 @@ In short (the reasons are in ``docs/PROTOCOL.md``):
    the first and only send means NOT_COMMITTED; ABORTED runs the whole body again. All else is
    ambiguous: the same Commit is replayed, then the receipt is read.
 3. Whatever ends an attempt other than that OK, the receipt is read before anything is reported.
-4. On every path that is neither OK nor ambiguous, Rollback is sent at once; never after an ambiguous
-   Commit.
+4. On every path that is neither OK nor ambiguous, Rollback is sent at once; never after an
+   ambiguous Commit.
 """
 
 import json
@@ -247,14 +247,14 @@ class Execution(Generic[T]):
                     raise
                 self._in_doubt = True
                 lost = _CommitLostError(error)
-                # Replay helps against a lost reply only; another answer is not about the first send.
+                # Replay helps against a lost reply only: no other answer is about the first send.
                 if status not in TRANSIENT or self._time_left() < 0:
                     break
             except BaseException:
                 self._in_doubt = True
                 raise
             else:
-                return response.commit_timestamp
+                return as_datetime(response.commit_timestamp)
             first = False
             time.sleep(_FIRST_PAUSE * 4**replay)
         raise lost from None
@@ -350,7 +350,7 @@ class Execution(Generic[T]):
         sent = self._sent[api_transaction_id]
         return TransactionResult(
             txn_id=self.call.txn_id,
-            commit_timestamp=as_datetime(committed_at),
+            commit_timestamp=committed_at,
             attempts=self._attempts,
             row_counts=sent.row_counts,
             result=sent.value,

@@ -93,8 +93,10 @@ class Run:
             if last > self._through.get(prefix, -1)
         ]
         for prefix, calls in named.items():
-            for start in range(0, len(calls), LARGEST_LIST):
-                intents.append(self._intent(prefix, keys=calls[start : start + LARGEST_LIST]))
+            intents.extend(
+                self._intent(prefix, keys=calls[start : start + LARGEST_LIST])
+                for start in range(0, len(calls), LARGEST_LIST)
+            )
         return intents
 
     def _intent(

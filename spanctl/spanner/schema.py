@@ -114,8 +114,9 @@ class SchemaStatus:
     watched: tuple[str, ...]
 
 
-def _names(database: "Database", query: str) -> set[str]:
-    return {str(name) for (name,) in database.query(query)}
+def _names(database: "Database", query: str, name: str | None = None) -> set[str]:
+    params = {"name": name} if name else None
+    return {str(found) for (found,) in database.query(query, params)}
 
 
 def watched(database: "Database") -> tuple[str, ...]:
@@ -123,7 +124,8 @@ def watched(database: "Database") -> tuple[str, ...]:
     names = _names(
         database,
         "SELECT TABLE_NAME FROM INFORMATION_SCHEMA.CHANGE_STREAM_TABLES"
-        f" WHERE CHANGE_STREAM_NAME = '{STREAM}'",
+        " WHERE CHANGE_STREAM_NAME = @name",
+        STREAM,
     )
     return tuple(sorted(names - {receipts.TABLE}))
 
@@ -168,7 +170,8 @@ def _refuse_unknown(database: "Database", present: set[str]) -> None:
         columns = _names(
             database,
             "SELECT COLUMN_NAME FROM INFORMATION_SCHEMA.COLUMNS"
-            f" WHERE TABLE_SCHEMA = '' AND TABLE_NAME = '{name}'",
+            " WHERE TABLE_SCHEMA = '' AND TABLE_NAME = @name",
+            name,
         )
         lacking = set(re.findall(r"^  (\w+) ", ddl, re.MULTILINE)) - columns
         if lacking:
