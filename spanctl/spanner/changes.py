@@ -1,0 +1,285 @@
+"""What a transaction changed, record by record, from the change stream."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from spanctl.errors import StatementError
+from spanctl.ledger.receipt import Receipt, StatementKind
+from spanctl.spanner import receipts
+from spanctl.spanner.rows import as_datetime
+from spanctl.spanner.values import STRING, TIMESTAMP, JsonObject, Type, TypeCode, parse_json
+
+if TYPE_CHECKING:
+    from spanctl.spanner.client import Database
+
+STREAM = "spanctl_changes"
+
+_QUERY = f"""SELECT ChangeRecord FROM READ_{STREAM}(
+  start_timestamp => @start, end_timestamp => @end,
+  partition_token => @token, heartbeat_milliseconds => 10000)"""  # noqa: S608 - a constant's name
+_WATCHED = """SELECT s.`ALL`, t.TABLE_NAME, t.ALL_COLUMNS
+FROM INFORMATION_SCHEMA.CHANGE_STREAMS AS s
+LEFT JOIN INFORMATION_SCHEMA.CHANGE_STREAM_TABLES AS t
+  ON t.CHANGE_STREAM_SCHEMA = s.CHANGE_STREAM_SCHEMA
+  AND t.CHANGE_STREAM_NAME = s.CHANGE_STREAM_NAME
+WHERE s.CHANGE_STREAM_SCHEMA = '' AND s.CHANGE_STREAM_NAME = @name"""
+_TYPES = {"start": TIMESTAMP, "end": TIMESTAMP, "token": STRING}
+_TOO_OLD = "OUT_OF_RANGE"
+_WRITES = frozenset(StatementKind) - {StatementKind.QUERY, StatementKind.READ}
+
+
+class ModType(StrEnum):
+    """What happened to a row."""
+
+    INSERT = "INSERT"
+    UPDATE = "UPDATE"
+    DELETE = "DELETE"
+
+
+class StreamState(StrEnum):
+    """Whether the change stream could answer."""
+
+    PRESENT = "present"
+    ABSENT = "absent"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class RowChange:
+    """One row that a transaction changed.
+
+    Attributes:
+        table: Its table.
+        mod_type: What happened to it.
+        keys: Column to value of its primary key.
+        before: Column to value before; None for an INSERT.
+        after: Column to value after; None for a DELETE. An UPDATE holds at least what it changed.
+    """
+
+    table: str
+    mod_type: ModType
+    keys: Mapping[str, Any]
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataChange:
+    """One record of the stream: rows of one table that one transaction changed in one way.
+
+    Attributes:
+        commit_timestamp: When the transaction committed.
+        server_transaction_id: Spanner's own id of the transaction; not the API's.
+        record_sequence: Where the record stands in the transaction.
+        table: The table.
+        mod_type: What happened to the rows.
+        rows: The rows.
+        records_in_transaction: How many records the whole transaction has.
+        tag: The transaction's tag.
+    """
+
+    commit_timestamp: datetime
+    server_transaction_id: str
+    record_sequence: str
+    table: str
+    mod_type: ModType
+    rows: tuple[RowChange, ...]
+    records_in_transaction: int
+    tag: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What the change stream knows of one transaction.
+
+    Attributes:
+        state: Whether the stream could answer: ABSENT when there is no stream, or none that
+            watches the receipts; EXPIRED when it doesn't reach back to the commit.
+        server_transaction_id: The id that joins the records; None unless PRESENT.
+        rows: The user's rows that changed, in the order of the stream; never the receipt's own.
+        complete: Whether every record of the transaction was found.
+        unwatched: Tables that the receipt names and the stream doesn't watch (whole).
+    """
+
+    state: StreamState
+    server_transaction_id: str | None = None
+    rows: tuple[RowChange, ...] = ()
+    complete: bool = False
+    unwatched: tuple[str, ...] = ()
+
+
+def changes(database: "Database", start: datetime, end: datetime) -> Iterator[DataChange]:
+    """Read all data changes with ``start <= commit_timestamp <= end``, an entirely past window.
+
+    Records come partition by partition: sort them when the order matters.
+
+    Raises:
+        StatementError: There is no stream, or ``details["status"]`` is OUT_OF_RANGE: it doesn't
+            reach back to ``start``.
+        SpanctlError: The database could not be read.
+    """
+    waiting: list[str | None] = [None]
+    known: set[str] = set()
+    while waiting:
+        params = {"start": start, "end": end, "token": waiting.pop()}
+        rows = database.query(_QUERY, params, _TYPES)
+        for row in rows:
+            for record in _named(row[0], rows.columns[0].type):
+                for data in record["data_change_record"]:
+                    yield _data_change(data)
+                fresh = set(_children(record)) - known
+                known |= fresh
+                waiting.extend(fresh)
+
+
+def watched(database: "Database") -> Mapping[str, bool] | None:
+    """Return the tables that the stream watches, each with whether all its columns are.
+
+    A stream over the whole database has the one key ``*``. None: there is no stream.
+    """
+    rows = list(database.query(_WATCHED, {"name": STREAM}))
+    if not rows:
+        return None
+    if rows[0][0]:
+        return {"*": True}
+    return {table: bool(whole) for _, table, whole in rows if table is not None}
+
+
+def for_transaction(database: "Database", receipt: Receipt) -> Changes:
+    """Return what a committed transaction changed, joined through its receipt's own row.
+
+    Raises:
+        SpanctlError: The database could not be read.
+    """
+    tables = watched(database)
+    if tables is None:
+        return Changes(state=StreamState.ABSENT)
+    unwatched = _unwatched(receipt, tables)
+    moment = receipt.commit_timestamp
+    try:
+        found = list(changes(database, moment, moment))
+    except StatementError as error:
+        if error.details.get("status") != _TOO_OLD:
+            raise
+        return Changes(state=StreamState.EXPIRED, unwatched=unwatched)
+    joined = next((one.server_transaction_id for one in found if _holds(one, receipt)), None)
+    if joined is None:
+        return Changes(state=StreamState.ABSENT, unwatched=unwatched)
+    ours = sorted(
+        (one for one in found if one.server_transaction_id == joined),
+        key=lambda one: one.record_sequence,
+    )
+    rows = tuple(row for one in ours if one.table != receipts.TABLE for row in one.rows)
+    if database.target.emulator_host:
+        from spanctl.spanner.exact import exact
+
+        rows = exact(database, rows, moment)
+    return Changes(
+        state=StreamState.PRESENT,
+        server_transaction_id=joined,
+        rows=rows,
+        complete=len(ours) == ours[0].records_in_transaction,
+        unwatched=unwatched,
+    )
+
+
+def _holds(change: DataChange, receipt: Receipt) -> bool:
+    return change.table == receipts.TABLE and any(
+        row.keys.get("txn_id") == receipt.txn_id for row in change.rows
+    )
+
+
+def _unwatched(receipt: Receipt, watched: Mapping[str, bool]) -> tuple[str, ...]:
+    if "*" in watched:
+        return ()
+    whole = {table.casefold() for table, columns in watched.items() if columns}
+    named = (t for s in receipt.statements if s.kind in _WRITES for t in s.tables)
+    return tuple(table for table in dict.fromkeys(named) if table.casefold() not in whole)
+
+
+# -- the stream's records
+
+
+def _named(value: Any, kind: Type) -> Any:  # noqa: ANN401 - nested arrays and structs
+    """Return structs as dictionaries, however deep they are."""
+    if value is None:
+        return None
+    if kind.code is TypeCode.ARRAY:
+        return [_named(item, kind.array_element_type) for item in value]
+    if kind.code is TypeCode.STRUCT:
+        pairs = zip(kind.struct_type.fields, value, strict=True)
+        return {field.name: _named(item, field.type_) for field, item in pairs}
+    return value
+
+
+def _children(record: Mapping[str, Any]) -> Iterator[str]:
+    for children in record["child_partitions_record"]:
+        for partition in children["child_partitions"]:
+            yield partition["token"]
+
+
+def _data_change(data: Mapping[str, Any]) -> DataChange:
+    kinds = {column["name"]: _type(_plain(column["type"])) for column in data["column_types"]}
+    mod_type = ModType(data["mod_type"])
+    table = data["table_name"]
+    rows = (_row(table, mod_type, mod, kinds) for mod in data["mods"])
+    return DataChange(
+        commit_timestamp=as_datetime(data["commit_timestamp"]),
+        server_transaction_id=data["server_transaction_id"],
+        record_sequence=data["record_sequence"],
+        table=table,
+        mod_type=mod_type,
+        rows=tuple(rows),
+        records_in_transaction=data["number_of_records_in_transaction"],
+        tag=data["transaction_tag"] or "",
+    )
+
+
+def _row(
+    table: str, mod_type: ModType, mod: Mapping[str, Any], kinds: Mapping[str, Type | None]
+) -> RowChange:
+    keys, before, after = (
+        {name: _value(item, kinds.get(name)) for name, item in (_plain(mod[part]) or {}).items()}
+        for part in ("keys", "old_values", "new_values")
+    )
+    return RowChange(
+        table,
+        mod_type,
+        keys,
+        None if mod_type is ModType.INSERT else before,
+        None if mod_type is ModType.DELETE else after,
+    )
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - JSON as the client read it, or as text
+    import json
+
+    if isinstance(value, JsonObject):
+        value = value.serialize()
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def _type(data: Mapping[str, Any]) -> Type | None:
+    """Return the type that the stream describes; None for one that this client doesn't know."""
+    code = getattr(TypeCode, data["code"], None)
+    if code is not TypeCode.ARRAY:
+        return None if code is None else Type(code=code)
+    element = _type(data["array_element_type"])
+    return None if element is None else Type(code=code, array_element_type=element)
+
+
+def _value(value: Any, kind: Type | None) -> Any:  # noqa: ANN401 - a value of any type
+    """Read one JSON value by its column's type; what has no Python form stays as it came."""
+    if value is None or kind is None:
+        return value
+    if kind.code is TypeCode.ARRAY and isinstance(value, list):
+        return [_value(item, kind.array_element_type) for item in value]
+    if kind.code is TypeCode.JSON:
+        return JsonObject.from_str(value) if isinstance(value, str) else JsonObject(value)
+    try:
+        return parse_json(value, kind)
+    except ValueError:  # PROTO, ENUM and the types of the future
+        return value
