@@ -1,0 +1,171 @@
+"""GoogleSQL told apart: the statements of a text, what each does and to which tables.
+
+It reads the lexical structure only, which is stable, and no grammar: statements of tomorrow pass.
+(sqlglot's BigQuery tokenizer was tried: the rest of an EXPLAIN, CALL or RENAME is one token to it.)
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+
+from spanctl.errors import UsageError
+from spanctl.ledger.receipt import StatementKind
+from spanctl.spanner import sqltables
+from spanctl.spanner.sqltables import Token
+
+_TOKEN = re.compile(
+    r"""
+    (?P<space> \s+ | --[^\n]* | \#[^\n]* | /\*.*?\*/ )
+  | (?P<string> (?:[rR][bB]?|[bB][rR]?)?
+        (?: '''(?:\\.|[^\\])*?''' | \"\"\"(?:\\.|[^\\])*?\"\"\"
+          | '(?!'')(?:\\.|[^'\\\n])*' | "(?!\"\")(?:\\.|[^"\\\n])*" ) )
+  | (?P<parameter> @(?:[^\W\d]\w*|`[^`\n]+`) )
+  | (?P<word> (?:@@)?[^\W\d]\w* | `(?:\\.|[^`\\\n])+` )
+  | (?P<number> 0[xX][0-9a-fA-F]+ | (?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)? )
+  | (?P<mark> \|> | (?!/\*)[^'"`] )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_KINDS = {
+    **dict.fromkeys(("SELECT", "WITH", "FROM", "GRAPH", "(", "EXPLAIN"), StatementKind.QUERY),
+    **dict.fromkeys(
+        ("CREATE", "ALTER", "DROP", "GRANT", "REVOKE", "RENAME", "ANALYZE"), StatementKind.DDL
+    ),
+    "INSERT": StatementKind.INSERT,
+    "UPDATE": StatementKind.UPDATE,
+    "DELETE": StatementKind.DELETE,
+}
+DML = frozenset(
+    {
+        StatementKind.INSERT,
+        StatementKind.UPDATE,
+        StatementKind.INSERT_OR_UPDATE,
+        StatementKind.DELETE,
+    }
+)
+"""The kinds of DML statements."""
+
+_MAX_MASKED = 4096
+_CACHED_LENGTH = 16_384
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SqlStatement:
+    """One statement.
+
+    Attributes:
+        text: The statement as it was written, without the semicolon and comments around it.
+        kind: What it does.
+        tables: The tables that it names, in the order of first mention.
+        masked: The text without comments, each literal as ``?``; at most 4,096 characters.
+        digest: SHA-256 of ``text``, hexadecimal.
+        parameters: Names of the bound parameters, in the order of first mention.
+        returning: Whether it is DML that returns rows (``THEN RETURN``).
+        line: The line, from 1, on which it begins in the text that it was split from.
+    """
+
+    text: str
+    kind: StatementKind
+    tables: tuple[str, ...]
+    masked: str
+    digest: str
+    parameters: tuple[str, ...] = ()
+    returning: bool = False
+    line: int = 1
+
+    @property
+    def is_dml(self) -> bool:
+        """Whether it changes rows."""
+        return self.kind in DML
+
+
+def statements(text: str) -> list[SqlStatement]:
+    """Split a text at its semicolons, and describe each statement that is not empty.
+
+    Raises:
+        UsageError: A string, a quoted name or a comment is never closed; its line is named.
+    """
+    found: list[SqlStatement] = []
+    part: list[Token] = []
+    for token in (*_tokens(text), Token("mark", ";", len(text), len(text))):
+        if token.text != ";":
+            part.append(token)
+            continue
+        if part:
+            start = part[0].start
+            line = text.count("\n", 0, start) + 1
+            found.append(_described(text[start : part[-1].end], part, line))
+        part = []
+    return found
+
+
+def describe(sql: str) -> SqlStatement:
+    """Describe one statement; the same text again is answered from a cache.
+
+    Raises:
+        UsageError: A string, a quoted name or a comment is never closed; its line is named.
+    """
+    return _remembered(sql) if len(sql) <= _CACHED_LENGTH else _describe(sql)
+
+
+def _describe(sql: str) -> SqlStatement:
+    return _described(sql, [token for token in _tokens(sql) if token.text != ";"], 1)
+
+
+_remembered = lru_cache(maxsize=1024)(_describe)
+
+
+def _tokens(text: str) -> Iterator[Token]:
+    position = 0
+    while position < len(text):
+        match = _TOKEN.match(text, position)
+        if match is None:
+            line = text.count("\n", 0, position) + 1
+            msg = f"the quotation or comment that begins in line {line} of the SQL is never closed"
+            raise UsageError(msg, hint="close it, or write a quotation mark as \\'", line=line)
+        position = match.end()
+        if match.lastgroup != "space":
+            yield Token(str(match.lastgroup), match.group(), match.start(), position)
+
+
+def _described(text: str, tokens: Sequence[Token], line: int) -> SqlStatement:
+    plain = sqltables.without_hints(tokens)
+    words = [token.upper for token in plain]
+    kind = _KINDS.get(words[0], StatementKind.OTHER) if words else StatementKind.OTHER
+    if kind is StatementKind.INSERT and _upserts(words):
+        kind = StatementKind.INSERT_OR_UPDATE
+    parameters = [token.text[1:].strip("`") for token in tokens if token.group == "parameter"]
+    return SqlStatement(
+        text=text,
+        kind=kind,
+        tables=sqltables.tables(plain, kind),
+        masked=_masked(tokens, kind),
+        digest=hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest(),
+        parameters=tuple(dict.fromkeys(parameters)),
+        returning=kind in DML and ("THEN", "RETURN") in pairwise(words),
+        line=line,
+    )
+
+
+def _upserts(words: Sequence[str]) -> bool:
+    """Tell whether an INSERT may update: OR UPDATE, or ON CONFLICT ... DO UPDATE."""
+    pairs = set(pairwise(words))
+    return words[1:3] == ["OR", "UPDATE"] or {("ON", "CONFLICT"), ("DO", "UPDATE")} <= pairs
+
+
+def _masked(tokens: Sequence[Token], kind: StatementKind) -> str:
+    hidden = {"string"} if kind is StatementKind.DDL else {"string", "number"}
+    parts: list[str] = []
+    length, end = 0, tokens[0].start if tokens else 0
+    for token in tokens:
+        gap = " " if token.start > end else ""
+        part = gap + ("?" if token.group in hidden else token.text)
+        length += len(part)
+        if length > _MAX_MASKED - 2:
+            return "".join(parts) + " …"
+        parts.append(part)
+        end = token.end
+    return "".join(parts)

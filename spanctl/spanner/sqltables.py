@@ -1,0 +1,156 @@
+"""Which tables a statement names, read from its tokens: a description for people, not a proof."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from spanctl.ledger.receipt import StatementKind
+
+_FROM_ENDS = frozenset(
+    {"WHERE", "GROUP", "ORDER", "HAVING", "LIMIT", "SELECT", "UNION", "EXCEPT", "INTERSECT"}
+    | {"SET", "WINDOW", "QUALIFY", "THEN", "|>"}
+)
+_BEFORE_TARGET = frozenset({"INSERT", "UPDATE", "DELETE", "OR", "IGNORE", "INTO", "FROM"})
+_NOT_ALIASES = _FROM_ENDS | {
+    *("ON", "USING", "JOIN", "INNER", "LEFT", "RIGHT", "FULL", "CROSS", "HASH"),
+    *("TABLESAMPLE", "FOR", "AS"),
+}
+_IF_EXISTS = frozenset({"IF", "NOT", "EXISTS"})
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token of a statement, with its place in the text."""
+
+    group: str
+    text: str
+    start: int
+    end: int
+
+    @property
+    def upper(self) -> str:
+        """The token for comparison with keywords; quoted names and literals never equal one."""
+        return self.text.upper() if self.group in {"word", "mark"} else ""
+
+
+def without_hints(tokens: Sequence[Token]) -> list[Token]:
+    """Leave out hints: ``@{ ... }``."""
+    kept: list[Token] = []
+    hinted = False
+    for index, token in enumerate(tokens):
+        following = tokens[index + 1].text if index + 1 < len(tokens) else ""
+        if token.text == "@" and following == "{":
+            hinted = True
+        if not hinted:
+            kept.append(token)
+        if token.text == "}":
+            hinted = False
+    return kept
+
+
+def tables(tokens: Sequence[Token], kind: StatementKind) -> tuple[str, ...]:
+    """Return the tables that a statement without hints names, in the order of first mention."""
+    if kind is StatementKind.DDL:
+        names = list(_ddl_tables(tokens))
+    else:
+        reader = _Reader(tokens)
+        reader.read()
+        names = reader.names
+    unique: dict[str, str] = {}
+    for name in names:
+        unique.setdefault(name.casefold(), name)
+    return tuple(unique.values())
+
+
+def _path(tokens: Sequence[Token], start: int) -> tuple[str, int]:
+    """Read a dotted name; return it, empty when there is none, and where it ends."""
+    parts: list[str] = []
+    index = start
+    while index < len(tokens) and tokens[index].group == "word":
+        parts.append(tokens[index].text.strip("`"))
+        index += 1
+        if index + 1 >= len(tokens) or tokens[index].text != ".":
+            break
+        index += 1
+    return ".".join(parts), index
+
+
+def _ddl_tables(tokens: Sequence[Token]) -> Iterator[str]:
+    words = [token.upper for token in tokens]
+    for index, word in enumerate(words):
+        on_index = word == "ON" and "INDEX" in words[:index]
+        if word in {"TABLE", "REFERENCES"} or (
+            on_index and words[index + 1 : index + 2] != ["DELETE"]
+        ):
+            start = index + 1
+            while start < len(words) and words[start] in _IF_EXISTS:
+                start += 1
+            name, _ = _path(tokens, start)
+            if name:
+                yield name
+
+
+@dataclass(slots=True)
+class _Level:
+    """What is known inside one pair of parentheses."""
+
+    opener: str = ""
+    listing: bool = False  # in a FROM clause, where a comma is followed by a table
+
+
+@dataclass(slots=True)
+class _Reader:
+    tokens: Sequence[Token]
+    names: list[str] = field(default_factory=list)
+    aliases: set[str] = field(default_factory=set)
+    levels: list[_Level] = field(default_factory=lambda: [_Level()])
+
+    def read(self) -> None:
+        words = [token.upper for token in self.tokens]
+        named = {
+            self.tokens[i].text.strip("`").casefold()
+            for i in range(len(words) - 2)
+            if words[i + 1 : i + 3] == ["AS", "("]
+        }
+        index = self._target(words)
+        while index < len(words):
+            index = self._step(words, index)
+        self.names = [name for name in self.names if name.casefold() not in named]
+
+    def _target(self, words: Sequence[str]) -> int:
+        """Take the table that an INSERT, UPDATE or DELETE changes."""
+        index = 0
+        if words and words[0] in {"INSERT", "UPDATE", "DELETE"}:
+            while index < len(words) and words[index] in _BEFORE_TARGET:
+                index += 1
+            name, index = _path(self.tokens, index)
+            self.names.extend([name] if name else [])
+        return index
+
+    def _step(self, words: Sequence[str], index: int) -> int:
+        word, level = words[index], self.levels[-1]
+        if word == "(":
+            self.levels.append(_Level(opener=words[index - 1] if index else ""))
+        elif word == ")" and len(self.levels) > 1:
+            self.levels.pop()
+        elif word in _FROM_ENDS:
+            level.listing = False
+        elif word == "JOIN" or (word == "," and level.listing):
+            return self._table(words, index + 1)
+        elif word == "FROM" and level.opener != "EXTRACT" and words[index - 1] != "DISTINCT":
+            level.listing = True
+            return self._table(words, index + 1)
+        return index + 1
+
+    def _table(self, words: Sequence[str], index: int) -> int:
+        name, end = _path(self.tokens, index)
+        following = words[end] if end < len(words) else ""
+        first, *rest = name.casefold().split(".")
+        if not name or following == "(" or words[index] in _FROM_ENDS:
+            return max(end, index) if following == "(" else index
+        if not (rest and first in self.aliases):
+            self.names.append(name)
+        self.aliases.add(name.casefold())
+        at = end + 1 if following == "AS" else end
+        if at < len(words) and self.tokens[at].group == "word" and words[at] not in _NOT_ALIASES:
+            self.aliases.add(self.tokens[at].text.strip("`").casefold())
+        return end
