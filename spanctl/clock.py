@@ -20,7 +20,8 @@ def monotonic() -> float:
 
 def rfc3339(value: datetime) -> str:
     """Write an aware time as RFC 3339 in UTC, with microseconds and ``Z``."""
-    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    utc = value.astimezone(UTC).replace(tzinfo=None)
+    return f"{utc.isoformat(timespec='microseconds')}Z"
 
 
 def parse_rfc3339(text: str) -> datetime:
@@ -47,6 +48,10 @@ def parse_since(text: str) -> datetime:
         UsageError: The text is neither.
     """
     number, unit = text[:-1], text[-1:]
-    if unit in _UNITS and number.isdigit():
-        return now() - timedelta(seconds=int(number) * _UNITS[unit])
+    if unit in _UNITS and number.isdecimal():
+        try:
+            return now() - timedelta(seconds=int(number) * _UNITS[unit])
+        except (OverflowError, ValueError) as error:
+            msg = f"{text[:20]!r} is too long ago"
+            raise UsageError(msg, hint="give an age such as 24h or 7d") from error
     return parse_rfc3339(text)

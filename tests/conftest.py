@@ -1,0 +1,45 @@
+"""What every test stands on: an environment of its own, and no way out of the machine."""
+
+import os
+import tempfile
+
+# Read once, at import, by Typer, Prefect and Google's client: so set before anything is imported.
+_HOME = tempfile.TemporaryDirectory(prefix="spanctl-tests-")
+for _name in [*os.environ]:
+    if _name.startswith(("SPANCTL_", "PREFECT_", "SPANNER_", "GOOGLE_")) or _name in {
+        "CLICOLOR_FORCE",
+        "COLUMNS",
+        "FORCE_COLOR",
+        "GITHUB_ACTIONS",
+        "NO_COLOR",
+        "PY_COLORS",
+        "TTY_COMPATIBLE",
+        "TTY_INTERACTIVE",
+    }:
+        del os.environ[_name]
+os.environ.update(
+    {
+        "_TYPER_FORCE_DISABLE_TERMINAL": "1",
+        "TERMINAL_WIDTH": "80",
+        "TZ": "UTC",
+        "DO_NOT_TRACK": "1",
+        "HOME": _HOME.name,
+        "XDG_CONFIG_HOME": f"{_HOME.name}/config",
+        "XDG_STATE_HOME": f"{_HOME.name}/state",
+        "PREFECT_HOME": f"{_HOME.name}/prefect",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+        "SPANNER_DISABLE_BUILTIN_METRICS": "true",
+        "GOOGLE_CLOUD_SPANNER_MULTIPLEXED_SESSIONS": "false",
+        "GOOGLE_CLOUD_SPANNER_MULTIPLEXED_SESSIONS_FOR_RW": "false",
+        "GOOGLE_CLOUD_SPANNER_MULTIPLEXED_SESSIONS_PARTITIONED_OPS": "false",
+    }
+)
+
+pytest_plugins = [
+    "tests.fixtures.isolation",
+    "tests.fixtures.emulator",
+    "tests.fixtures.prefect",
+    "tests.fixtures.cli",
+]
