@@ -1,0 +1,96 @@
+"""Start-up stays light and layers stay layers, whatever is added."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from spanctl_cli.main import COMMANDS
+from tests.fixtures.cli import child_environment
+
+ROOT = Path(__file__).parents[2]
+HEAVY = {"google", "grpc", "prefect", "httpx", "sqlglot", "asyncio", "fastapi", "rich"}
+TYPERS_OWN = {"pydantic"}  # Typer imports it to read the value of an option or an argument
+
+_PROBE = """
+import contextlib, io, json, sys
+from spanctl_cli.main import main
+sys.argv = ["spanctl", *{args!r}]
+with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+    main()
+print(json.dumps(sorted(sys.modules)))
+"""
+
+
+def imported_by(*args: str) -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", _PROBE.format(args=args)],
+        env=child_environment(),
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    return set(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        (),
+        ("--help",),
+        ("--version",),
+        ("context", "list"),
+        ("context", "show"),
+        ("nonsense",),
+        *((name, "--help") for name in COMMANDS),
+    ],
+    ids=" ".join,
+)
+def test_light_commands_import_no_sdk(args: tuple[str, ...]) -> None:
+    """Help, versions, contexts and mistakes load no SDK, and not even Rich."""
+    tops = {name.partition(".")[0] for name in imported_by(*args)}
+    assert tops & HEAVY == set()
+    if args in {(), ("--help",), ("--version",)}:
+        assert tops & TYPERS_OWN == set()
+
+
+def test_importing_the_front_end_imports_no_sdk() -> None:
+    """``import spanctl_cli.main`` alone is light too, so that completions are quick."""
+    code = "import json, sys, spanctl_cli.main; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=child_environment(),
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    tops = {name.partition(".")[0] for name in json.loads(done.stdout)}
+    assert tops & (HEAVY | TYPERS_OWN) == set()
+
+
+def test_every_import_follows_the_layers() -> None:
+    """The contracts in pyproject.toml hold for every module."""
+    program = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run(
+        [str(program), "--no-cache"],
+        cwd=ROOT,
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_only_the_output_writes_to_stdout() -> None:
+    """No module of the front end but the output prints."""
+    for path in (ROOT / "cli" / "spanctl_cli").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        if path.parent.name != "output":
+            assert "sys.stdout.write" not in text, path
+        assert "print(" not in text.replace(".print(", ""), path
+        assert "typer.echo" not in text, path
+        assert "typer.secho" not in text, path
