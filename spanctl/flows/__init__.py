@@ -1,0 +1,29 @@
+"""Prefect flows on Spanner: steps that are transactions, ready-made tasks, blocks.
+
+::
+
+    from prefect import flow
+    from spanctl.flows import transaction
+
+
+    @transaction(retries=2)
+    def move(txn, source, target, cents): ...
+
+
+    @flow
+    def settle():
+        move("a", "b", 500)
+"""
+
+from spanctl.flows.blocks import SpannerCredentials, SpannerDatabase
+from spanctl.flows.invocation import Invocation, using
+from spanctl.flows.steps import TransactionTask, transaction
+
+__all__ = [
+    "Invocation",
+    "SpannerCredentials",
+    "SpannerDatabase",
+    "TransactionTask",
+    "transaction",
+    "using",
+]

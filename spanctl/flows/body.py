@@ -1,0 +1,192 @@
+"""The body's side of a step: from the call site's origin to a transaction, and its outcome."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Self
+
+from prefect.context import TaskRunContext
+
+from spanctl.errors import KeyRequiredError, OutcomeUnknownError, UsageError
+from spanctl.flows import invocation
+from spanctl.flows.callsite import CallSite, Origin
+from spanctl.flows.runs import Entry, registry
+from spanctl.ledger.receipt import Outcome, Provenance, TransactionResult
+
+if TYPE_CHECKING:
+    from spanctl.flows.invocation import DatabaseLike
+    from spanctl.spanner.protocol import Call
+    from spanctl.spanner.transaction import Transaction
+
+HIDDEN = "spanctl_call"
+"""Name of the hidden argument that carries the call site to the body."""
+
+_RESERVED = ("key", HIDDEN, "deferred")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A declared step: the function, and how its transactions are run.
+
+    Attributes:
+        name: Its name in operation keys.
+        function: The function ``(txn, ...)``.
+        signature: The function's signature.
+        database: Where it writes, None for what applies at the call.
+        tag: Spanner's transaction tag.
+        keep_result: Whether receipts keep what the function returned.
+        ignore_arguments: Parameters that are left out of the arguments' digest.
+        deadline: Seconds for one operation, all attempts included.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    signature: inspect.Signature
+    database: "DatabaseLike | None" = None
+    tag: str | None = None
+    keep_result: bool = False
+    ignore_arguments: frozenset[str] = frozenset()
+    deadline: float = 60.0
+
+    @classmethod
+    def of(cls, function: Callable[..., Any], *, name: str | None, **options: Any) -> Self:  # noqa: ANN401 - the other attributes
+        """Make a step of a function.
+
+        Raises:
+            UsageError: The function can't be one; the message says why.
+        """
+        if not inspect.isfunction(function):
+            msg = f"{function!r} is no plain function, so it can't be a transaction step"
+            raise UsageError(msg, hint="decorate a function (txn, ...), not a method or a task")
+        signature = inspect.signature(function)
+        _check(function, signature, options.get("ignore_arguments", ()))
+        return cls(
+            name=name or function.__name__, function=function, signature=signature, **options
+        )
+
+    def as_task_function(self) -> Callable[..., TransactionResult]:
+        """Return the function that Prefect runs: without ``txn``, with the hidden argument."""
+
+        @wraps(self.function)
+        def run(*args: Any, spanctl_call: object = None, **kwargs: Any) -> TransactionResult:  # noqa: ANN401
+            return self._run(spanctl_call, args, kwargs)
+
+        _, *parameters = self.signature.parameters.values()
+        hidden = inspect.Parameter(HIDDEN, inspect.Parameter.KEYWORD_ONLY, default=None)
+        open_ended = parameters and parameters[-1].kind is inspect.Parameter.VAR_KEYWORD
+        parameters.insert(len(parameters) - bool(open_ended), hidden)
+        run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            parameters, return_annotation=TransactionResult
+        )
+        return run
+
+    def _run(
+        self, site: object, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> TransactionResult:
+        if not isinstance(site, CallSite):
+            msg = f"step {self.name!r} was run without a call site"
+            hint = "call the step itself, or use its submit, map or delay"
+            raise KeyRequiredError(msg, hint=hint, step=self.name)
+        bound = self.signature.bind(None, *args, **kwargs)
+        bound.apply_defaults()
+        first = next(iter(self.signature.parameters))
+        ignored = {first, *self.ignore_arguments}
+        arguments = {k: v for k, v in bound.arguments.items() if k not in ignored}
+
+        def body(txn: "Transaction") -> Any:  # noqa: ANN401 - what the function returns
+            bound.arguments[first] = txn
+            return self.function(*bound.args, **bound.kwargs)
+
+        return self._transact(site.origin, body, arguments)
+
+    def _transact(
+        self,
+        origin: Origin,
+        body: "Callable[[Transaction], Any]",
+        arguments: dict[str, Any],
+    ) -> TransactionResult:
+        from spanctl.spanner.protocol import TransactionOptions
+
+        provenance, again = _attempt(replace(origin.provenance, tag=self.tag))
+        run = registry.run(origin)
+        (call,) = run.lease([origin.key])
+        try:
+            result = run.execute(
+                call,
+                body,
+                provenance=provenance,
+                arguments=arguments,
+                options=TransactionOptions(deadline=self.deadline, keep_result=self.keep_result),
+                expect_replay=again or origin.expect_replay,
+            )
+        except BaseException as error:
+            unknown = isinstance(error, OutcomeUnknownError) or not isinstance(error, Exception)
+            outcome = Outcome.UNKNOWN if unknown else Outcome.NOT_COMMITTED
+            self._record(origin, call, outcome)
+            raise
+        self._record(origin, call, result.outcome, result)
+        return result
+
+    def _record(
+        self,
+        origin: Origin,
+        call: "Call",
+        outcome: Outcome,
+        result: TransactionResult | None = None,
+    ) -> None:
+        entry = Entry(
+            step=self.name,
+            txn_id=call.txn_id,
+            outcome=outcome,
+            commit_timestamp=result.commit_timestamp if result else None,
+            rows=sum(result.row_counts) if result else None,
+            replayed=bool(result and result.replayed),
+        )
+        registry.record(origin.provenance.flow_run, entry)
+
+
+def _attempt(provenance: Provenance) -> tuple[Provenance, bool]:
+    """Add who executes, in which task run; tell whether the task run has been run before."""
+    provenance = replace(provenance, executor=invocation.executor())
+    context = TaskRunContext.get()
+    if context is None:
+        return provenance, False
+    count = context.task_run.run_count
+    return replace(
+        provenance,
+        task_run=str(context.task_run.id),
+        task=context.task.name,
+        attempt=max(count, 1),
+    ), count > 1
+
+
+def _check(
+    function: Callable[..., Any], signature: inspect.Signature, ignored: frozenset[str]
+) -> None:
+    name = function.__qualname__
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        msg = f"step {name} is async, and the body of a transaction can't be"
+        raise UsageError(msg, hint="write it with def; async flows call it all the same")
+    if inspect.isgeneratorfunction(function):
+        msg = f"step {name} is a generator, and the body of a transaction can't be"
+        raise UsageError(msg, hint="return a list")
+    parameters = list(signature.parameters.values())
+    positional = (
+        inspect.Parameter.POSITIONAL_ONLY,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    )
+    if not parameters or parameters[0].kind not in positional:
+        msg = f"step {name} takes no transaction"
+        raise UsageError(msg, hint="make txn its first parameter")
+    if parameters[0].name in {"self", "cls"}:
+        msg = f"step {name} is a method"
+        raise UsageError(msg, hint="decorate a function (txn, ...) outside of classes")
+    names = {parameter.name for parameter in parameters}
+    for reserved in _RESERVED:
+        if reserved in names:
+            msg = f"step {name} has a parameter named {reserved!r}, which calls of steps use"
+            raise UsageError(msg, hint="give the parameter another name")
+    if unknown := sorted(set(ignored) - names):
+        msg = f"step {name} has no parameter {', '.join(unknown)} to ignore"
+        raise UsageError(msg, hint="ignore_arguments names parameters of the function")

@@ -1,0 +1,193 @@
+"""The call site of a step: there the operation gets its key, before anything can run twice.
+
+Keys are given out in the flow's own thread, in the order of its calls, and travel to the body as a
+hidden argument. A key that the caller gives (``key=``) names the call within the whole run, wherever
+it is made: no path goes into it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.context import FlowRunContext
+
+from spanctl.errors import KeyRequiredError, UnreachableError, UsageError
+from spanctl.flows import invocation
+from spanctl.flows.invocation import Invocation
+from spanctl.flows.place import Place, here
+from spanctl.flows.targets import resolve
+from spanctl.ledger.keys import OperationKey
+from spanctl.ledger.receipt import Provenance
+
+if TYPE_CHECKING:
+    from spanctl.flows.invocation import DatabaseLike
+    from spanctl.spanner.client import Target
+
+OUTSIDE = "keyed"
+"""Root of the operation keys of calls with ``key=`` that are made outside of any flow."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What the call site knows and the body, maybe in another process, needs. It pickles.
+
+    Attributes:
+        key: The operation's key.
+        target: The database.
+        provenance: Where the call comes from; the body adds its task run.
+        expect_replay: Whether the operation may well have been committed by an earlier run.
+    """
+
+    key: OperationKey
+    target: "Target"
+    provenance: Provenance = field(default_factory=Provenance)
+    expect_replay: bool = False
+
+
+class CallSite(str):  # noqa: SLOT000 - the origin is kept in its dictionary, which pickles
+    """The hidden argument of a step: the text of its operation key, with its origin attached.
+
+    It is a string so that whatever Prefect does with arguments (hash them for the cache, walk them
+    for futures, show them) sees the operation key alone: the same on every attempt, and different
+    for two calls that are otherwise alike.
+    """
+
+    origin: Origin
+
+    @classmethod
+    def of(cls, origin: Origin) -> "CallSite":
+        """Return the call site of an origin."""
+        site = cls(str(origin.key))
+        site.origin = origin
+        return site
+
+
+def allot(
+    step: str,
+    *,
+    count: int | None = None,
+    key: object = None,
+    database: "DatabaseLike | None" = None,
+) -> list[CallSite]:
+    """Give out the keys of one call of a step, or of the elements of one ``map``.
+
+    Args:
+        step: The declared name of the step.
+        count: The number of elements; None for a single call.
+        key: The caller's own key; for several elements one key each.
+        database: The database that the call or its decorator names.
+
+    Raises:
+        KeyRequiredError: Ordinals are not stable here, and no key was given.
+        UsageError: A key is of the wrong type, or there is not one for each element.
+        ConfigurationError: No database is set.
+    """
+    found = here()
+    keys = _named(step, count, key) if key is not None else _counted(step, count or 1, found)
+    place = found[1] if found else None
+    given = _invocation(place)
+    root = f"key:{given.idempotency_key}" if given.idempotency_key else None
+    root = root or (str(place.root_run) if place else OUTSIDE)
+    path = place.path if place and key is None else ()
+    target = resolve(database or given.database, scope=root)
+    origins = [
+        Origin(
+            key=OperationKey(root, path, step, call),
+            target=target,
+            provenance=_provenance(place, given),
+            expect_replay=bool(given.idempotency_key) or bool(place and place.rerun),
+        )
+        for call in keys
+    ]
+    return [CallSite.of(origin) for origin in origins]
+
+
+def _counted(step: str, count: int, found: tuple[FlowRunContext, Place] | None) -> Sequence[int]:
+    if found is None:
+        raise _key_required(step, "it is called outside of a flow")
+    context, place = found
+    if place.unstable:
+        raise _key_required(step, place.unstable)
+    # The counters are new for every attempt of the flow run, so each attempt counts from 0.
+    counter = f"spanctl:{step}"
+    first = int(context.task_run_dynamic_keys.get(counter, 0))
+    context.task_run_dynamic_keys[counter] = first + count
+    return range(first, first + count)
+
+
+def _key_required(step: str, why: str) -> KeyRequiredError:
+    msg = f"step {step!r} needs key=, because {why}"
+    hint = "call it in the flow's own body, or pass key= with a value that names this write"
+    return KeyRequiredError(msg, hint=hint, step=step)
+
+
+def _named(step: str, count: int | None, key: Any) -> list[str]:  # noqa: ANN401 - the caller's
+    if count is None:
+        return [_text(step, key)]
+    if isinstance(key, str | bytes | int | UUID):
+        msg = f"one key= is given for the {count} elements of {step!r}.map"
+        raise UsageError(msg, hint="pass a list with one key for each element")
+    keys = [_text(step, one) for one in key]
+    if len(keys) != count:
+        msg = f"{len(keys)} keys are given for the {count} elements of {step!r}.map"
+        raise UsageError(msg, hint="pass a list with one key for each element")
+    if len(set(keys)) != count:
+        msg = f"two elements of {step!r}.map have the same key="
+        raise UsageError(msg, hint="a key names one write: make them differ")
+    return keys
+
+
+def _text(step: str, key: object) -> str:
+    if isinstance(key, str | int | UUID) and not isinstance(key, bool) and str(key):
+        return str(key)
+    msg = f"step {step!r} got a key= of type {type(key).__qualname__}"
+    raise UsageError(msg, hint="a key is a text that isn't empty, an integer or a UUID")
+
+
+def _invocation(place: Place | None) -> Invocation:
+    """Return what applies here; what only this process knows is put on the root flow run.
+
+    A retry in another process, by a worker, must find the same root and the same initiator.
+
+    Raises:
+        UsageError: The run was created under another idempotency key.
+    """
+    given = invocation.current()
+    if place is None:
+        return given
+    stored = Invocation.from_labels(place.labels)
+    merged = given.over(stored)
+    if stored.idempotency_key and stored.idempotency_key != merged.idempotency_key:
+        msg = f"flow run {place.root_run} was created under another idempotency key"
+        raise UsageError(msg, hint="leave the key out, or start another run")
+    missing = {name: text for name, text in merged.labels.items() if name not in place.labels}
+    if missing:
+        _label(place, missing)
+    return merged
+
+
+def _label(place: Place, labels: dict[str, str]) -> None:
+    try:
+        with get_client(sync_client=True) as client:
+            client.update_flow_run_labels(place.root_run, dict(labels))
+    except httpx.HTTPError as error:
+        msg = f"Prefect did not take the labels of flow run {place.root_run}"
+        raise UnreachableError(msg, hint="check the Prefect API, then retry the run") from error
+    place.labels.update(labels)
+
+
+def _provenance(place: Place | None, given: Invocation) -> Provenance:
+    initiator = given.initiator or invocation.user_at_host()
+    if place is None:
+        return Provenance(initiator=initiator, reason=given.reason)
+    return Provenance(
+        initiator=initiator,
+        reason=given.reason,
+        root_run=str(place.root_run),
+        flow_run=str(place.flow_run),
+        flow=place.flow,
+        deployment=place.deployment,
+    )

@@ -1,0 +1,124 @@
+"""Who asked for a run, why, and on which database: what the call of a step doesn't say itself."""
+
+import getpass
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from typing import TYPE_CHECKING, Union
+
+from spanctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from spanctl.flows.blocks import SpannerDatabase
+    from spanctl.spanner.client import Target
+
+LABEL_PREFIX = "spanctl."
+IDEMPOTENCY_KEY_LABEL = f"{LABEL_PREFIX}idempotency_key"
+INITIATOR_LABEL = f"{LABEL_PREFIX}initiator"
+REASON_LABEL = f"{LABEL_PREFIX}reason"
+
+DatabaseLike = Union["Target", "SpannerDatabase", str]
+"""A database: a target, a block, a block's name, or ``projects/P/instances/I/databases/D``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invocation:
+    """What applies to every step called within :func:`using`. Initiator and reason are *claimed*.
+
+    Attributes:
+        database: The database of steps that name none themselves.
+        initiator: Who asked; ``user@host`` of this process when nothing is said.
+        reason: Why, in the person's words.
+        idempotency_key: Stands in for the root flow run's id in operation keys, so that another
+            flow run with the same key is the same job.
+    """
+
+    database: DatabaseLike | None = None
+    initiator: str | None = None
+    reason: str | None = None
+    idempotency_key: str | None = None
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The flow-run labels that carry it to whichever process executes or retries the run."""
+        data = {
+            IDEMPOTENCY_KEY_LABEL: self.idempotency_key,
+            INITIATOR_LABEL: self.initiator,
+            REASON_LABEL: self.reason,
+        }
+        return {label: value for label, value in data.items() if value is not None}
+
+    @classmethod
+    def from_labels(cls, labels: Mapping[str, object]) -> "Invocation":
+        """Read the labels of a root flow run."""
+
+        def text(label: str) -> str | None:
+            value = labels.get(label)
+            return None if value is None else str(value)
+
+        return cls(
+            initiator=text(INITIATOR_LABEL),
+            reason=text(REASON_LABEL),
+            idempotency_key=text(IDEMPOTENCY_KEY_LABEL),
+        )
+
+    def over(self, other: "Invocation") -> "Invocation":
+        """Return this one, with what it leaves open taken from ``other``."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(other, **{name: value for name, value in given.items() if value is not None})
+
+
+_current: ContextVar[Invocation] = ContextVar("spanctl_invocation", default=Invocation())  # noqa: B039 - frozen
+
+
+def current() -> Invocation:
+    """Return what :func:`using` has set for this thread or asyncio task."""
+    return _current.get()
+
+
+@contextmanager
+def using(
+    *,
+    database: DatabaseLike | None = None,
+    initiator: str | None = None,
+    reason: str | None = None,
+    idempotency_key: str | None = None,
+) -> Iterator[Invocation]:
+    """Apply a database, an initiator, a reason or an idempotency key to every step called inside.
+
+    What is left out stays as it was. The root flow run gets all but the database as labels at its
+    first step, so that a later retry in another process is still the same job.
+
+    Raises:
+        UsageError: The idempotency key is empty.
+    """
+    if idempotency_key is not None and not idempotency_key.strip():
+        msg = "an idempotency key can't be empty"
+        raise UsageError(msg)
+    given = Invocation(
+        database=database, initiator=initiator, reason=reason, idempotency_key=idempotency_key
+    )
+    token = _current.set(given.over(_current.get()))
+    try:
+        yield _current.get()
+    finally:
+        _current.reset(token)
+
+
+@cache
+def user_at_host() -> str:
+    """Return ``user@host`` of this process: a claim, nothing more."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # no entry for this uid, as in many containers
+        user = f"uid-{os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
+
+
+def executor() -> str:
+    """Return who executes: ``user@host pid N``."""
+    return f"{user_at_host()} pid {os.getpid()}"

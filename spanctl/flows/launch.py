@@ -1,0 +1,291 @@
+"""Running a flow in this process: load it, register its run, execute it, tell what came of it."""
+
+import asyncio
+import inspect
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import FlowCreate, FlowRunCreate
+from prefect.client.schemas.objects import Flow as FlowRecord
+from prefect.client.schemas.objects import FlowRun, FlowRunPolicy, State
+from prefect.exceptions import MissingFlowError, ParameterTypeError, ScriptError
+from prefect.flow_engine import run_flow
+from prefect.flows import Flow, load_flow_from_entrypoint
+from prefect.logging.handlers import PrefectConsoleHandler
+from prefect.states import Pending, to_state_create
+
+from spanctl.errors import (
+    ConfigurationError,
+    FlowCancelledError,
+    FlowFailedError,
+    NotFoundError,
+    SpanctlError,
+    UnreachableError,
+    UsageError,
+)
+from spanctl.flows.invocation import Invocation, using
+from spanctl.flows.runs import Entry, registry
+
+AnyFlow = Flow[..., Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """A flow run that ended in this process.
+
+    Attributes:
+        flow_run: Its id.
+        name: Its name.
+        flow: The flow's name.
+        state: The final state's name (``Completed``).
+        state_type: The final state's type (``COMPLETED``).
+        error: What made it fail; None for a run that completed.
+        result: What the flow returned; None when it failed.
+    """
+
+    flow_run: UUID
+    name: str
+    flow: str
+    state: str
+    state_type: str
+    error: Exception | None = None
+    result: Any = None
+
+    def check(self) -> None:
+        """Raise what a run that did not complete ends a command with.
+
+        Raises:
+            SpanctlError: The flow's own error of that kind, so that its exit code counts.
+            FlowFailedError: The flow failed for another reason.
+            FlowCancelledError: The run was cancelled or crashed.
+        """
+        if self.state_type == "COMPLETED":
+            return
+        if isinstance(self.error, SpanctlError):
+            raise self.error
+        cause = f" with {type(self.error).__name__}" if self.error else ""
+        msg = f"flow run {self.flow_run} ended as {self.state}{cause}"
+        hint = f"run: spanctl audit {self.flow_run}"
+        kind = FlowFailedError if self.state_type == "FAILED" else FlowCancelledError
+        raise kind(msg, hint=hint, flow_run=str(self.flow_run))
+
+
+def load(target: str) -> AnyFlow:
+    """Load a flow from ``path.py:flow`` or ``package.module:flow``.
+
+    Raises:
+        NotFoundError: The file, the module or the flow does not exist.
+        UsageError: The target has another form, or the code can't be loaded.
+    """
+    where, _, name = target.rpartition(":")
+    if not where or not name:
+        msg = f"{target!r} names no flow"
+        raise UsageError(msg, hint="write path.py:flow or package.module:flow")
+    if where.endswith(".py") and not Path(where).is_file():
+        msg = f"there is no file {where}"
+        raise NotFoundError(msg, hint="check the path")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        return load_flow_from_entrypoint(target, use_placeholder_flow=False)
+    except MissingFlowError:
+        msg = f"{where} has no flow {name!r}"
+        raise NotFoundError(msg, hint=_others(where, name)) from None
+    except ModuleNotFoundError as error:
+        msg = f"module {error.name} can't be found while {where} is loaded"
+        raise NotFoundError(msg, hint="run it where that module is installed") from None
+    except (ScriptError, ImportError, SyntaxError) as error:
+        cause = getattr(error, "user_exc", error)
+        msg = f"{where} can't be loaded: {type(cause).__name__} {_place(cause, where)}".rstrip()
+        raise UsageError(msg, hint=f"try: python {where}") from None
+
+
+def _place(error: BaseException, where: str) -> str:
+    if isinstance(error, SyntaxError):
+        return f"in line {error.lineno}"
+    lines = []
+    traceback = error.__traceback__
+    while traceback is not None:
+        if Path(traceback.tb_frame.f_code.co_filename).name == Path(where).name:
+            lines.append(traceback.tb_lineno)
+        traceback = traceback.tb_next
+    return f"in line {lines[-1]}" if lines else ""
+
+
+def _others(where: str, name: str) -> str:
+    module = next(
+        (
+            m
+            for m in list(sys.modules.values())
+            if getattr(m, "__file__", None)
+            and (m.__name__ == where or Path(str(m.__file__)).name == Path(where).name)
+        ),
+        None,
+    )
+    flows = [key for key, value in vars(module).items() if isinstance(value, Flow)] if module else []
+    if close := get_close_matches(name, flows, 1):
+        return f"did you mean {close[0]}?"
+    return f"its flows: {', '.join(flows)}" if flows else "decorate a function with @flow"
+
+
+def bind(flow: AnyFlow, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters that a flow will run with, checked and converted by its annotations.
+
+    Raises:
+        UsageError: A parameter is unknown, missing, or of the wrong type.
+    """
+    signature = inspect.signature(flow.fn)
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    unknown = [] if takes_any else [name for name in given if name not in signature.parameters]
+    if unknown:
+        msg = f"flow {flow.name} has no parameter {', '.join(unknown)}"
+        known = ", ".join(signature.parameters) or "none"
+        raise UsageError(msg, hint=f"its parameters: {known}")
+    try:
+        bound = signature.bind(**given)
+    except TypeError as error:
+        msg = f"flow {flow.name}: {error}"
+        raise UsageError(msg, hint="pass each with -p name=value") from None
+    bound.apply_defaults()
+    try:
+        return flow.validate_parameters(dict(bound.arguments))
+    except ParameterTypeError as error:
+        lines = str(error).splitlines()
+        wrong = ", ".join(line.strip() for line in lines[1:] if line and not line.startswith(" "))
+        msg = f"flow {flow.name}: parameters of the wrong type: {wrong or 'see its annotations'}"
+        raise UsageError(msg, hint="pass each with -p name=value") from None
+
+
+def register(flow: AnyFlow, parameters: Mapping[str, Any], invocation: Invocation) -> FlowRun:
+    """Create the flow run in Prefect before anything runs, with who asked and why as labels.
+
+    Raises:
+        UnreachableError: Prefect's API did not answer or did not take it.
+    """
+    with get_client(sync_client=True) as client:
+        try:
+            reply = client.request(
+                "POST", "/flows/", json=FlowCreate(name=flow.name).model_dump(mode="json")
+            )
+            record = FlowRecord.model_validate(reply.json())
+            create = FlowRunCreate(
+                flow_id=record.id,
+                flow_version=flow.version,
+                parameters=flow.serialize_parameters(dict(parameters)),
+                state=to_state_create(Pending()),
+                labels=dict(invocation.labels),
+                empirical_policy=FlowRunPolicy(
+                    retries=flow.retries, retry_delay=int(flow.retry_delay_seconds or 0)
+                ),
+            )
+            body = create.model_dump(mode="json", exclude_unset=True)
+            run = FlowRun.model_validate(client.request("POST", "/flow_runs/", json=body).json())
+        except httpx.HTTPError as error:
+            msg = f"Prefect at {client.api_url} did not answer"
+            hint = "run: spanctl local status"
+            raise UnreachableError(msg, hint=hint, cause=type(error).__name__) from None
+    run.parameters = dict(parameters)
+    return run
+
+
+def execute(
+    flow: AnyFlow, run: FlowRun, parameters: Mapping[str, Any], invocation: Invocation
+) -> Finished:
+    """Run a registered flow run in this thread, to its final state.
+
+    Raises:
+        KeyboardInterrupt: It was interrupted; open transactions were resolved before.
+    """
+    with using(
+        database=invocation.database,
+        initiator=invocation.initiator,
+        reason=invocation.reason,
+        idempotency_key=invocation.idempotency_key,
+    ):
+        ended = run_flow(flow, run, parameters=dict(parameters), return_type="state")
+        if inspect.iscoroutine(ended):
+            ended = asyncio.run(ended)
+    if not isinstance(ended, State):
+        msg = f"flow {flow.name} is a generator, which has no final state"
+        raise UsageError(msg, hint="return a list instead")
+    return _finished(flow, run, ended)
+
+
+def _finished(flow: AnyFlow, run: FlowRun, state: State[Any]) -> Finished:
+    outcome = state.result(raise_on_failure=False) if state.data is not None else None
+    failed = not state.is_completed()
+    return Finished(
+        flow_run=run.id,
+        name=run.name,
+        flow=flow.name,
+        state=state.name or state.type.value,
+        state_type=state.type.value,
+        error=outcome if failed and isinstance(outcome, Exception) else None,
+        result=None if failed else outcome,
+    )
+
+
+@contextmanager
+def listening(
+    *, on_transaction: Callable[[Entry], None], on_log: Callable[[logging.LogRecord], None]
+) -> Iterator[None]:
+    """Hear of transactions and of log records of Prefect's loggers while the block runs.
+
+    Prefect's own console output is silenced meanwhile; its records still go to the API.
+    """
+    handler = _Handler(on_log)
+    quietened = [
+        (logger, found)
+        for logger in _prefect_loggers()
+        for found in list(logger.handlers)
+        if isinstance(found, PrefectConsoleHandler)
+    ]
+    for logger, found in quietened:
+        logger.removeHandler(found)
+    root = logging.getLogger("prefect")
+    root.addHandler(handler)
+    try:
+        with registry.observed(on_transaction):
+            yield
+    finally:
+        root.removeHandler(handler)
+        for logger, found in quietened:
+            logger.addHandler(found)
+
+
+def _prefect_loggers() -> list[logging.Logger]:
+    names = [name for name in logging.root.manager.loggerDict if name.split(".")[0] == "prefect"]
+    return [logging.getLogger(name) for name in ["", "prefect", *names]]
+
+
+class _Handler(logging.Handler):
+    def __init__(self, tell: Callable[[logging.LogRecord], None]) -> None:
+        super().__init__(logging.INFO)
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._tell(record)
+
+
+def require_server() -> str:
+    """Return the URL of the Prefect API in use.
+
+    Raises:
+        ConfigurationError: None is set: Prefect would start a temporary server of its own.
+    """
+    from prefect.settings import PREFECT_API_URL
+
+    url = PREFECT_API_URL.value()
+    if not url:
+        msg = "no Prefect API is set"
+        raise ConfigurationError(msg, hint="run: spanctl local up, or set PREFECT_API_URL")
+    return str(url)

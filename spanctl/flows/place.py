@@ -1,0 +1,172 @@
+"""Where in a run a step is called: root flow run, path of subflows, and whether both are stable.
+
+An ordinal is stable only when it is counted in the flow's own thread and asyncio task: anywhere
+else the order of calls differs from one attempt to the next. This module reads Prefect's contexts
+as they are in 3.8, the only release series that is accepted.
+"""
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.context import FlowRunContext, TaskRunContext
+from prefect.exceptions import ObjectNotFound, PrefectException
+
+from spanctl.errors import NotFoundError, UnreachableError
+
+
+@dataclass(frozen=True, slots=True)
+class Ancestry:
+    """What lies above a flow run.
+
+    Attributes:
+        root: The root flow run.
+        path: Flow names with their ordinals, from below the root down to the flow run itself.
+        unstable: Why the path may differ on a retry; empty when it can't.
+    """
+
+    root: FlowRun
+    path: tuple[str, ...] = ()
+    unstable: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a call is made.
+
+    Attributes:
+        root_run: Id of the root flow run.
+        flow_run: Id of the flow run that makes the call.
+        flow: Name of its flow.
+        path: Subflows down to the call, each with its ordinal.
+        unstable: Why ordinals can't be counted here, to end "because ..."; empty when they can.
+        deployment: Id of the root flow run's deployment.
+        labels: Labels of the root flow run, shared by all calls of this attempt.
+        rerun: Whether the flow run, or its root, has been run before.
+    """
+
+    root_run: UUID
+    flow_run: UUID
+    flow: str | None
+    path: tuple[str, ...] = ()
+    unstable: str = ""
+    deployment: str | None = None
+    labels: dict[str, Any] = field(default_factory=dict)
+    rerun: bool = False
+
+
+def in_own_context(context: FlowRunContext) -> bool:
+    """Tell whether the caller runs in the very thread or asyncio task that entered the flow.
+
+    Copied contexts (threads of a pool, ``asyncio.to_thread``, other asyncio tasks) see the same
+    flow run, but a context variable can only be reset where it was set: that tells them apart. The
+    flows around it are asked too, so that subflows gathered side by side are found.
+    """
+    variable = FlowRunContext.__var__
+    token = context._token  # noqa: SLF001 - Prefect keeps the token nowhere else
+    if token is None:
+        return False
+    try:
+        variable.reset(token)
+    except (ValueError, RuntimeError):  # set in another context, or being reset there right now
+        return False
+    try:
+        outer = variable.get(None)
+        return outer is None or in_own_context(outer)
+    finally:
+        context._token = variable.set(context)  # noqa: SLF001
+
+
+def outer_context(context: FlowRunContext) -> FlowRunContext | None:
+    """Return the context of the flow that called this one in the same process, if any."""
+    token = context._token  # noqa: SLF001
+    outer = token.old_value if token is not None else None
+    return outer if isinstance(outer, FlowRunContext) else None
+
+
+def here() -> tuple[FlowRunContext, Place] | None:
+    """Return the flow's context and the place of a call made here; None outside of any flow.
+
+    Raises:
+        UnreachableError: The Prefect API didn't say where a subflow belongs.
+        NotFoundError: A flow run or task run above this one was deleted.
+    """
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return None
+    flow_run = context.flow_run
+    above = _ancestry(flow_run)
+    return context, Place(
+        root_run=above.root.id,
+        flow_run=flow_run.id,
+        flow=context.flow.name if context.flow else None,
+        path=above.path,
+        unstable=_calling_side(context) or above.unstable or _same_name(context, above),
+        deployment=str(above.root.deployment_id) if above.root.deployment_id else None,
+        labels=above.root.labels,
+        rerun=max(flow_run.run_count or 0, above.root.run_count or 0) > 1,
+    )
+
+
+def _calling_side(context: FlowRunContext) -> str:
+    task = TaskRunContext.get()
+    if task and context.flow_run and task.task_run.flow_run_id == context.flow_run.id:
+        return "it is called inside a task, whose turn among others is not fixed"
+    if context.detached or not in_own_context(context):
+        return "it is called in another thread or asyncio task than the flow's own"
+    return ""
+
+
+def _same_name(context: FlowRunContext, above: Ancestry) -> str:
+    """Find two subflow runs that would share a path: different functions with one flow name.
+
+    Prefect counts per function, so each of them is number 0. The parent's counters live as long as
+    its attempt, which is how long a path must be unique.
+    """
+    outer = outer_context(context)
+    if outer is None or not above.path or context.flow_run is None:
+        return ""
+    mark = f"spanctl-path:{above.path[-1]}"
+    taken = outer.task_run_dynamic_keys.setdefault(mark, str(context.flow_run.id))
+    if taken == str(context.flow_run.id):
+        return ""
+    name = context.flow.name if context.flow else "?"
+    return f"two different subflows here are named {name!r}; give one another name"
+
+
+def _ancestry(flow_run: FlowRun) -> Ancestry:
+    if flow_run.parent_task_run_id is None:
+        return Ancestry(flow_run)
+    return _read_ancestry(flow_run.id, flow_run.run_count or 0, flow_run.parent_task_run_id)
+
+
+@lru_cache(maxsize=512)
+def _read_ancestry(flow_run_id: UUID, run_count: int, parent_task_run_id: UUID) -> Ancestry:  # noqa: ARG001 - the count keeps attempts apart
+    path: list[str] = []
+    unstable = ""
+    try:
+        with get_client(sync_client=True) as client:
+            parent: UUID | None = parent_task_run_id
+            while parent is not None:
+                task_run = client.read_task_run(parent)
+                ordinal = str(task_run.dynamic_key)
+                name = str(task_run.name).removesuffix(f"-{ordinal}")
+                if not ordinal.isdigit():
+                    unstable = f"its subflow {name!r} is called inside a task"
+                if task_run.flow_run_id is None:
+                    msg = f"flow run {flow_run_id} belongs to a task run without a flow run"
+                    raise NotFoundError(msg)
+                path.insert(0, f"{name}#{ordinal}")
+                above = client.read_flow_run(task_run.flow_run_id)
+                parent = above.parent_task_run_id
+    except ObjectNotFound as error:
+        msg = f"a run above flow run {flow_run_id} no longer exists in Prefect"
+        raise NotFoundError(msg) from error
+    except (httpx.HTTPError, PrefectException) as error:
+        msg = f"Prefect did not say where flow run {flow_run_id} belongs"
+        raise UnreachableError(msg, hint="check the Prefect API, then retry the run") from error
+    return Ancestry(above, tuple(path), unstable)

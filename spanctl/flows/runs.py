@@ -1,0 +1,221 @@
+"""What one process keeps of a run: its leases, and what came of its transactions.
+
+A step leases its operation in the process that is about to commit it, just before its body: then
+every lease belongs to an executor that can lose it, and a call that Prefect answers from its cache
+leases nothing. Only the keys of a ``map`` are leased ahead, all in one write.
+"""
+
+import atexit
+import json
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactCreate
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.context import FlowRunContext
+from prefect.exceptions import PrefectException
+from prefect.flows import Flow
+from prefect.logging.loggers import flow_run_logger
+
+from spanctl.clock import rfc3339
+from spanctl.errors import SpanctlError
+from spanctl.flows.callsite import CallSite, Origin
+from spanctl.flows.place import outer_context
+from spanctl.ledger.receipt import Outcome, Provenance
+
+if TYPE_CHECKING:
+    from spanctl.spanner.client import Target
+    from spanctl.spanner.run import Run
+
+_Place = tuple["Target", str, str | None]
+"""Database, root of the operation keys, root flow run."""
+
+ARTIFACT_KEY = "spanctl-transactions"
+_MAX_ROWS = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One transaction as the artifact shows it.
+
+    Attributes:
+        step: The step's declared name.
+        txn_id: Its ID.
+        outcome: What came of it.
+        commit_timestamp: When it committed; None when it did not, or nobody knows.
+        rows: Rows changed, None when it did not commit.
+        replayed: Whether an earlier attempt had committed it.
+    """
+
+    step: str
+    txn_id: str
+    outcome: Outcome
+    commit_timestamp: datetime | None = None
+    rows: int | None = None
+    replayed: bool = False
+
+    def to_row(self) -> dict[str, Any]:
+        """Return the row of the artifact's table."""
+        return {
+            "step": self.step,
+            "txn_id": self.txn_id,
+            "outcome": self.outcome.value,
+            "commit_timestamp": rfc3339(self.commit_timestamp) if self.commit_timestamp else "",
+            "rows": self.rows,
+            "replayed": self.replayed,
+        }
+
+
+class Registry:
+    """The runs of this process, by database and root; thread-safe."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._lock = threading.Lock()
+        self._runs: dict[_Place, Run] = {}
+        self._entries: defaultdict[str, dict[str, Entry]] = defaultdict(dict)
+        self._observers: list[Callable[[Entry], None]] = []
+
+    def run(self, origin: Origin) -> "Run":
+        """Return this process's run of an origin's root key, opened by its first step."""
+        from spanctl.spanner.client import shared
+        from spanctl.spanner.run import Run
+
+        place = (origin.target, origin.key.root, origin.provenance.root_run)
+        with self._lock:
+            if (run := self._runs.get(place)) is None:
+                root_run = Provenance(root_run=origin.provenance.root_run)
+                run = Run(shared(origin.target), origin.key.root, provenance=root_run)
+                self._runs[place] = run
+            return run
+
+    def record(self, flow_run: str | None, entry: Entry) -> None:
+        """Remember what came of a transaction; the last word on a txn ID stands."""
+        if flow_run is not None:
+            with self._lock:
+                self._entries[flow_run][entry.txn_id] = entry
+        for tell in list(self._observers):
+            tell(entry)
+
+    @contextmanager
+    def observed(self, tell: Callable[[Entry], None]) -> Iterator[None]:
+        """Call ``tell`` with every entry that is recorded while the block runs, in any thread."""
+        self._observers.append(tell)
+        try:
+            yield
+        finally:
+            self._observers.remove(tell)
+
+    def take_entries(self, flow_run: str) -> list[Entry]:
+        """Return what was recorded for a flow run, and forget it."""
+        with self._lock:
+            return list(self._entries.pop(flow_run, {}).values())
+
+    def close(self, root_run: str | None) -> None:
+        """Close the leases of one root flow run in every database; None: those outside of flows.
+
+        Raises:
+            SpanctlError: A database could not be reached; its leases stay open, which is harmless.
+        """
+        with self._lock:
+            runs = [self._runs.pop(place) for place in list(self._runs) if place[2] == root_run]
+        _close(runs)
+
+    def close_all(self) -> None:
+        """Close every lease; raises as :meth:`close` does."""
+        with self._lock:
+            runs = list(self._runs.values())
+            self._runs.clear()
+        _close(runs)
+
+
+def _close(runs: "Sequence[Run]") -> None:
+    failure: SpanctlError | None = None
+    for run in runs:
+        try:
+            run.close()
+        except SpanctlError as error:
+            failure = error
+    if failure is not None:
+        raise failure
+
+
+registry = Registry()
+
+
+@atexit.register
+def _close_at_exit() -> None:
+    # Open leases lose nothing: they are what is looked at when an outcome is in question.
+    with suppress(SpanctlError):
+        registry.close_all()
+
+
+def lease_ahead(sites: Sequence[CallSite]) -> None:
+    """Lease the operations of a whole ``map`` in one write.
+
+    Elements may end without their body being run (cached, or failed upstream), so none of them
+    counts as pending before its body asks for its lease again.
+    """
+    if sites:
+        run = registry.run(sites[0].origin)
+        for call in run.lease([site.origin.key for site in sites]):
+            run.ended(call)
+
+
+_MARK = "_spanctl_watched"
+
+
+def watch() -> None:
+    """See to it that the flow runs around a call end with closed leases and an artifact.
+
+    The hooks are put on the flow objects themselves, once each, when their first step is called.
+    """
+    context = FlowRunContext.get()
+    while context is not None:
+        flow = context.flow
+        if flow is not None and not getattr(flow, _MARK, False):
+            setattr(flow, _MARK, True)
+            flow.on_completion(spanctl_transactions)
+            flow.on_failure(spanctl_transactions)
+            flow.on_crashed(spanctl_transactions)
+            flow.on_cancellation(spanctl_transactions)
+        context = outer_context(context)
+
+
+def spanctl_transactions(flow: "Flow[Any, Any]", flow_run: FlowRun, state: "State[Any]") -> None:  # noqa: ARG001 - Prefect's hook signature
+    """Hook at the end of a flow run: write its artifact; at the end of the root, close leases."""
+    logger = flow_run_logger(flow_run)
+    entries = registry.take_entries(str(flow_run.id))
+    if entries:
+        try:
+            _write_artifact(flow_run, entries)
+        except (httpx.HTTPError, PrefectException) as error:
+            logger.warning("no artifact of the transactions: %s", type(error).__name__)
+    if flow_run.parent_task_run_id is None:
+        try:
+            registry.close(str(flow_run.id))
+        except SpanctlError as error:
+            logger.warning("leases stay open: %s", error.message)
+
+
+def _write_artifact(flow_run: FlowRun, entries: Sequence[Entry]) -> None:
+    counts = Counter(entry.outcome.value for entry in entries)
+    summary = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
+    if len(entries) > _MAX_ROWS:
+        summary += f"; the last {_MAX_ROWS} are shown, all of them: spanctl audit {flow_run.id}"
+    artifact = ArtifactCreate(
+        key=ARTIFACT_KEY,
+        type="table",
+        description=f"Spanner transactions of this flow run: {summary}",
+        data=json.dumps([entry.to_row() for entry in entries[-_MAX_ROWS:]]),
+        flow_run_id=flow_run.id,
+    )
+    with get_client(sync_client=True) as client:
+        client.create_artifact(artifact)
