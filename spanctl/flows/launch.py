@@ -131,7 +131,9 @@ def _others(where: str, name: str) -> str:
         ),
         None,
     )
-    flows = [key for key, value in vars(module).items() if isinstance(value, Flow)] if module else []
+    flows = (
+        [key for key, value in vars(module).items() if isinstance(value, Flow)] if module else []
+    )
     if close := get_close_matches(name, flows, 1):
         return f"did you mean {close[0]}?"
     return f"its flows: {', '.join(flows)}" if flows else "decorate a function with @flow"

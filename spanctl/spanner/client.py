@@ -34,6 +34,8 @@ from spanctl.spanner.rpc import Rpc, Target, status_of
 from spanctl.spanner.sessions import SessionPool
 from spanctl.spanner.transaction import Transaction
 
+__all__ = ["Call", "Database", "Target", "TransactionOptions", "shared"]
+
 T = TypeVar("T")
 
 _FIRST_PAUSE = 0.05

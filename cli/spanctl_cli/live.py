@@ -1,0 +1,280 @@
+"""What is seen of a run while it runs: on a terminal, in a pipe, as events for programs."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from spanctl_cli import talk
+from spanctl_cli.output import Format, emit_event
+from spanctl_cli.output.values import safe
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+EVENT: Final = "run.event"
+_MARKS: Final = {"COMMITTED": "✓", "NOT_COMMITTED": "✗", "UNKNOWN": "?"}
+_COLOURS: Final = {"COMMITTED": "green", "NOT_COMMITTED": "red", "UNKNOWN": "yellow"}
+_LEVELS: Final = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """One transaction, as a live view shows it."""
+
+    txn_id: str
+    step: str
+    outcome: str
+    committed: datetime | None
+    rows: int | None
+    replayed: bool
+
+    def to_event(self) -> dict[str, Any]:
+        """Return it as an event's members."""
+        return {
+            "event": "transaction",
+            "txn_id": self.txn_id,
+            "step": self.step,
+            "outcome": self.outcome,
+            "commit_timestamp": self.committed,
+            "rows": self.rows,
+            "replayed": self.replayed,
+        }
+
+    @property
+    def line(self) -> str:
+        """One line of text, with the ID whole."""
+        facts = [self.step]
+        if self.rows is not None:
+            facts.append(f"{self.rows:,} row{'' if self.rows == 1 else 's'}")
+        if self.replayed:
+            facts.append("replayed")
+        return f"{self.outcome} {self.txn_id} {' · '.join(facts)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a job is.
+
+    Attributes:
+        done: Units done.
+        total: Units in all.
+        unit: What is counted, plural.
+        rate: Units a second; None before it is known.
+        left: Seconds left; None before they are known.
+        doing: What is being done.
+    """
+
+    done: int
+    total: int
+    unit: str
+    rate: float | None
+    left: float | None
+    doing: str
+
+
+class View(Protocol):
+    """Where the news of a run go."""
+
+    def run(self, facts: Mapping[str, Any]) -> None:
+        """Say which run it is."""
+
+    def state(self, name: str) -> None:
+        """Say that the run entered a state."""
+
+    def transaction(self, seen: Seen) -> None:
+        """Say what came of a transaction."""
+
+    def log(self, level: str, text: str) -> None:
+        """Pass on a log line."""
+
+    def progress(self, progress: Progress) -> None:
+        """Say how far the job is."""
+
+
+class Silent:
+    """Nothing is shown."""
+
+    def run(self, facts: Mapping[str, Any]) -> None:
+        """Ignore it."""
+
+    def state(self, name: str) -> None:
+        """Ignore it."""
+
+    def transaction(self, seen: Seen) -> None:
+        """Ignore it."""
+
+    def log(self, level: str, text: str) -> None:
+        """Ignore it."""
+
+    def progress(self, progress: Progress) -> None:
+        """Ignore it."""
+
+
+class Events(Silent):
+    """One JSON line on stdout for each piece of news."""
+
+    def run(self, facts: Mapping[str, Any]) -> None:
+        """Write an event."""
+        emit_event(EVENT, {"event": "run", **facts}, Format.JSONL)
+
+    def state(self, name: str) -> None:
+        """Write an event."""
+        emit_event(EVENT, {"event": "state", "state": name}, Format.JSONL)
+
+    def transaction(self, seen: Seen) -> None:
+        """Write an event."""
+        emit_event(EVENT, seen.to_event(), Format.JSONL)
+
+    def log(self, level: str, text: str) -> None:
+        """Write an event."""
+        emit_event(EVENT, {"event": "log", "level": level, "message": text}, Format.JSONL)
+
+    def progress(self, progress: Progress) -> None:
+        """Write an event."""
+        facts = {"done": progress.done, "total": progress.total, "unit": progress.unit}
+        emit_event(EVENT, {"event": "progress", **facts}, Format.JSONL)
+
+
+class Lines(Silent):
+    """Plain lines on stderr, for logs of schedulers and pipes."""
+
+    _every = 10.0
+
+    def __init__(self) -> None:
+        """Start with nothing said."""
+        self._told = time.monotonic()
+
+    def run(self, facts: Mapping[str, Any]) -> None:
+        """Write a line."""
+        talk.say(_headline(facts))
+
+    def state(self, name: str) -> None:
+        """Write a line."""
+        talk.say(name)
+
+    def transaction(self, seen: Seen) -> None:
+        """Write a line."""
+        talk.say(seen.line)
+
+    def log(self, level: str, text: str) -> None:
+        """Write a line."""
+        talk.say(f"{level}: {text}")
+
+    def progress(self, progress: Progress) -> None:
+        """Write a line now and then."""
+        if time.monotonic() - self._told >= self._every:
+            self._told = time.monotonic()
+            talk.say(_measure(progress))
+
+
+class Terminal(Silent):
+    """Lines that scroll by, above one line that moves."""
+
+    def __init__(self, console: "Console") -> None:
+        """Draw on this console, once :meth:`shown` has begun."""
+        from rich.live import Live
+
+        self._console = console
+        self._started = time.monotonic()
+        self._name = ""
+        self._state = "Starting"
+        self._count = 0
+        self._progress: Progress | None = None
+        self._live = Live(
+            get_renderable=self._render, console=console, refresh_per_second=8, transient=True
+        )
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Draw while the block runs."""
+        with self._live:
+            yield
+
+    def run(self, facts: Mapping[str, Any]) -> None:
+        """Print which run it is."""
+        self._name = str(facts.get("name") or "")
+        self._print(_headline(facts), "bold")
+
+    def state(self, name: str) -> None:
+        """Change the line that moves."""
+        self._state = name
+
+    def transaction(self, seen: Seen) -> None:
+        """Print a line."""
+        from rich.text import Text
+
+        self._count += 1
+        line = Text(f"{_MARKS.get(seen.outcome, '·')} ", style=_COLOURS.get(seen.outcome, ""))
+        line.append(safe(seen.line), style="default")
+        self._console.print(line, soft_wrap=True)
+
+    def log(self, level: str, text: str) -> None:
+        """Print a line."""
+        self._print(f"  {text}", _LEVELS.get(level, "dim"))
+
+    def progress(self, progress: Progress) -> None:
+        """Change the line that moves."""
+        self._progress = progress
+
+    def _print(self, text: str, style: str) -> None:
+        from rich.text import Text
+
+        self._console.print(Text(safe(text), style=style), soft_wrap=True)
+
+    def _render(self) -> "RenderableType":
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.spinner import Spinner
+        from rich.text import Text
+
+        seconds = int(time.monotonic() - self._started)
+        clock = f"{seconds // 60}:{seconds % 60:02}"
+        facts = [self._name, self._state, f"{self._count} transactions", clock]
+        told = " · ".join(fact for fact in facts if fact)
+        if self._progress is None:
+            return Spinner("dots", Text(safe(told)), style="cyan")
+        line = Text(
+            safe(f"{_measure(self._progress)} · {clock}"), overflow="ellipsis", no_wrap=True
+        )
+        bar = ProgressBar(
+            total=self._progress.total or 1,
+            completed=self._progress.done,
+            width=min(self._console.width, 60),
+        )
+        return Group(bar, line)
+
+
+def _headline(facts: Mapping[str, Any]) -> str:
+    return f"flow run {facts.get('flow_run')} {facts.get('name') or ''} ({facts.get('flow')})"
+
+
+def _measure(progress: Progress) -> str:
+    told = f"{progress.doing} {progress.done:,} of {progress.total:,} {progress.unit}"
+    if progress.rate:
+        told += f" · {progress.rate:,.0f}/s"
+    if progress.left is not None:
+        told += f" · {_clock(progress.left)} left"
+    return told
+
+
+def _clock(seconds: float) -> str:
+    whole = max(0, round(seconds))
+    return f"{whole // 60}:{whole % 60:02}"
+
+
+@contextmanager
+def view(output: Format | None, *, quiet: bool) -> Iterator[View]:
+    """Choose the view for a format and a terminal, and show it while the block runs."""
+    if output is Format.JSONL:
+        yield Events()
+    elif quiet or (output is not None and output is not Format.TABLE):
+        yield Silent()
+    elif talk.coloured():
+        terminal = Terminal(talk.console())
+        with terminal.shown():
+            yield terminal
+    else:
+        yield Lines()

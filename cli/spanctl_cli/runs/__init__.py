@@ -1,0 +1,114 @@
+"""How ``spanctl run`` runs things: what was asked for, and what is printed of it."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from spanctl.errors import UsageError
+from spanctl_cli.live import Seen
+from spanctl_cli.output import Column, Format, Kind, Listing, Record
+from spanctl_cli.output.model import Section
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the person asked for.
+
+    Attributes:
+        target: The flow or deployment.
+        parameters: Its parameters, as JSON values.
+        reason: Why.
+        idempotency_key: Stands in for the root flow run in operation keys.
+        watch: Whether to wait for the end.
+        cancel_on_interrupt: Whether Ctrl-C cancels a run elsewhere.
+        timeout: Seconds to wait for a run elsewhere.
+        dry_run: Whether to show the plan only.
+        output: The format of the result.
+    """
+
+    target: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    reason: str | None = None
+    idempotency_key: str | None = None
+    watch: bool = True
+    cancel_on_interrupt: bool = False
+    timeout: float | None = None
+    dry_run: bool = False
+    output: Format | None = None
+
+    @property
+    def is_deployment(self) -> bool:
+        """Whether the target is a deployment: ``flow/name``, with neither a file nor a module."""
+        return "/" in self.target and ".py:" not in self.target
+
+
+def parameters(given: Iterable[str]) -> dict[str, Any]:
+    """Read ``NAME=VALUE`` pairs; a value that is JSON is taken as such, else as text.
+
+    Raises:
+        UsageError: A pair has no ``=``, or a name comes twice.
+    """
+    read: dict[str, Any] = {}
+    for pair in given:
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            msg = "a parameter without a value"
+            raise UsageError(msg, hint="write -p name=value")
+        if name in read:
+            msg = f"parameter {name} is given twice"
+            raise UsageError(msg, hint="give it once")
+        try:
+            read[name] = json.loads(text)
+        except ValueError:
+            read[name] = text
+    return read
+
+
+TRANSACTIONS = (
+    Column("txn_id", title="transaction", kind=Kind.ID),
+    Column("step"),
+    Column("outcome", kind=Kind.STATE),
+    Column("commit_timestamp", title="committed", kind=Kind.TIME),
+    Column("rows", kind=Kind.NUMBER),
+    Column("replayed", kind=Kind.FLAG),
+)
+
+
+def transactions(seen: Sequence[Seen]) -> Section:
+    """Return the section that lists a run's transactions."""
+    rows = [{key: value for key, value in one.to_event().items() if key != "event"} for one in seen]
+    return Section(
+        "transactions",
+        "Transactions",
+        Listing(schema="run.transactions", columns=TRANSACTIONS, rows=rows),
+    )
+
+
+def summary(facts: Mapping[str, Any], seen: Sequence[Seen]) -> Record:
+    """Return what is printed of a run that ended, or was accepted."""
+    committed = [one for one in seen if one.outcome == "COMMITTED"]
+    return Record(
+        schema="run",
+        columns=(
+            Column("flow_run", title="flow run", kind=Kind.ID),
+            Column("name"),
+            Column("flow"),
+            Column("state", kind=Kind.STATE),
+            Column("committed", title="transactions", kind=Kind.NUMBER),
+            Column("rows", kind=Kind.NUMBER),
+            Column("seconds", title="time", kind=Kind.DURATION),
+        ),
+        values={
+            **facts,
+            "committed": len(committed),
+            "rows": sum(one.rows or 0 for one in committed if not one.replayed),
+        },
+        sections=(transactions(seen),) if seen else (),
+    )
+
+
+def plan(facts: Mapping[str, Any]) -> Record:
+    """Return what ``--dry-run`` prints of a run that was not started."""
+    columns = tuple(Column(name, title=name.replace("_", " ")) for name in facts)
+    return Record(schema="run.plan", columns=columns, values=facts)

@@ -1,0 +1,156 @@
+"""A deployment's run on its workers, asked for and watched from here."""
+
+import logging
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from spanctl.clock import monotonic
+from spanctl.errors import ConfigurationError, FlowCancelledError, FlowFailedError
+from spanctl_cli import live
+from spanctl_cli.context import AppContext
+from spanctl_cli.live import Seen, View
+from spanctl_cli.output import emit
+from spanctl_cli.runs import Asked, plan, summary
+
+if TYPE_CHECKING:
+    from spanctl.ledger.receipt import Receipt
+    from spanctl.orchestration.api import PrefectApi
+    from spanctl.orchestration.model import Deployment, FlowRun, Log
+
+
+def connect(app: AppContext) -> "PrefectApi":
+    """Return the Prefect API of the context.
+
+    Raises:
+        ConfigurationError: None is set.
+    """
+    from spanctl.orchestration.api import PrefectApi
+    from spanctl.orchestration.settings import api_settings
+
+    settings = api_settings(app.settings().get("prefect_api_url"))
+    if settings is None:
+        msg = "no Prefect API is set"
+        raise ConfigurationError(msg, hint="run: spanctl local up, or set PREFECT_API_URL")
+    return PrefectApi(settings)
+
+
+def run(app: AppContext, asked: Asked) -> None:
+    """Ask for a run of a deployment; watch it unless detached; print what came of it.
+
+    Raises:
+        NotFoundError: There is no such deployment.
+        ConflictError: The idempotency key was used with other parameters.
+        FlowFailedError: The run failed.
+        FlowCancelledError: The run was cancelled or crashed.
+        PendingError: It had not ended when ``--timeout`` was over.
+    """
+    with ExitStack() as stack:
+        api = stack.enter_context(connect(app))
+        deployment = api.deployment(asked.target)
+        if asked.dry_run:
+            emit(plan(_plan(app, deployment, asked)), asked.output)
+            return
+        started = monotonic()
+        asking = api.create_flow_run(
+            deployment,
+            parameters=asked.parameters,
+            idempotency_key=asked.idempotency_key,
+            labels=_labels(asked),
+        )
+        if asking.existed:
+            app.note(f"flow run {asking.run.id} was asked for before with this idempotency key")
+        if not asked.watch:
+            emit(summary(_facts(asking.run, deployment), ()), asked.output)
+            app.note(f"accepted; next: spanctl audit {asking.run.id}")
+            return
+        view = stack.enter_context(live.view(asked.output, quiet=app.quiet))
+        ended, seen = _watch(app, api, asking.run, deployment, asked, view)
+    _check(ended)
+    emit(
+        summary({**_facts(ended, deployment), "seconds": monotonic() - started}, seen),
+        asked.output,
+    )
+    app.note(f"next: spanctl audit {ended.id}")
+
+
+def _labels(asked: Asked) -> dict[str, str]:
+    from spanctl.flows.invocation import Invocation, user_at_host
+
+    return Invocation(
+        initiator=user_at_host(), reason=asked.reason, idempotency_key=asked.idempotency_key
+    ).labels
+
+
+def _watch(  # noqa: PLR0913, PLR0917 - what is watched, and where it is shown
+    app: AppContext,
+    api: "PrefectApi",
+    run: "FlowRun",
+    deployment: "Deployment",
+    asked: Asked,
+    view: View,
+) -> "tuple[FlowRun, list[Seen]]":
+    from spanctl.audit import watch
+    from spanctl.spanner.client import Database, Target
+
+    seen: list[Seen] = []
+
+    def receipt(found: "Receipt") -> None:
+        one = Seen(
+            txn_id=found.txn_id,
+            step=found.provenance.task or found.operation_key,
+            outcome=found.kind.value,
+            committed=found.commit_timestamp,
+            rows=found.rows,
+            replayed=False,
+        )
+        seen.append(one)
+        view.transaction(one)
+
+    def log(line: "Log") -> None:
+        view.log(logging.getLevelName(line.level), line.message)
+
+    follower = watch.Follower(state=view.state, log=log, receipt=receipt)
+    view.run(_facts(run, deployment))
+    with Database(Target.from_settings(app.settings())) as database:
+        try:
+            ended = watch.follow(api, database, run.id, follower, timeout=asked.timeout)
+        except KeyboardInterrupt:
+            if asked.cancel_on_interrupt:
+                api.cancel(run.id)
+                app.note(f"cancelling flow run {run.id}; look: spanctl audit {run.id}")
+            else:
+                app.note(f"detached, the run goes on; look: spanctl audit {run.id}")
+            raise
+    return ended, seen
+
+
+def _check(run: "FlowRun") -> None:
+    state = run.state
+    if state is None or state.type.value == "COMPLETED":
+        return
+    msg = f"flow run {run.id} ended as {state.name}"
+    hint = f"run: spanctl audit {run.id}"
+    kind = FlowFailedError if state.type.value == "FAILED" else FlowCancelledError
+    raise kind(msg, hint=hint, flow_run=run.id)
+
+
+def _facts(run: "FlowRun", deployment: "Deployment") -> dict[str, Any]:
+    return {
+        "flow_run": run.id,
+        "name": run.name,
+        "flow": deployment.name,
+        "state": run.state.name if run.state else None,
+    }
+
+
+def _plan(app: AppContext, deployment: "Deployment", asked: Asked) -> dict[str, Any]:
+    settings = app.settings()
+    merged = {**deployment.parameters, **asked.parameters}
+    return {
+        "deployment": deployment.name,
+        "runs": f"on work pool {deployment.work_pool}",
+        "parameters": ", ".join(f"{name}={value!r}" for name, value in merged.items()) or "none",
+        "prefect_api": settings.get("prefect_api_url"),
+        "reason": asked.reason,
+        "idempotency_key": asked.idempotency_key,
+    }

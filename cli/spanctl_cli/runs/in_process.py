@@ -1,0 +1,184 @@
+"""A flow in a file or a module, run in this process."""
+
+import contextlib
+import io
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from spanctl.clock import monotonic
+from spanctl.errors import UsageError
+from spanctl_cli import live
+from spanctl_cli.context import AppContext
+from spanctl_cli.live import Seen, View
+from spanctl_cli.output import emit
+from spanctl_cli.runs import Asked, plan, summary
+
+if TYPE_CHECKING:
+    from prefect.flows import Flow
+
+    from spanctl.flows.invocation import Invocation
+    from spanctl.flows.launch import Finished
+    from spanctl.flows.runs import Entry
+
+
+def prepare(app: AppContext) -> None:
+    """Point Prefect at the context's API; before anything imports Prefect.
+
+    Raises:
+        ConfigurationError: No API is set.
+    """
+    settings = app.settings()
+    if url := settings.get("prefect_api_url"):
+        os.environ["PREFECT_API_URL"] = url
+    # Prefect would else start a temporary server, whose runs nobody finds again.
+    os.environ["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "false"
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO")
+    from spanctl.flows.launch import require_server
+
+    require_server()
+
+
+def invocation(app: AppContext, asked: Asked) -> "Invocation":
+    """Return who asks, why, and for which database."""
+    from spanctl.flows.invocation import Invocation, user_at_host
+    from spanctl.spanner.client import Target
+
+    return Invocation(
+        database=Target.from_settings(app.settings()),
+        initiator=user_at_host(),
+        reason=asked.reason,
+        idempotency_key=asked.idempotency_key,
+    )
+
+
+def run(app: AppContext, asked: Asked) -> None:
+    """Load the flow, run it to its end, print what came of it.
+
+    Raises:
+        SpanctlError: The flow can't be loaded or did not complete; its kind is the exit code's.
+    """
+    if not asked.watch:
+        msg = "a flow in a file runs in this process, it can't be detached"
+        raise UsageError(msg, hint="make it a deployment, or leave --detach out")
+    prepare(app)
+    from spanctl.flows import launch
+
+    asking = invocation(app, asked)
+    flow = launch.load(asked.target)
+    bound = launch.bind(flow, asked.parameters)
+    if asked.dry_run:
+        emit(plan(_plan(app, flow, bound, asking)), asked.output)
+        return
+    started = monotonic()
+    with live.view(asked.output, quiet=app.quiet) as view:
+        finished, seen = execute(app, flow, bound, asking, view)
+    finished.check()
+    facts = {**facts_of(finished), "seconds": monotonic() - started}
+    emit(summary(facts, seen), asked.output)
+    next_step(app, finished)
+
+
+def next_step(app: AppContext, finished: "Finished") -> None:
+    """Say what to type next."""
+    app.note(f"next: spanctl audit {finished.flow_run}")
+
+
+def facts_of(finished: "Finished") -> dict[str, Any]:
+    """Return which run it was, as a result's values."""
+    return {
+        "flow_run": str(finished.flow_run),
+        "name": finished.name,
+        "flow": finished.flow,
+        "state": finished.state,
+    }
+
+
+def execute(
+    app: AppContext,
+    flow: "Flow[..., Any]",
+    bound: dict[str, Any],
+    asking: "Invocation",
+    view: View,
+) -> "tuple[Finished, list[Seen]]":
+    """Run a flow with a view on it; return how it ended and its transactions.
+
+    Raises:
+        KeyboardInterrupt: It was interrupted; what became of its transactions was said before.
+    """
+    from spanctl.flows import launch
+
+    seen: dict[str, Seen] = {}
+
+    def transaction(entry: "Entry") -> None:
+        one = Seen(
+            txn_id=entry.txn_id,
+            step=entry.step,
+            outcome=entry.outcome.value,
+            committed=entry.commit_timestamp,
+            rows=entry.rows,
+            replayed=entry.replayed,
+        )
+        seen[one.txn_id] = one
+        view.transaction(one)
+
+    def log(record: logging.LogRecord) -> None:
+        view.log(record.levelname, record.getMessage())
+
+    registered = launch.register(flow, bound, asking)
+    view.run({"flow_run": str(registered.id), "name": registered.name, "flow": flow.name})
+    view.state("Running")
+    try:
+        with launch.listening(on_transaction=transaction, on_log=log), _prints_to(view):
+            finished = launch.execute(flow, registered, bound, asking)
+    except KeyboardInterrupt as interruption:
+        for note in getattr(interruption, "__notes__", ()):
+            app.note(note)
+        app.note(f"interrupted; what became of it: spanctl audit {registered.id}")
+        raise
+    view.state(finished.state)
+    return finished, list(seen.values())
+
+
+class _Printed(io.TextIOBase):
+    """Where a flow's own prints go: stdout is for the result."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._rest = ""
+
+    def write(self, text: str) -> int:
+        """Pass on whole lines."""
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            self._view.log("INFO", line)
+        return len(text)
+
+
+@contextlib.contextmanager
+def _prints_to(view: View) -> Iterator[None]:
+    printed = _Printed(view)
+    with contextlib.redirect_stdout(printed):
+        try:
+            yield
+        finally:
+            printed.write("\n" if printed._rest else "")  # noqa: SLF001 - ours
+            sys.stderr.flush()
+
+
+def _plan(
+    app: AppContext, flow: "Flow[..., Any]", bound: dict[str, Any], asking: "Invocation"
+) -> dict[str, Any]:
+    settings = app.settings()
+    return {
+        "flow": flow.name,
+        "runs": "in this process",
+        "parameters": ", ".join(f"{name}={value!r}" for name, value in bound.items()) or "none",
+        "database": str(settings.database),
+        "prefect_api": settings.get("prefect_api_url"),
+        "initiator": asking.initiator,
+        "reason": asking.reason,
+        "idempotency_key": asking.idempotency_key,
+    }
