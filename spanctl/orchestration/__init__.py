@@ -1,0 +1,1 @@
+"""Prefect's REST API: inspect and start runs, without importing prefect."""

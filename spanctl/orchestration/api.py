@@ -1,0 +1,348 @@
+"""Flow runs, task runs, states, logs and deployments of a Prefect server."""
+
+import json
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+from spanctl.errors import AmbiguousIdError, ConflictError, NotFoundError, UsageError
+from spanctl.orchestration.model import Deployment, FlowRun, Log, State, StateType, TaskRun
+from spanctl.orchestration.settings import ApiSettings
+from spanctl.orchestration.transport import Transport
+
+_PAGE = 200  # the server's own default limit
+_READERS = 4
+_CREATED = 201
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A flow run that was asked for.
+
+    Attributes:
+        run: The flow run.
+        existed: Whether it existed already, under the same idempotency key.
+    """
+
+    run: FlowRun
+    existed: bool
+
+
+class PrefectApi:
+    """A Prefect server; thread-safe, a context manager, connects at the first use.
+
+    Every method raises ``UnreachableError`` when there is no answer in time, ``NotPermittedError``
+    when the server wants other credentials, and ``NotFoundError`` for what doesn't exist.
+    """
+
+    def __init__(self, settings: ApiSettings, *, timeout: float = 10.0) -> None:
+        """Remember where the server is; nothing is sent yet.
+
+        Args:
+            settings: Where it is, and what opens it.
+            timeout: Seconds that one request may take, retries included.
+        """
+        self.url = settings.url
+        self._http = Transport(settings, timeout=timeout)
+
+    # -- flow runs
+
+    def find_flow_run(self, id_or_name: str) -> FlowRun:
+        """Return the flow run with this id, or the only one of this name.
+
+        Raises:
+            NotFoundError: There is none.
+            AmbiguousIdError: Several have this name; ``details["candidates"]`` lists their ids.
+        """
+        if _is_id(id_or_name):
+            return self.flow_run(id_or_name)
+        named = self.flow_runs_named(id_or_name)
+        if not named:
+            msg = f"there is no flow run {id_or_name!r}"
+            raise NotFoundError(msg, hint="run: spanctl audit list")
+        if len(named) > 1:
+            ids = [run.id for run in named]
+            shown = ", ".join(ids[:_SHOWN]) + (", ..." if len(ids) > _SHOWN else "")
+            msg = f"{len(named)} flow runs are named {id_or_name!r}"
+            raise AmbiguousIdError(msg, hint=f"give one of the ids: {shown}", candidates=ids)
+        return named[0]
+
+    def flow_run(self, flow_run_id: str) -> FlowRun:
+        """Return the flow run with this id."""
+        try:
+            _, data = self._http.request(
+                "GET", f"/flow_runs/{_path(flow_run_id)}", doing="reading a flow run"
+            )
+        except NotFoundError:
+            msg = f"there is no flow run {flow_run_id}"
+            raise NotFoundError(msg, hint="run: spanctl audit list") from None
+        return FlowRun.read(data)
+
+    def flow_runs_named(self, name: str, *, limit: int = 20) -> list[FlowRun]:
+        """Return the flow runs of this name, newest first."""
+        wanted = {"name": {"any_": [name]}}
+        return self._flow_runs(wanted, limit=limit)
+
+    def subflow_runs(self, flow_run_id: str) -> list[FlowRun]:
+        """Return the flow runs that this one started as subflows."""
+        wanted = {"parent_flow_run_id": {"any_": [flow_run_id]}}
+        return self._flow_runs(wanted, limit=_PAGE)
+
+    def _flow_runs(self, wanted: Mapping[str, Any], *, limit: int) -> list[FlowRun]:
+        body = {"flow_runs": wanted, "sort": "EXPECTED_START_TIME_DESC", "limit": limit}
+        _, data = self._http.request(
+            "POST", "/flow_runs/filter", body, doing="looking for flow runs"
+        )
+        return [FlowRun.read(item) for item in data]
+
+    def root_of(self, run: FlowRun) -> FlowRun:
+        """Return the flow run at the top: the run itself, unless it is a subflow's."""
+        seen = {run.id}
+        while run.parent_task_run_id:
+            _, task = self._http.request(
+                "GET", f"/task_runs/{_path(run.parent_task_run_id)}", doing="reading a task run"
+            )
+            parent = task.get("flow_run_id")
+            if parent is None or parent in seen:
+                return run
+            seen.add(parent)
+            run = self.flow_run(parent)
+        return run
+
+    def flow_run_states(self, flow_run_id: str) -> list[State]:
+        """Return every state that a flow run went through, oldest first."""
+        return self._states("flow_run", flow_run_id)
+
+    def flow_name(self, flow_id: str) -> str:
+        """Return a flow's name."""
+        _, data = self._http.request("GET", f"/flows/{_path(flow_id)}", doing="reading a flow")
+        return str(data["name"])
+
+    # -- task runs
+
+    def task_runs(self, flow_run_id: str) -> list[TaskRun]:
+        """Return the task runs of a flow run, in order of their expected start."""
+        return list(self._task_runs(flow_run_id))
+
+    def _task_runs(self, flow_run_id: str) -> Iterator[TaskRun]:
+        body = {
+            "task_runs": {"flow_run_id": {"any_": [flow_run_id]}},
+            "sort": "EXPECTED_START_TIME_ASC",
+        }
+        for data in self._pages("/task_runs/filter", body, "reading task runs"):
+            yield TaskRun.read(data)
+
+    def task_run_states(self, task_run_id: str) -> list[State]:
+        """Return every state that a task run went through, oldest first."""
+        return self._states("task_run", task_run_id)
+
+    def task_run_histories(self, task_run_ids: Sequence[str]) -> list[list[State]]:
+        """Return the states of several task runs, in their order; read side by side."""
+        with ThreadPoolExecutor(_READERS, thread_name_prefix="spanctl-prefect") as pool:
+            return list(pool.map(self.task_run_states, task_run_ids))
+
+    def _states(self, kind: str, run_id: str) -> list[State]:
+        _, data = self._http.request(
+            "GET",
+            f"/{kind}_states/",
+            params={f"{kind}_id": run_id},
+            doing="reading the states of a run",
+        )
+        return sorted((State.read(item) for item in data), key=lambda state: state.timestamp)
+
+    # -- logs
+
+    def logs(self, flow_run_id: str, *, offset: int = 0) -> Iterator[Log]:
+        """Yield what a flow run and its task runs logged, oldest first.
+
+        Args:
+            flow_run_id: The flow run.
+            offset: Leave out the first so many lines: those that were read before.
+        """
+        body = {"logs": {"flow_run_id": {"any_": [flow_run_id]}}, "sort": "TIMESTAMP_ASC"}
+        for data in self._pages("/logs/filter", body, "reading logs", offset=offset):
+            yield Log.read(data)
+
+    def _pages(
+        self, path: str, body: Mapping[str, Any], doing: str, *, offset: int = 0
+    ) -> Iterator[Any]:
+        while True:
+            page = {**body, "limit": _PAGE, "offset": offset}
+            _, data = self._http.request("POST", path, page, doing=doing)
+            yield from data
+            if len(data) < _PAGE:
+                return
+            offset += _PAGE
+
+    # -- deployments
+
+    def deployment(self, name: str) -> Deployment:
+        """Return the deployment ``flow/name``.
+
+        Raises:
+            UsageError: The name is not of that form.
+            NotFoundError: There is no such deployment; the hint lists those that are close.
+        """
+        flow, slash, deployment = name.partition("/")
+        if not (flow and slash and deployment):
+            msg = f"{name!r} is no deployment"
+            raise UsageError(msg, hint="write it as FLOW/DEPLOYMENT")
+        try:
+            _, data = self._http.request(
+                "GET",
+                f"/deployments/name/{_path(flow)}/{_path(deployment)}",
+                doing="reading a deployment",
+            )
+        except NotFoundError:
+            msg = f"there is no deployment {name!r}"
+            known = ", ".join(self.deployment_names()[:_SHOWN])
+            hint = f"known are: {known}" if known else "make one: prefect deploy"
+            raise NotFoundError(msg, hint=hint) from None
+        return Deployment.read(data, name)
+
+    def deployment_names(self) -> list[str]:
+        """Return the names of the deployments (``flow/name``), at most 200, sorted."""
+        body: dict[str, Any] = {"limit": _PAGE}
+        _, found = self._http.request(
+            "POST", "/deployments/filter", body, doing="reading deployments"
+        )
+        wanted = {"flows": {"id": {"any_": sorted({item["flow_id"] for item in found})}}}
+        if not found:
+            return []
+        _, flows = self._http.request(
+            "POST", "/flows/filter", {**wanted, "limit": _PAGE}, doing="reading flows"
+        )
+        names = {flow["id"]: flow["name"] for flow in flows}
+        return sorted(f"{names.get(item['flow_id'], '?')}/{item['name']}" for item in found)
+
+    def create_flow_run(  # noqa: PLR0913 - what Prefect lets one say of a new run
+        self,
+        deployment: Deployment,
+        *,
+        parameters: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+        name: str | None = None,
+        tags: Sequence[str] = (),
+        labels: Mapping[str, str] | None = None,
+    ) -> Started:
+        """Ask for a run of a deployment; it starts when a worker takes it.
+
+        Args:
+            deployment: What to run.
+            parameters: JSON values, over the deployment's own.
+            idempotency_key: The same key gives the same run; a new one is made when left out, so
+                that a lost answer never makes two runs.
+            name: The run's name; Prefect invents one when left out.
+            tags: Added to the deployment's.
+            labels: The run's labels.
+
+        Raises:
+            UsageError: The flow doesn't take these parameters.
+            ConflictError: The key belongs to a run of another deployment, or with other parameters:
+                Prefect would silently return that one.
+        """
+        given = dict(parameters or {})
+        if deployment.parameter_names and (extra := set(given) - set(deployment.parameter_names)):
+            msg = f"{deployment.name} takes no parameter {', '.join(sorted(extra))}"
+            raise UsageError(msg, hint=f"it takes: {', '.join(deployment.parameter_names)}")
+        body: dict[str, Any] = {
+            "parameters": given,
+            "idempotency_key": idempotency_key or str(uuid.uuid4()),
+            "tags": list(tags),
+            "labels": dict(labels or {}),
+            "state": {"type": StateType.SCHEDULED.value},
+        }
+        if name:
+            body["name"] = name
+        path = f"/deployments/{_path(deployment.id)}/create_flow_run"
+        try:
+            status, data = self._http.request("POST", path, body, doing="creating a flow run")
+        except UsageError as error:
+            msg = f"{deployment.name} refuses these parameters"
+            hint = f"run: prefect deployment inspect {deployment.name}"
+            raise UsageError(msg, hint=hint, **error.details) from None
+        run = FlowRun.read(data)
+        existed = status != _CREATED
+        if existed and idempotency_key is not None:
+            _check_same(run, deployment, given)
+        return Started(run, existed)
+
+    def cancel(self, flow_run_id: str, message: str = "cancelled by spanctl") -> State:
+        """Ask for a flow run to be cancelled, and return the state that it is in then.
+
+        A body that is running is not reliably stopped by this.
+
+        Raises:
+            ConflictError: Prefect refuses: the run has ended already.
+        """
+        return self.set_state(flow_run_id, StateType.CANCELLING, message=message)
+
+    def set_state(self, flow_run_id: str, state: StateType, *, message: str = "") -> State:
+        """Propose a state for a flow run, and return the state that it is in then.
+
+        Raises:
+            ConflictError: Prefect's rules refuse the state.
+        """
+        body = {
+            "state": {"type": state.value, "name": state.value.title(), "message": message},
+            "force": False,
+        }
+        _, data = self._http.request(
+            "POST",
+            f"/flow_runs/{_path(flow_run_id)}/set_state",
+            body,
+            doing="setting the state of a flow run",
+        )
+        if data.get("status") != "ACCEPT" or not data.get("state"):
+            msg = f"Prefect does not let flow run {flow_run_id} become {state.value}"
+            raise ConflictError(msg, hint=f"run: spanctl audit {flow_run_id}")
+        return State.read(data["state"])
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        """Return the API itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+
+def _check_same(run: FlowRun, deployment: Deployment, given: Mapping[str, Any]) -> None:
+    """Refuse the run of somebody else's request that Prefect returned for the same key."""
+    hint = f"use another idempotency key, or look at that run: spanctl audit {run.id}"
+    if run.deployment_id != deployment.id:
+        msg = "the idempotency key belongs to a run of another deployment"
+        raise ConflictError(msg, hint=hint, flow_run=run.id)
+    expected = {**deployment.parameters, **given}
+    if _json(run.parameters) != _json(expected):
+        msg = "the idempotency key belongs to a run with other parameters"
+        raise ConflictError(msg, hint=hint, flow_run=run.id)
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _path(part: str) -> str:
+    return quote(part, safe="")
+
+
+def _is_id(text: str) -> bool:
+    try:
+        return str(uuid.UUID(text)) == text.lower()
+    except ValueError:
+        return False

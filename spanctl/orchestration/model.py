@@ -1,0 +1,230 @@
+"""What Prefect's API says, as values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Self
+
+
+class StateType(StrEnum):
+    """The types of states that runs go through."""
+
+    SCHEDULED = "SCHEDULED"
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    CRASHED = "CRASHED"
+    PAUSED = "PAUSED"
+    CANCELLING = "CANCELLING"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether a run stays in it, unless somebody retries it."""
+        return self in _FINAL
+
+
+_FINAL = frozenset({StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED, StateType.CRASHED})
+
+
+def moment(text: str | None) -> datetime | None:
+    """Read a time of the API; one without a zone is in UTC."""
+    if not text:
+        return None
+    value = datetime.fromisoformat(text)
+    return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A state that a run went into.
+
+    Attributes:
+        type: Its type.
+        name: Its name, such as ``AwaitingRetry``.
+        timestamp: When the run went into it.
+        message: What was said about it; it may quote exceptions, and so the user's data.
+    """
+
+    type: StateType
+    name: str
+    timestamp: datetime
+    message: str = ""
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any]) -> Self:
+        """Read the API's JSON."""
+        kind = StateType(data["type"])
+        stamp = moment(data["timestamp"]) or datetime.fromtimestamp(0, UTC)
+        return cls(kind, data.get("name") or kind.value.title(), stamp, data.get("message") or "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowRun:
+    """A flow run.
+
+    Attributes:
+        id: Its id.
+        name: Its name; names need not be unique.
+        flow_id: The flow's id.
+        deployment_id: The deployment's id; None for a run outside of one.
+        parent_task_run_id: The task run that stands for it in its parent; None for a root.
+        state: The state it is in; None before the first.
+        run_count: How often it was run.
+        parameters: Its parameters, as JSON.
+        tags: Its tags.
+        labels: Its labels.
+        idempotency_key: What its creator named it by.
+        created: When it was created.
+        start_time: When it first ran.
+        end_time: When it ended.
+        created_by: Who Prefect says created it (not verified by open-source servers).
+    """
+
+    id: str
+    name: str
+    flow_id: str
+    deployment_id: str | None = None
+    parent_task_run_id: str | None = None
+    state: State | None = None
+    run_count: int = 0
+    parameters: Mapping[str, Any]
+    tags: tuple[str, ...] = ()
+    labels: Mapping[str, Any]
+    idempotency_key: str | None = None
+    created: datetime | None = None
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    created_by: str | None = None
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any]) -> Self:
+        """Read the API's JSON."""
+        return cls(
+            id=data["id"],
+            name=data["name"],
+            flow_id=data["flow_id"],
+            deployment_id=data.get("deployment_id"),
+            parent_task_run_id=data.get("parent_task_run_id"),
+            state=State.read(data["state"]) if data.get("state") else None,
+            run_count=data.get("run_count") or 0,
+            parameters=data.get("parameters") or {},
+            tags=tuple(data.get("tags") or ()),
+            labels=data.get("labels") or {},
+            idempotency_key=data.get("idempotency_key"),
+            created=moment(data.get("created")),
+            start_time=moment(data.get("start_time")),
+            end_time=moment(data.get("end_time")),
+            created_by=(data.get("created_by") or {}).get("display_value"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRun:
+    """A task run.
+
+    Attributes:
+        id: Its id.
+        name: Its name.
+        flow_run_id: Its flow run.
+        state: The state it is in; None before the first.
+        run_count: How often it was run.
+        start_time: When it first ran.
+        end_time: When it ended.
+    """
+
+    id: str
+    name: str
+    flow_run_id: str | None
+    state: State | None
+    run_count: int = 0
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any]) -> Self:
+        """Read the API's JSON."""
+        return cls(
+            id=data["id"],
+            name=data["name"],
+            flow_run_id=data.get("flow_run_id"),
+            state=State.read(data["state"]) if data.get("state") else None,
+            run_count=data.get("run_count") or 0,
+            start_time=moment(data.get("start_time")),
+            end_time=moment(data.get("end_time")),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """One line that a run logged.
+
+    Attributes:
+        id: Its id.
+        timestamp: When it was logged.
+        level: Python's level: 20 is INFO.
+        logger: The logger's name.
+        message: What was logged; it may hold the user's data.
+        task_run_id: The task run that logged it, if one did.
+    """
+
+    id: str
+    timestamp: datetime
+    level: int
+    logger: str
+    message: str
+    task_run_id: str | None
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any]) -> Self:
+        """Read the API's JSON."""
+        return cls(
+            id=data["id"],
+            timestamp=moment(data["timestamp"]) or datetime.fromtimestamp(0, UTC),
+            level=data["level"],
+            logger=data["name"],
+            message=data["message"],
+            task_run_id=data.get("task_run_id"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """A deployment.
+
+    Attributes:
+        id: Its id.
+        name: ``flow/deployment``.
+        flow_id: The flow's id.
+        parameters: Default parameters, as JSON.
+        parameter_names: Every parameter that the flow takes.
+        paused: Whether its schedules are paused.
+        work_pool: The work pool whose workers run it.
+        status: ``READY`` when a worker serves it, ``NOT_READY`` when none does.
+    """
+
+    id: str
+    name: str
+    flow_id: str
+    parameters: Mapping[str, Any]
+    parameter_names: tuple[str, ...] = ()
+    paused: bool = False
+    work_pool: str | None = None
+    status: str | None = None
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any], name: str) -> Self:
+        """Read the API's JSON."""
+        schema = data.get("parameter_openapi_schema") or {}
+        return cls(
+            id=data["id"],
+            name=name,
+            flow_id=data["flow_id"],
+            parameters=data.get("parameters") or {},
+            parameter_names=tuple(schema.get("properties") or ()),
+            paused=bool(data.get("paused")),
+            work_pool=data.get("work_pool_name"),
+            status=data.get("status"),
+        )

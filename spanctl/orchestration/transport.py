@@ -1,0 +1,166 @@
+"""Requests to Prefect's API: each with a deadline, sent again only where that is harmless."""
+
+import json
+import random
+import time
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from spanctl.clock import monotonic
+from spanctl.errors import (
+    NotFoundError,
+    NotPermittedError,
+    SpanctlError,
+    UnreachableError,
+    UsageError,
+)
+from spanctl.orchestration.settings import ApiSettings
+
+if TYPE_CHECKING:
+    import httpx
+
+_BUSY = frozenset({429, 500, 502, 503, 504})  # a server on SQLite answers 503 under light load
+_NOT_PERMITTED = frozenset({401, 403})
+_NOT_FOUND = 404
+_REFUSED = frozenset({400, 409, 422})
+_ERRORS = 400
+_CONNECT_ATTEMPTS = 2
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 1.0
+
+
+class Transport:
+    """JSON over HTTP to one API; thread-safe, connects at the first request."""
+
+    def __init__(self, settings: ApiSettings, *, timeout: float = 10.0) -> None:
+        """Remember where the API is.
+
+        Args:
+            settings: Where it is, and what opens it.
+            timeout: Seconds that one request may take, everything included.
+        """
+        self.settings = settings
+        self.timeout = timeout
+
+    @cached_property
+    def _client(self) -> "httpx.Client":
+        import httpx
+
+        auth = None
+        headers = {"User-Agent": "spanctl"}
+        if self.settings.auth_string:
+            user, _, password = self.settings.auth_string.partition(":")
+            auth = httpx.BasicAuth(user, password)
+        elif self.settings.key:
+            headers["Authorization"] = f"Bearer {self.settings.key}"
+        return httpx.Client(
+            auth=auth,
+            headers=headers,
+            verify=self._trust(),
+            # A proxy of the environment must not get between us and this machine.
+            trust_env=not self.settings.url.startswith(("http://127.", "http://localhost")),
+            limits=httpx.Limits(max_connections=8),
+        )
+
+    def _trust(self) -> Any:  # noqa: ANN401 - what httpx takes: False, or an SSLContext
+        if not self.settings.url.startswith("https:"):
+            return False  # nothing to verify, and loading certificates takes 20 ms
+        import ssl
+
+        return ssl.create_default_context(cafile=self.settings.certificates)
+
+    def request(  # noqa: PLR0913 - a request, told in full
+        self,
+        method: str,
+        path: str,
+        body: Any = None,  # noqa: ANN401 - JSON
+        *,
+        params: dict[str, str] | None = None,
+        repeatable: bool = True,
+        doing: str = "reading from Prefect",
+    ) -> tuple[int, Any]:
+        """Send a request and return the status and the JSON of the answer.
+
+        Args:
+            method: The HTTP method.
+            path: The path below the API's URL.
+            body: What to send, as JSON.
+            params: The query's parameters.
+            repeatable: Whether it is harmless to send it twice.
+            doing: What is being done, for the message of an error.
+
+        Raises:
+            NotFoundError: What the path names doesn't exist.
+            NotPermittedError: The API key or auth string is missing or refused.
+            UsageError: The API refused the request; ``details["status"]`` says how.
+            UnreachableError: There was no answer in time.
+        """
+        deadline = monotonic() + self.timeout
+        pause = _FIRST_PAUSE
+        failed_to_connect = 0
+        while True:
+            answer, connected = self._send(method, path, body, params, deadline)
+            failed_to_connect += not connected
+            if answer is not None and answer.status_code not in _BUSY:
+                return self._read(answer, doing)
+            again = (repeatable or not connected) and failed_to_connect < _CONNECT_ATTEMPTS
+            if not again or monotonic() + pause >= deadline:
+                raise self._unreachable(answer, doing)
+            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - to spread retries
+            pause = min(_LONGEST_PAUSE, pause * 2)
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        body: Any,  # noqa: ANN401 - JSON
+        params: dict[str, str] | None,
+        deadline: float,
+    ) -> "tuple[httpx.Response | None, bool]":
+        """Return the answer, None if there was none, and whether the server was reached."""
+        import httpx
+
+        timeout = max(0.05, deadline - monotonic())
+        try:
+            answer = self._client.request(
+                method, f"{self.settings.url}{path}", json=body, params=params, timeout=timeout
+            )
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            return None, False
+        except httpx.TransportError:
+            return None, True
+        except httpx.InvalidURL as error:
+            msg = f"{self.settings.url!r} is no URL of a Prefect API"
+            raise UsageError(msg, hint="write it as http://HOST:PORT/api") from error
+        return answer, True
+
+    def _read(self, answer: "httpx.Response", doing: str) -> tuple[int, Any]:
+        status = answer.status_code
+        if status in _NOT_PERMITTED:
+            msg = f"Prefect at {self.settings.url} refused the credentials while {doing}"
+            hint = "set PREFECT_API_KEY or PREFECT_API_AUTH_STRING"
+            raise NotPermittedError(msg, hint=hint, status=status)
+        if status == _NOT_FOUND:
+            msg = f"Prefect answered 'not found' while {doing}"
+            raise NotFoundError(msg, hint=f"is {self.settings.url} the right API?", status=status)
+        if status in _REFUSED:
+            msg = f"Prefect refused the request while {doing}"
+            raise UsageError(msg, status=status)
+        if status >= _ERRORS:
+            msg = f"Prefect answered {status} while {doing}"
+            raise SpanctlError(msg, hint="look at the server's log", status=status)
+        try:
+            return status, answer.json() if answer.content else None
+        except json.JSONDecodeError as error:
+            msg = f"{self.settings.url} answered something else than JSON while {doing}"
+            raise UnreachableError(msg, hint="the URL of a Prefect API ends in /api") from error
+
+    def _unreachable(self, answer: "httpx.Response | None", doing: str) -> UnreachableError:
+        what = "did not answer" if answer is None else f"answered {answer.status_code}"
+        msg = f"Prefect at {self.settings.url} {what} while {doing}"
+        return UnreachableError(msg, hint="run: spanctl local status, or check PREFECT_API_URL")
+
+    def close(self) -> None:
+        """Close the connections, if there are any."""
+        if "_client" in self.__dict__:
+            self._client.close()
