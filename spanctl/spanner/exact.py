@@ -75,7 +75,7 @@ class _Reader:
             return {}
         names = (*self._primary_key, *self._columns)
         wanted = KeySet(keys=[[key[name] for name in self._primary_key] for key in keys])
-        found = {}
+        found: dict[_Key, _Values] = {}
         for row in self._database.read(self._table, names, wanted, read_timestamp=moment):
             values = dict(zip(names, row, strict=True))
             key = _key({name: values.pop(name) for name in self._primary_key})
