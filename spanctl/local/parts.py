@@ -1,0 +1,181 @@
+"""The parts of the stack: how each is started."""
+
+import hashlib
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from spanctl.local.emulator import Emulator
+from spanctl.local.ports import LOOPBACK
+from spanctl.local.processes import MARK
+from spanctl.local.state import Folder
+from spanctl.settings import CONTEXT_VARIABLE, LOCAL, config_home
+
+EMULATOR: Final = "emulator"
+SERVER: Final = "server"
+WORKER: Final = "worker"
+NAMES: Final = (EMULATOR, SERVER, WORKER)
+"""Every part, in the order in which they are shown; they end in the reverse order."""
+
+POOL: Final = "local"
+PROJECT: Final = "spanctl-local"
+INSTANCE: Final = "local"
+DATABASE: Final = "main"
+
+_QUERY_SECONDS: Final = 1
+_HEARTBEAT_SECONDS: Final = 10
+_FOREIGN: Final = ("PREFECT_API_", "PREFECT_SERVER_", "PREFECT_UI_", "PREFECT_PROFILE")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Where the stack is reached.
+
+    Attributes:
+        spanner: ``host:port`` of the emulator.
+        prefect_api_url: The Prefect API, without a slash at its end.
+    """
+
+    spanner: str
+    prefect_api_url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One supervised process. A further part is a further value of this class.
+
+    Attributes:
+        name: What it is called; one of those in the stack's order.
+        command: How it is started.
+        environment: Its whole environment.
+        endpoint: Where it answers; empty when it doesn't listen.
+        timeout: How long it may take to become healthy, in seconds.
+        needs: The parts that have to be up before it can be.
+        cleanup: Command that removes what a killed process leaves behind; empty for none.
+        fingerprint: Digest of what it was told; a running part with another one is replaced. Empty
+            for a part that is kept whatever it was told.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    endpoint: str
+    timeout: float
+    needs: tuple[str, ...] = ()
+    cleanup: tuple[str, ...] = ()
+    fingerprint: str = ""
+
+
+def emulator(folder: Folder, program: Emulator, port: int, environ: Mapping[str, str]) -> Part:
+    """Return the Spanner emulator on this port."""
+    label = f"spanctl-{hashlib.sha256(str(folder.path).encode()).hexdigest()[:12]}"
+    endpoint = f"{LOOPBACK}:{port}"
+
+    return Part(
+        name=EMULATOR,
+        command=program.command(port, label),
+        environment=_environment(folder, environ),
+        endpoint=endpoint,
+        timeout=600.0 if program.image else 30.0,  # an image may have to be pulled first
+        cleanup=program.cleanup(label),
+    )
+
+
+def server(folder: Folder, port: int, environ: Mapping[str, str]) -> Part:
+    """Return the Prefect server on this port, with its own SQLite database and its UI."""
+    url = f"http://{LOOPBACK}:{port}/api"
+    home = folder.prefect_home
+    own = {
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home / 'prefect.db'}",
+        "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home / "ui"),
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        "PREFECT_CLI_PROMPT": "false",
+    }
+    command = ("-m", "prefect", "server", "start", "--host", LOOPBACK, "--port", str(port))
+    return Part(
+        name=SERVER,
+        command=(sys.executable, "-P", *command),
+        environment=_environment(folder, _without_prefect(environ), own),
+        endpoint=url,
+        timeout=120.0,
+    )
+
+
+def worker(
+    folder: Folder, endpoints: Endpoints, environ: Mapping[str, str], *, external: bool
+) -> Part:
+    """Return the worker, which finds database, context and API in its environment.
+
+    Args:
+        folder: The stack's folder.
+        endpoints: What its flow runs work with.
+        environ: The environment that it inherits.
+        external: Whether the Prefect server is somebody else's, reached with their settings.
+    """
+    inherited = environ if external else _without_prefect(environ)
+    own = {
+        "SPANNER_EMULATOR_HOST": endpoints.spanner,
+        "PREFECT_API_URL": endpoints.prefect_api_url,
+        "PREFECT_HOME": str(folder.prefect_home),
+        "PREFECT_WORKER_QUERY_SECONDS": str(_QUERY_SECONDS),
+        "PREFECT_WORKER_HEARTBEAT_SECONDS": str(_HEARTBEAT_SECONDS),
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+        "PREFECT_CLI_PROMPT": "false",
+        CONTEXT_VARIABLE: LOCAL,
+        "SPANCTL_CONFIG_HOME": str(config_home(environ)),
+        "SPANCTL_PROJECT": PROJECT,
+        "SPANCTL_INSTANCE": INSTANCE,
+        "SPANCTL_DATABASE": DATABASE,
+        "GOOGLE_CLOUD_PROJECT": PROJECT,
+    }
+    pool = ("worker", "start", "--pool", POOL, "--type", "process", "--name", worker_name())
+
+    return Part(
+        name=WORKER,
+        command=(sys.executable, "-P", "-m", "spanctl.local.worker", *pool),
+        environment=_environment(folder, inherited, own),
+        endpoint="",
+        needs=(SERVER,),
+        timeout=120.0,
+        fingerprint=hashlib.sha256(repr(sorted(own.items())).encode()).hexdigest(),
+    )
+
+
+def worker_name() -> str:
+    """Return the name under which the worker reports to its pool."""
+    return f"spanctl-local-{socket.gethostname()}"
+
+
+def mark(folder: Folder) -> str:
+    """Return the mark that every process of the stack in this folder carries."""
+    return str(folder.path.resolve())
+
+
+def _environment(
+    folder: Folder, environ: Mapping[str, str], own: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    quiet = {
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "SPANNER_DISABLE_BUILTIN_METRICS": "true",
+        "PYTHONUNBUFFERED": "1",
+    }
+    if search := environ.get("PYTHONPATH"):  # relative entries would mean another folder there
+        quiet["PYTHONPATH"] = os.pathsep.join(
+            str(Path(x).absolute()) for x in search.split(os.pathsep)
+        )
+    return {**environ, **quiet, **(own or {}), MARK: mark(folder)}
+
+
+def _without_prefect(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without what would point our server, or its client, elsewhere."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith(_FOREIGN) and name != "PREFECT_HOME"
+    }

@@ -1,0 +1,91 @@
+"""Whether a part answers, asked the cheap way: no SDK, one short request."""
+
+import base64
+import http.client
+import json
+import socket
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from spanctl.clock import parse_rfc3339
+from spanctl.errors import UsageError
+from spanctl.local import ports
+
+_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"  # empty SETTINGS
+_SETTINGS: Final = 4
+_FRAME_HEADER: Final = 9
+_OK: Final = 200
+_SERVER_ERROR: Final = 500
+
+
+def grpc_answers(endpoint: str, timeout: float = 1.0) -> bool:
+    """Whether a gRPC server (anything that speaks plain HTTP/2) answers at ``host:port``."""
+    host, _, port = endpoint.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout) as stream:
+            stream.settimeout(timeout)
+            stream.sendall(_PREFACE)
+            header = b""
+            while len(header) < _FRAME_HEADER:
+                chunk = stream.recv(_FRAME_HEADER - len(header))
+                if not chunk:
+                    return False
+                header += chunk
+    except (OSError, ValueError):
+        return False
+    return header[3] == _SETTINGS
+
+
+def alone_on(endpoint: str) -> bool:
+    """Whether only one socket listens on the endpoint's port (two would share its traffic)."""
+    return (ports.listeners(int(endpoint.rpartition(":")[2])) or 1) == 1
+
+
+def api_answers(url: str, environ: Mapping[str, str], timeout: float = 1.0) -> bool:
+    """Whether a Prefect API answers and calls itself healthy."""
+    status, _ = _request("GET", f"{url}/health", environ, timeout)
+    return status == _OK
+
+
+def worker_polls(
+    url: str, pool: str, name: str, since: datetime, environ: Mapping[str, str]
+) -> bool:
+    """Whether a worker of that name has reported to its pool since then, and counts as online."""
+    target = f"{url}/work_pools/{pool}/workers/filter"
+    status, workers = _request("POST", target, environ, 2.0)
+    if status != _OK or not isinstance(workers, list):
+        return False
+    for worker in workers:
+        if worker.get("name") == name and worker.get("status") == "ONLINE":
+            try:
+                return parse_rfc3339(worker["last_heartbeat_time"]) >= since
+            except (KeyError, TypeError, UsageError):
+                return False
+    return False
+
+
+def _request(method: str, url: str, environ: Mapping[str, str], timeout: float) -> tuple[int, Any]:
+    """Return the status and the JSON body of the answer; status 0 when there is none."""
+    parts = urlsplit(url)
+    secure = parts.scheme == "https"
+    kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+    connection = kind(parts.hostname or "", parts.port, timeout=timeout)
+    headers = {"Content-Type": "application/json", **_authorization(environ)}
+    try:
+        connection.request(method, parts.path, "{}" if method == "POST" else None, headers)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    except (OSError, http.client.HTTPException, ValueError):
+        return 0, None
+    finally:
+        connection.close()
+
+
+def _authorization(environ: Mapping[str, str]) -> dict[str, str]:
+    if key := environ.get("PREFECT_API_KEY"):
+        return {"Authorization": f"Bearer {key}"}
+    if pair := environ.get("PREFECT_API_AUTH_STRING"):
+        return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+    return {}
