@@ -2,7 +2,6 @@
 
 import json
 import signal
-import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -36,7 +35,7 @@ def on_sigterm(_number: int, _frame: FrameType | None) -> NoReturn:
 class Failure:
     """An error as it is told: to people in lines, to machines as one JSON object."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of an error
         self,
         code: str,
         message: str,
@@ -44,13 +43,15 @@ class Failure:
         *,
         hint: str = "",
         details: dict[str, Any] | None = None,
+        quoted: str = "",
     ) -> None:
-        """Keep the parts."""
+        """Keep the parts; ``quoted`` may hold the user's data, and is shown on a terminal only."""
         self.code = code
         self.message = message
         self.exit_code = exit_code
         self.hint = hint
         self.details = details or {}
+        self.quoted = quoted
 
     def tell(self, *, as_json: bool) -> None:
         """Write it to stderr."""
@@ -67,6 +68,9 @@ class Failure:
         talk.say(self.message, label="error")
         for line in self.details.get("traceback", ()):
             talk.say(f"  {line}")
+        if self.quoted and talk.stderr_is_terminal():
+            for line in self.quoted.splitlines():
+                talk.say(f"  {line}")
         if self.hint:
             talk.say(self.hint, label="hint")
 
@@ -104,7 +108,7 @@ def boundary(args: Sequence[str]) -> Iterator[None]:
     except typer.Exit:
         raise
     except BrokenPipeError as error:
-        if not _stdout_broken():
+        if not stdout.pipe_is_broken():
             _end(args, _bug(error, args))
         stdout.abandon()
         raise typer.Exit(ExitCode.DONE) from None
@@ -182,7 +186,7 @@ def _wants_json(args: Sequence[str]) -> bool:
         if arg == "--":
             return False
         value = arg
-        for prefix in ("--output=", "-o=", "-o"):
+        for prefix in ("--output=", "-o"):
             if arg.startswith(prefix) and arg != prefix:
                 value, before = arg.removeprefix(prefix), "-o"
                 break
@@ -190,16 +194,6 @@ def _wants_json(args: Sequence[str]) -> bool:
             return True
         before = arg
     return False
-
-
-def _stdout_broken() -> bool:
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return True
-    except (OSError, ValueError):
-        return False
-    return stdout.reader_gone()
 
 
 def arm() -> None:

@@ -50,6 +50,20 @@ def reader_gone() -> bool:
     return _state["gone"]
 
 
+def pipe_is_broken() -> bool:
+    """Whether stdout is a pipe whose reader went away, found out without writing to it."""
+    if _state["gone"]:
+        return True
+    import select
+
+    poll = select.poll()
+    try:
+        poll.register(sys.stdout.fileno(), select.POLLOUT)
+    except (OSError, ValueError):
+        return False
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
 def renew() -> None:
     """Forget what happened to an earlier stdout: called once for every invocation."""
     _state["gone"] = False

@@ -1,0 +1,299 @@
+"""The error boundary: every way in which a command can end, as people and as scripts see it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from spanctl import errors
+from spanctl.errors import SpanctlError
+from spanctl_cli import boundary
+from spanctl_cli.exit_codes import ExitCode
+from spanctl_cli.options import OutputOption
+from spanctl_cli.output import Column, Record, emit
+from tests.fixtures.cli import Ended, child_environment
+
+Raise = Callable[[], BaseException]
+
+
+def run(ending: Raise | None, *args: str) -> Result:
+    """Run a command line of one command, which ends as it is told."""
+    app = typer.Typer(
+        cls=boundary.Root,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+
+    @app.callback()
+    def top(verbose: Annotated[bool, typer.Option("--verbose")] = False) -> None:
+        del verbose
+
+    @app.command()
+    def work(
+        count: Annotated[int, typer.Option("--count")] = 1, output: OutputOption = None
+    ) -> None:
+        del count
+        if ending is not None:
+            raise ending()
+        emit(Record("work", (Column("done"),), {"done": True}), output)
+
+    return CliRunner().invoke(app, list(args), prog_name="spanctl")
+
+
+def test_a_command_that_ends_well_exits_0() -> None:
+    """Nothing is said on stderr when nothing is wrong."""
+    result = run(None, "work")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == "field\tvalue\ndone\ttrue\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        (errors.SpanctlError, 1),
+        (errors.StatementError, 1),
+        (errors.FlowFailedError, 1),
+        (errors.UsageError, 2),
+        (errors.KeyRequiredError, 2),
+        (errors.ConfigurationError, 2),
+        (errors.UnreachableError, 3),
+        (errors.NotPermittedError, 4),
+        (errors.NotFoundError, 5),
+        (errors.KeyReusedError, 6),
+        (errors.VerificationError, 7),
+        (errors.PendingError, 8),
+        (errors.OutcomeUnknownError, 9),
+        (errors.FlowCancelledError, 12),
+    ],
+)
+def test_an_error_is_one_line_a_hint_and_its_exit_code(kind: type[SpanctlError], code: int) -> None:
+    """stdout stays empty, stderr says what and what next."""
+    result = run(lambda: kind("it broke", hint="mend it", txn_id="t-1"), "work")
+    assert result.exit_code == code
+    assert result.stdout == ""
+    assert result.stderr == "error: it broke\nhint: mend it\n"
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("-o", "json"),
+        ("-ojson",),
+        ("--output", "json"),
+        ("--output=json",),
+        ("-o", "jsonl"),
+    ],
+)
+def test_under_json_an_error_is_one_json_object(args: tuple[str, ...]) -> None:
+    """Scripts that asked for JSON read their errors as JSON, however the option was spelt."""
+    result = run(lambda: errors.NotFoundError("gone", hint="look", txn_id="t-1"), "work", *args)
+    assert result.exit_code == 5
+    assert result.stdout == ""
+    assert json.loads(result.stderr) == {
+        "error": {
+            "code": "not_found",
+            "message": "gone",
+            "hint": "look",
+            "details": {"txn_id": "t-1"},
+            "exit_code": 5,
+        }
+    }
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("work", "--count", "x", "-o", "json"),
+        ("work", "--nope", "-o", "json"),
+        ("wrk", "-o", "json"),
+        ("--nope", "work", "-o", "json"),
+    ],
+)
+def test_what_does_not_parse_is_told_in_json_too(args: tuple[str, ...]) -> None:
+    """A usage error comes before the option is read, and yet honours it."""
+    result = run(None, *args)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert json.loads(result.stderr)["error"]["code"] == "usage"
+
+
+def test_json_is_not_taken_from_what_follows_a_double_dash() -> None:
+    """Arguments are not options."""
+    result = run(None, "wrk", "--", "-o", "json")
+    assert result.stderr.startswith("error: ")
+
+
+def test_a_misspelt_command_is_answered_with_the_one_that_was_meant() -> None:
+    """The suggestion stands in the message, and the hint names the help."""
+    result = run(None, "wrok")
+    assert result.exit_code == 2
+    assert "Did you mean 'work'?" in result.stderr
+    assert "hint: see: spanctl --help" in result.stderr
+
+
+def test_a_bad_value_names_the_option() -> None:
+    """One line, no box."""
+    result = run(None, "work", "--count", "many")
+    assert result.exit_code == 2
+    assert "--count" in result.stderr
+    assert len(result.stderr.splitlines()) == 2
+
+
+def test_no_arguments_show_the_help() -> None:
+    """The bare name is a question, not a mistake."""
+    result = run(None)
+    assert result.exit_code == 0
+    assert result.stdout.startswith("Usage: spanctl")
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "word"),
+    [
+        (KeyboardInterrupt, 130, "interrupted"),
+        (typer.Abort, 130, "interrupted"),
+        (boundary.Terminated, 143, "terminated"),
+    ],
+)
+def test_signals_have_their_exit_codes(ending: Raise, code: int, word: str) -> None:
+    """Interrupted is 130 and terminated 143, in text and in JSON."""
+    result = run(ending, "work")
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert result.stderr == f"error: {word}\n"
+    told = json.loads(run(ending, "work", "-o", "json").stderr)["error"]
+    assert (told["code"], told["exit_code"]) == (word, code)
+
+
+@pytest.mark.parametrize("code", [0, None, 3, "text"])
+def test_user_code_can_not_end_spanctl_as_if_all_were_well(code: object) -> None:
+    """sys.exit(0) somewhere in a flow is no success of the command."""
+    result = run(lambda: SystemExit(code), "work")
+    assert result.exit_code == 1
+    assert "sys.exit(" in result.stderr
+
+
+def test_a_bug_shows_where_but_neither_its_text_nor_locals() -> None:
+    """An unforeseen exception may quote data: its text takes --verbose."""
+    secret = "s3cr3t-value"  # noqa: S105 - looked for in the output
+
+    def ending() -> BaseException:
+        local = secret
+        return ValueError(f"can't parse {local}")
+
+    result = run(ending, "work")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert "a bug in spanctl: ValueError" in result.stderr
+    assert "test_boundary.py" in result.stderr
+    assert secret not in result.stderr
+    assert secret not in run(ending, "work", "-o", "json").stderr
+    assert secret in run(ending, "--verbose", "work").stderr
+
+
+def test_an_error_alone_in_a_group_is_that_error() -> None:
+    """Task groups wrap; the user still gets the code of what happened."""
+    group = ExceptionGroup("g", [ExceptionGroup("h", [errors.NotFoundError("gone")])])
+    assert run(lambda: group, "work").exit_code == ExitCode.NOT_FOUND
+
+
+def test_an_exit_code_raised_on_purpose_passes() -> None:
+    """typer.Exit is how a command ends with a code beside its result."""
+    result = run(lambda: typer.Exit(ExitCode.UNKNOWN), "work")
+    assert (result.exit_code, result.stderr) == (9, "")
+
+
+def test_control_characters_in_an_error_are_shown_escaped() -> None:
+    """A name that someone else chose can't drive the terminal, nor forge a second line."""
+    result = run(lambda: errors.NotFoundError("no \x1b[2Jrun\nerror: none"), "work")
+    assert result.stderr == "error: no \\x1b[2Jrun\\nerror: none\n"
+
+
+def test_quoted_text_is_kept_from_pipes() -> None:
+    """What may hold rows goes to a terminal, not to a log."""
+    error = errors.StatementError("refused")
+    error.quoted = "Row [42] exists"  # type: ignore[attr-defined]
+    for args in (("work",), ("work", "-o", "json")):
+        assert "42" not in run(lambda: error, *args).stderr
+
+
+def test_sigterm_unwinds_the_stack(tmp_path: Path) -> None:
+    """SIGTERM runs the finally blocks, where transactions are rolled back, and exits 143."""
+    mark = tmp_path / "unwound"
+    code = f"""
+import time, typer
+from pathlib import Path
+from spanctl_cli import boundary, main
+app = main.build()
+@app.command()
+def work():
+    try:
+        Path({str(mark)!r} + ".ready").touch()
+        time.sleep(60)
+    finally:
+        Path({str(mark)!r}).touch()
+main.app = app
+main.main()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "work"], env=child_environment(), stderr=subprocess.PIPE
+    )
+    with process:
+        ready = Path(f"{mark}.ready")
+        while not ready.exists():
+            assert process.poll() is None
+            os.sched_yield()
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert stderr == b"error: terminated\n"
+    assert mark.exists()
+
+
+def piped_into(reader: str, *args: str) -> tuple[int, bytes]:
+    """Run spanctl with stdout in a pipe whose reader is already gone, or in a full device."""
+    command = [sys.executable, "-m", "spanctl_cli.main", *args]
+    environment = child_environment()
+    if reader == "full":
+        with Path("/dev/full").open("wb") as stream:
+            done = subprocess.run(
+                command, env=environment, stdout=stream, stderr=subprocess.PIPE, check=False
+            )
+        return done.returncode, done.stderr
+    ours, theirs = os.pipe()
+    os.close(ours)
+    with os.fdopen(theirs, "wb") as stream:
+        done = subprocess.run(
+            command, env=environment, stdout=stream, stderr=subprocess.PIPE, check=False
+        )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("args", [("--help",), ("context", "show"), ("context", "show", "-ojson")])
+def test_a_reader_that_left_is_no_error(args: tuple[str, ...]) -> None:
+    """``spanctl ... | head`` ends quietly, without a traceback at exit either."""
+    assert piped_into("gone", *args) == (0, b"")
+
+
+@pytest.mark.parametrize("args", [("context", "show"), ("context", "show", "-o", "json")])
+def test_a_full_disk_is_an_error(args: tuple[str, ...]) -> None:
+    """A result that could not be written is never passed off as done."""
+    code, stderr = piped_into("full", *args)
+    assert code == 1
+    assert b"No space left" in stderr
+
+
+def test_a_failing_command_exits_with_its_code_through_a_real_process(
+    child: Callable[..., Ended],
+) -> None:
+    """The console entry gives the codes that the tests above saw in process."""
+    ended = child("context", "use", "nope")
+    assert (ended.exit_code, ended.stdout) == (5, "")
+    assert ended.stderr.startswith("error: there is no context 'nope'\n")
