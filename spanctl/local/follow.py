@@ -26,8 +26,11 @@ def last(logs: Mapping[str, Path], lines: int) -> Iterator[Line]:
             yield Line(part, text)
 
 
-def on(logs: Mapping[str, Path], lines: int) -> Iterator[Line]:
-    """Return the last lines of each log, then every further line; it never ends."""
+def on(logs: Mapping[str, Path], lines: int) -> Iterator[Line | None]:
+    """Return the last lines of each log, then every further line; it never ends.
+
+    Whenever there is nothing new it returns None, so that the caller may stop.
+    """
     seen = {part: _size(path) for part, path in logs.items()}
     rest = dict.fromkeys(logs, b"")
     yield from last(logs, lines)
@@ -44,6 +47,7 @@ def on(logs: Mapping[str, Path], lines: int) -> Iterator[Line]:
                 *whole, rest[part] = (rest[part] + data).split(b"\n")
                 for text in whole:
                     yield Line(part, text.decode(errors="replace"))
+        yield None
         time.sleep(_POLL)
 
 

@@ -216,8 +216,10 @@ class Stack:
         """
         return follow.last(self._logs(part), lines)
 
-    def follow(self, part: str | None = None, lines: int = 50) -> Iterator[follow.Line]:
+    def follow(self, part: str | None = None, lines: int = 50) -> Iterator[follow.Line | None]:
         """Return the last lines, then each further line as it is written; it never ends.
+
+        None comes whenever there is nothing new, so that the caller may stop.
 
         Raises:
             NotFoundError: There is no such part.

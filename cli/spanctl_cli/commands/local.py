@@ -1,0 +1,199 @@
+"""``spanctl local``: the emulator, a Prefect server and a worker on this machine."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spanctl.errors import SpanctlError, UnreachableError
+from spanctl.settings import LOCAL, Contexts
+from spanctl_cli.context import AppContext
+from spanctl_cli.exit_codes import ExitCode
+from spanctl_cli.options import FieldsOption, OutputOption, YesOption
+from spanctl_cli.output import Column, Format, Kind, Listing, emit, reader_gone, stdout
+from spanctl_cli.output.values import safe
+from spanctl_cli.progress import Steps
+from spanctl_cli.prompts import confirm
+
+if TYPE_CHECKING:
+    from spanctl.local.results import DownResult, PartEvent, StackStatus
+    from spanctl.local.stack import Stack
+
+app = typer.Typer(help="Run everything on this machine: emulator, Prefect server, worker.")
+
+_COLUMNS = (
+    Column("part", kind=Kind.ID),
+    Column("state", kind=Kind.STATE),
+    Column("pid", kind=Kind.NUMBER),
+    Column("endpoint"),
+    Column("since", kind=Kind.TIME),
+    Column("log"),
+)
+_PARTS = ("emulator", "server", "worker")
+
+PartArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[PART]",
+        help=f"One of {', '.join(_PARTS)}; all when left out.",
+        autocompletion=lambda: list(_PARTS),
+    ),
+]
+
+
+def _stack() -> "Stack":
+    from spanctl.local.stack import Stack
+
+    return Stack()
+
+
+@app.command()
+def up(
+    ctx: typer.Context,
+    spanner_port: Annotated[
+        int | None,
+        typer.Option("--spanner-port", min=1, max=65535, help="Port of the emulator."),
+    ] = None,
+    prefect_port: Annotated[
+        int | None,
+        typer.Option("--prefect-port", min=1, max=65535, help="Port of the Prefect server."),
+    ] = None,
+) -> None:
+    """Start what doesn't run, make the database and the context "local".
+
+    Run it again at any time: what is well stays as it is, what died is started again. A Spanner
+    emulator named by SPANNER_EMULATOR_HOST and a Prefect server named by PREFECT_API_URL are used,
+    not started. Exits 0 when everything is up, 3 when a part is not.
+    """
+    app_context = AppContext.of(ctx)
+    with Steps(app_context) as steps:
+        status = _stack().up(_Tell(steps), spanner_port=spanner_port, prefect_port=prefect_port)
+    for note in status.notes:
+        app_context.warn(note)
+    if not status.is_up:
+        raise _not_up(app_context, status)
+    if status.endpoints:
+        app_context.note(
+            f"Prefect's pages: {status.endpoints.prefect_api_url.removesuffix('/api')}"
+        )
+    in_use = Contexts.load().current
+    if in_use not in {None, LOCAL}:
+        app_context.note(f"the context in use is {in_use}; run: spanctl context use {LOCAL}")
+
+
+def _not_up(app_context: AppContext, status: "StackStatus") -> SpanctlError:
+    for failure in status.failures:
+        if failure.log:
+            app_context.warn(f"the last lines of the {failure.part}'s log:")
+            for line in failure.log:
+                app_context.note(f"  {line}")
+    down = [failure.part for failure in status.failures]
+    down += [part.name for part in status.parts if not part.state.is_up and part.name not in down]
+    reasons = "; ".join(f"{failure.part}: {failure.reason}" for failure in status.failures)
+    hints = [failure.hint for failure in status.failures if failure.hint]
+    return UnreachableError(
+        f"not up: {reasons or ', '.join(down)}",
+        hint=hints[0] if hints else "look at: spanctl local logs; then run: spanctl local up",
+        parts=down,
+    )
+
+
+@app.command()
+def down(ctx: typer.Context) -> None:
+    """End every process of the stack; harmless when nothing runs.
+
+    The emulator keeps its data in memory: it is gone then. Prefect's runs are kept.
+    """
+    app_context = AppContext.of(ctx)
+    with app_context.status("stopping the local stack"):
+        result = _stack().down(lambda event: app_context.note(event.text))
+    _tell_down(app_context, result)
+
+
+def _tell_down(app_context: AppContext, result: "DownResult") -> None:
+    if not result.stopped and not result.strays:
+        app_context.note("nothing was running")
+        return
+    if result.stopped:
+        app_context.note(f"stopped: {', '.join(result.stopped)}")
+    if result.strays:
+        app_context.note(f"stopped: {result.strays} processes that other parts had left behind")
+    if result.data_gone:
+        app_context.note("the emulator's data is gone with it")
+
+
+@app.command()
+def status(ctx: typer.Context, output: OutputOption = None, fields: FieldsOption = None) -> None:
+    """Show how each part is; exits 0 when everything is up, 3 when a part is not."""
+    found = _stack().status()
+    rows = [
+        {
+            "part": part.name,
+            "state": part.state,
+            "pid": part.pid,
+            "endpoint": part.endpoint,
+            "since": part.since,
+            "log": part.log,
+        }
+        for part in found.parts
+    ]
+    facts = {"up": found.is_up}
+    emit(Listing("local.status", _COLUMNS, rows, facts=facts), output, fields=fields)
+    if not found.is_up:
+        if output is None or output is Format.TABLE:
+            AppContext.of(ctx).note("not everything is up; run: spanctl local up")
+        raise typer.Exit(ExitCode.UNREACHABLE)
+
+
+@app.command()
+def logs(
+    part: PartArgument = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with new lines until Ctrl-C.")
+    ] = False,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", min=0, help="Begin with this many lines of each.")
+    ] = 50,
+) -> None:
+    """Show what the parts have written."""
+    stack = _stack()
+    for line in stack.follow(part, lines) if follow else stack.logs(part, lines):
+        if line is not None:
+            text = safe(line.text)
+            stdout.write(f"{text}\n" if part else f"{line.part:<8}  {text}\n")
+        if reader_gone() or (line is None and stdout.pipe_is_broken()):
+            return
+
+
+@app.command()
+def reset(ctx: typer.Context, yes: YesOption = False) -> None:
+    """End the stack and forget all it kept: Prefect's runs, logs, ports, the context "local"."""
+    app_context = AppContext.of(ctx)
+    confirm(app_context, "Remove the local stack with its runs, logs and data?", yes=yes)
+    with app_context.status("removing the local stack"):
+        result = _stack().reset(lambda event: app_context.note(event.text))
+    _tell_down(app_context, result)
+    app_context.note("removed; run: spanctl local up")
+
+
+class _Tell:
+    """Puts the events of ``up`` into words."""
+
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
+
+    def __call__(self, event: "PartEvent") -> None:
+        from spanctl.local.results import Phase
+
+        match event.phase:
+            case Phase.WAITING:
+                self._steps.say(event.text)
+            case Phase.STARTING:
+                self._steps.begin(event.part, "starting")
+            case Phase.READY:
+                self._steps.end(event.part, f"ready in {event.seconds:.1f} s")
+            case Phase.KEPT:
+                self._steps.end(event.part, "runs already")
+            case Phase.EXTERNAL:
+                self._steps.end(event.part, f"external, at {event.text}")
+            case Phase.FAILED:
+                self._steps.end(event.part, f"failed: {event.text}", failed=True)
