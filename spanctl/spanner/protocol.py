@@ -138,6 +138,7 @@ class Execution(Generic[T]):
     options: TransactionOptions
     fresh: bool
     _attempts: int = 0
+    _aborts: int = 0
     _in_doubt: bool = False
     _deadline: float = 0.0
     _digest: str | None = None
@@ -369,10 +370,12 @@ class Execution(Generic[T]):
     def _gives_up(self, cause: GoogleAPICallError) -> SpanctlError | None:
         """Return what to report instead of running the body again; None to run it."""
         status = status_of(cause)
+        self._aborts += status is StatusCode.ABORTED
         if monotonic() >= self._deadline:
-            if status is not StatusCode.ABORTED:
+            # After aborts the last RPC may end with the deadline: that is no silence of the server.
+            if not self._aborts:
                 return translate(cause, self.database.target, "a transaction was run")
-            msg = f"transaction {self.call.txn_id} was aborted {self._attempts} times"
+            msg = f"transaction {self.call.txn_id} was aborted {self._aborts} times"
             hint = "others hold its locks; run it again when they are done"
             return DeadlineError(msg, hint=hint, txn_id=self.call.txn_id)
         lasting = status is not StatusCode.ABORTED and not lost_session(cause)

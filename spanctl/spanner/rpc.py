@@ -33,6 +33,9 @@ _CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", _UNBOUNDED),
     # A dead peer is found within a minute even when nothing is being sent.
     ("grpc.keepalive_time_ms", 60_000),
+    # gRPC's own pause between attempts to connect grows to two minutes, in which every RPC fails.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
 )
 
 
