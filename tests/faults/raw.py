@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from unittest import mock
 
+from spanctl.resources import DatabaseName
+from spanctl.spanner.rpc import Target
 from tests.faults.emulator import INSTANCE, PROJECT, RAW_CLIENT, new_name
 
 
@@ -38,6 +40,12 @@ def create_database(address: str, ddl: Sequence[str]) -> str:
     return name
 
 
+def drop_database(address: str, name: str) -> None:
+    """Drop a database: an instance of the emulator holds a hundred at most."""
+    with client(address) as made:
+        made.instance(INSTANCE).database(name).drop()
+
+
 @contextlib.contextmanager
 def database(address: str, name: str) -> Iterator[Any]:
     """Yield Google's ``Database`` on a regular session pool."""
@@ -55,3 +63,8 @@ def rows(address: str, name: str, sql: str, **params: Any) -> list[tuple[Any, ..
     types = {key: known[type(value)] for key, value in params.items()}
     with database(address, name) as raw, raw.snapshot() as snapshot:
         return [tuple(row) for row in snapshot.execute_sql(sql, params or None, types or None)]
+
+
+def target(address: str, name: str) -> Target:
+    """Return where spanctl finds the same database."""
+    return Target(database=DatabaseName(PROJECT, INSTANCE, name), emulator_host=address)
