@@ -1,6 +1,6 @@
-"""Prefect blocks: a database, and a reference to the credentials that reach it. No secret in them."""
+"""Prefect blocks: a database, and a reference to its credentials. They hold no secret."""
 
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Self
 
 from prefect.blocks.core import Block
 from pydantic import Field, model_validator
@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from spanctl.resources import DatabaseName
 
 if TYPE_CHECKING:
-    from spanctl.spanner.client import Target
+    from spanctl.spanner.rpc import Target
 
 _DOCUMENTATION = "https://cloud.google.com/spanner/docs"
 _LOGO = "https://cloud.google.com/static/spanner/images/spanner-icon.png"
@@ -78,7 +78,7 @@ class SpannerDatabase(Block):
 
     def target(self) -> "Target":
         """Return the target that steps and commands work on."""
-        from spanctl.spanner.client import Target
+        from spanctl.spanner.rpc import Target
 
         return Target(
             database=DatabaseName(self.project, self.instance, self.database),

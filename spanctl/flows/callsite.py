@@ -1,8 +1,8 @@
 """The call site of a step: there the operation gets its key, before anything can run twice.
 
 Keys are given out in the flow's own thread, in the order of its calls, and travel to the body as a
-hidden argument. A key that the caller gives (``key=``) names the call within the whole run, wherever
-it is made: no path goes into it.
+hidden argument. A key that the caller gives (``key=``) names the call within the whole run,
+wherever it is made: no path goes into it.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from spanctl.ledger.receipt import Provenance
 
 if TYPE_CHECKING:
     from spanctl.flows.invocation import DatabaseLike
-    from spanctl.spanner.client import Target
+    from spanctl.spanner.rpc import Target
 
 OUTSIDE = "keyed"
 """Root of the operation keys of calls with ``key=`` that are made outside of any flow."""

@@ -14,7 +14,7 @@ from spanctl.errors import UsageError
 
 if TYPE_CHECKING:
     from spanctl.flows.blocks import SpannerDatabase
-    from spanctl.spanner.client import Target
+    from spanctl.spanner.rpc import Target
 
 LABEL_PREFIX = "spanctl."
 IDEMPOTENCY_KEY_LABEL = f"{LABEL_PREFIX}idempotency_key"

@@ -21,7 +21,6 @@ from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectException
-from prefect.flows import Flow
 from prefect.logging.loggers import flow_run_logger
 
 from spanctl.clock import rfc3339
@@ -31,7 +30,9 @@ from spanctl.flows.place import outer_context
 from spanctl.ledger.receipt import Outcome, Provenance
 
 if TYPE_CHECKING:
-    from spanctl.spanner.client import Target
+    from prefect.flows import Flow
+
+    from spanctl.spanner.rpc import Target
     from spanctl.spanner.run import Run
 
 _Place = tuple["Target", str, str | None]

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Collection, Iterable, Iterator
 from copy import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, cast, overload
 
 from prefect.tasks import Task, TaskOptions
 from prefect.utilities.annotations import allow_failure, opaque, quote, unmapped
@@ -32,10 +32,9 @@ from spanctl.ledger.keys import txn_id
 from spanctl.ledger.receipt import TransactionResult
 
 if TYPE_CHECKING:
-    from prefect.client.schemas.objects import TaskRun
-    from prefect.futures import PrefectDistributedFuture, PrefectFuture, PrefectFutureList
-    from prefect.states import State
-    from prefect.tasks import RetryConditionCallable
+    from prefect.client.schemas.objects import State, TaskRun
+    from prefect.futures import PrefectDistributedFuture, PrefectFutureList
+    from prefect.tasks import RetryConditionCallable, TaskRunNameValueOrCallable
 
     from spanctl.flows.invocation import DatabaseLike
     from spanctl.spanner.transaction import Transaction
@@ -62,7 +61,7 @@ class TransactionTask(Task[P, TransactionResult]):
 
     def __init__(self, step: Step, **options: Unpack[TaskOptions]) -> None:
         """Make the task; see :func:`transaction`."""
-        super().__init__(fn=step.as_task_function(), **options)  # type: ignore[arg-type]
+        super().__init__(fn=step.as_task_function(), **options)
         self._settle(step, self.retry_condition_fn)
 
     def _settle(self, step: Step, condition: "RetryConditionCallable | None") -> None:
@@ -72,7 +71,7 @@ class TransactionTask(Task[P, TransactionResult]):
         self._condition = condition
         self.retry_condition_fn = _unless_permanent(condition)
         if self.task_run_name is None or getattr(self.task_run_name, "spanctl_default", False):
-            self.task_run_name = _run_name(self.name)
+            self.task_run_name = cast("TaskRunNameValueOrCallable", _run_name(self.name))
 
     def with_options(  # type: ignore[override]
         self,
@@ -155,12 +154,13 @@ class TransactionTask(Task[P, TransactionResult]):
         count = self._map_length(args, kwargs)
         if count is not None:
             if kwargs.get("deferred") and key is None:
-                raise self._unordered("its elements are deferred")
+                raise _unordered(self.step.name, why="its elements are deferred")
             sites = self._allot(count, key)
             if key is not None and not kwargs.get("deferred"):
                 lease_ahead(sites)
             kwargs[HIDDEN] = sites
-        return super().map(*args, **kwargs)
+        mapped: PrefectFutureList[TransactionResult] = super().map(*args, **kwargs)
+        return mapped
 
     def apply_async(  # type: ignore[override]
         self,
@@ -179,11 +179,11 @@ class TransactionTask(Task[P, TransactionResult]):
         key = given.pop("key", key)
         if HIDDEN not in given:
             if key is None:
-                raise self._unordered("it is deferred to a task worker")
+                raise _unordered(self.step.name, why="it is deferred to a task worker")
             given[HIDDEN] = self._site(args or (), given, key)
         return super().apply_async(args=args, kwargs=given, **options)
 
-    def delay(  # type: ignore[override]
+    def delay(
         self,
         *args: Any,  # noqa: ANN401
         key: object = None,
@@ -199,7 +199,7 @@ class TransactionTask(Task[P, TransactionResult]):
     # -- call sites
 
     def _site(self, args: tuple[Any, ...], kwargs: dict[str, Any], key: object) -> CallSite:
-        """Give the call its place; a call that Prefect would refuse for its arguments takes none."""
+        """Give the call its place; one that is refused for its arguments takes none."""
         own = {k: v for k, v in kwargs.items() if k not in {"wait_for", "return_state"}}
         get_call_parameters(self.fn, args, own)
         return self._allot(None, key)[0]
@@ -225,10 +225,11 @@ class TransactionTask(Task[P, TransactionResult]):
                 lengths.add(len(list(item)))
         return lengths.pop() if len(lengths) == 1 else None
 
-    def _unordered(self, why: str) -> KeyRequiredError:
-        msg = f"step {self.step.name!r} needs key=, because {why}"
-        hint = "pass key= with a value that names this write"
-        return KeyRequiredError(msg, hint=hint, step=self.step.name)
+
+def _unordered(step: str, *, why: str) -> KeyRequiredError:
+    msg = f"step {step!r} needs key=, because {why}"
+    hint = "pass key= with a value that names this write"
+    return KeyRequiredError(msg, hint=hint, step=step)
 
 
 def _listed(value: Any) -> Any:  # noqa: ANN401 - an argument of map
@@ -272,7 +273,7 @@ def transaction(
     keep_result: bool = ...,
     ignore_arguments: Collection[str] = ...,
     deadline: float = ...,
-    **options: Unpack[TaskOptions],
+    **options: Any,
 ) -> "Callable[[Callable[Concatenate[Transaction, P], T]], TransactionTask[P]]": ...
 def transaction(  # noqa: PLR0913 - options of a decorator, all by name
     function: Callable[..., Any] | None = None,

@@ -10,11 +10,10 @@ from spanctl.errors import ConfigurationError, NotFoundError, UsageError
 from spanctl.resources import DatabaseName
 
 if TYPE_CHECKING:
-    from spanctl.flows.invocation import DatabaseLike
-    from spanctl.spanner.client import Target
+    from spanctl.spanner.rpc import Target
 
 
-def resolve(database: "DatabaseLike | None" = None, *, scope: str = "") -> "Target":
+def resolve(database: object = None, *, scope: str = "") -> "Target":
     """Return the target of a database, or of the context in use when none is named.
 
     Args:
@@ -27,7 +26,7 @@ def resolve(database: "DatabaseLike | None" = None, *, scope: str = "") -> "Targ
         NotFoundError: There is no such block.
         UsageError: It is nothing that names a database.
     """
-    from spanctl.spanner.client import Target
+    from spanctl.spanner.rpc import Target
 
     if isinstance(database, Target):
         return database
@@ -45,7 +44,7 @@ def resolve(database: "DatabaseLike | None" = None, *, scope: str = "") -> "Targ
 
 
 def _named(name: str) -> "Target":
-    from spanctl.spanner.client import Target
+    from spanctl.spanner.rpc import Target
 
     found = settings.resolve()
     return Target(

@@ -19,15 +19,17 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from spanctl.errors import UsageError
+from spanctl.ledger.receipt import TransactionResult
 
 MAX_RESULT_BYTES = 64 * 1024
 
 
-def typed(value: Any) -> Any:  # noqa: ANN401, PLR0911 - a walk over values of any type
+def typed(value: Any) -> Any:  # noqa: ANN401, C901, PLR0911 - a walk over values of any type
     """Return JSON-able data in which every scalar carries its type.
 
     Known are None, bool, int, float, str, bytes, Decimal, UUID, dates, times, timestamps, enums,
-    dataclasses, objects with pydantic's ``model_dump``, mappings, sequences and sets.
+    dataclasses, objects with pydantic's ``model_dump``, mappings, sequences and sets. The result of
+    a transaction stands for its txn ID, which a replay has too.
 
     Raises:
         UsageError: The value is of another type.
@@ -47,6 +49,9 @@ def typed(value: Any) -> Any:  # noqa: ANN401, PLR0911 - a walk over values of a
         return ["u", sorted((typed(item) for item in value), key=json.dumps)]
     if isinstance(value, Sequence):
         return ["l", [typed(item) for item in value]]
+    if isinstance(value, TransactionResult):
+        # A replay differs from the first run in everything but what names the transaction.
+        return ["x", value.txn_id]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = dataclasses.fields(value)
         return typed({field.name: getattr(value, field.name) for field in fields})

@@ -19,6 +19,7 @@ DDL = (
 class Bank:
     target: Target
     database: Database
+    before: list[str] = field(default_factory=list)
 
     def balance(self, account: str = "a") -> int:
         query = "SELECT balance FROM accounts WHERE id = @id"
@@ -26,7 +27,8 @@ class Bank:
 
     def receipts(self) -> list[Receipt]:
         ids = [row[0] for row in self.database.query("SELECT txn_id FROM spanctl_receipts")]
-        return list(receipts.get_many(self.database, ids).values())
+        written = receipts.get_many(self.database, ids).values()
+        return [one for one in written if one.txn_id not in self.before]
 
     def keys(self) -> list[str]:
         """The operation keys of all receipts, without their root, sorted."""
@@ -54,9 +56,7 @@ class Fails:
 
 def add(txn, account: str, cents: int) -> int:
     """Add to an account: applied twice, it shows."""
-    ((balance,),) = txn.execute_sql(
-        "SELECT balance FROM accounts WHERE id = @id", {"id": account}
-    )
+    ((balance,),) = txn.execute_sql("SELECT balance FROM accounts WHERE id = @id", {"id": account})
     txn.update("accounts", ["id", "balance"], [[account, balance + cents]])
     return balance + cents
 

@@ -9,6 +9,17 @@ from tests.faults import raw
 from tests.flows.bank import DDL, Bank
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _drained(prefect_api: str) -> Iterator[None]:  # noqa: ARG001 - it outlives this one
+    """Let Prefect's threads send what they hold before the server goes: they wait for it else."""
+    yield
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    EventsWorker.drain_all(timeout=10)
+    APILogWorker.drain_all(timeout=10)
+
+
 @pytest.fixture
 def bank(
     emulator: str,
@@ -30,6 +41,8 @@ def bank(
     schema.install(found)
     with raw.database(emulator, name.database) as google, google.batch() as batch:
         batch.insert("accounts", ["id", "balance"], [["a", 0], ["b", 0]])
-    yield Bank(target, found)
+    made = Bank(target, found)
+    made.before.extend(one.txn_id for one in made.receipts())
+    yield made
     registry.close_all()
     found.close()
