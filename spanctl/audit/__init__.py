@@ -1,1 +1,1 @@
-"""The trail: what the ledger, the change stream and Prefect say of one ID, joined."""
+"""One trail for one transaction or one run: ledger, change stream and orchestrator, joined."""

@@ -104,10 +104,7 @@ class PrefectApi:
         """Return the flow run at the top: the run itself, unless it is a subflow's."""
         seen = {run.id}
         while run.parent_task_run_id:
-            _, task = self._http.request(
-                "GET", f"/task_runs/{_path(run.parent_task_run_id)}", doing="reading a task run"
-            )
-            parent = task.get("flow_run_id")
+            parent = self.task_run(run.parent_task_run_id).flow_run_id
             if parent is None or parent in seen:
                 return run
             seen.add(parent)
@@ -136,6 +133,13 @@ class PrefectApi:
         }
         for data in self._pages("/task_runs/filter", body, "reading task runs"):
             yield TaskRun.read(data)
+
+    def task_run(self, task_run_id: str) -> TaskRun:
+        """Return the task run with this id."""
+        _, data = self._http.request(
+            "GET", f"/task_runs/{_path(task_run_id)}", doing="reading a task run"
+        )
+        return TaskRun.read(data)
 
     def task_run_states(self, task_run_id: str) -> list[State]:
         """Return every state that a task run went through, oldest first."""

@@ -222,7 +222,8 @@ def _children(record: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _data_change(data: Mapping[str, Any]) -> DataChange:
-    kinds = {column["name"]: _type(_plain(column["type"])) for column in data["column_types"]}
+    columns = sorted(data["column_types"], key=lambda column: int(column["ordinal_position"]))
+    kinds = {column["name"]: _type(_plain(column["type"])) for column in columns}
     mod_type = ModType(data["mod_type"])
     table = data["table_name"]
     rows = (_row(table, mod_type, mod, kinds) for mod in data["mods"])
@@ -241,9 +242,10 @@ def _data_change(data: Mapping[str, Any]) -> DataChange:
 def _row(
     table: str, mod_type: ModType, mod: Mapping[str, Any], kinds: Mapping[str, Type | None]
 ) -> RowChange:
+    parts = (_plain(mod[part]) or {} for part in ("keys", "old_values", "new_values"))
     keys, before, after = (
-        {name: _value(item, kinds.get(name)) for name, item in (_plain(mod[part]) or {}).items()}
-        for part in ("keys", "old_values", "new_values")
+        {name: _value(part[name], kind) for name, kind in kinds.items() if name in part}
+        for part in parts
     )
     return RowChange(
         table,

@@ -1,0 +1,260 @@
+"""``spanctl audit``: what a transaction or a run did, and how sure that is."""
+
+import sys
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spanctl.errors import ConfigurationError
+from spanctl_cli.context import AppContext
+from spanctl_cli.help import Group
+from spanctl_cli.options import FieldsOption, LimitOption, OutputOption, Panel, SinceOption
+from spanctl_cli.output import Column, Format, Kind, Listing, emit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from rich.console import RenderableType
+
+    from spanctl.ledger.receipt import EntryKind, Receipt
+    from spanctl.orchestration.api import PrefectApi
+    from spanctl.spanner.client import Database
+
+_PREFECT_TIMEOUT = 5.0
+_TERMINAL_ROWS = 20
+_SHOW = "show"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LISTING = (
+    Column("txn_id", kind=Kind.ID),
+    Column("commit_timestamp", title="committed", kind=Kind.TIME),
+    Column("outcome", kind=Kind.STATE),
+    Column("rows", kind=Kind.NUMBER),
+    Column("changes"),
+    Column("flow"),
+    Column("task"),
+    Column("reason"),
+    Column("root_run", extra=True),
+    Column("flow_run", extra=True),
+    Column("initiator", extra=True),
+    Column("executor", extra=True),
+    Column("operation_key", extra=True),
+    Column("undoes", extra=True),
+)
+
+
+class AuditGroup(Group):
+    """A group that reads what is none of its commands as the ID to show."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - Typer's vendored type
+        """Put the hidden command in front of an ID, or of its options."""
+        if args and args[0] not in {*self.commands, "--help", "-h"}:
+            args = [_SHOW, *args]
+        return super().parse_args(ctx, args)
+
+
+class ListedOutcome(StrEnum):
+    """The outcomes that a receipt can prove."""
+
+    COMMITTED = "COMMITTED"
+    NOT_COMMITTED = "NOT_COMMITTED"
+
+
+app = typer.Typer(
+    help="""Show what happened: spanctl audit ID.
+
+    ID is a txn ID or its first 8 characters or more, a flow run's id or name, or an idempotency
+    key. For its options see: spanctl audit show --help""",
+    subcommand_metavar="ID | COMMAND",
+)
+
+
+def register(parent: typer.Typer) -> None:
+    """Add the group to the command line."""
+    parent.add_typer(app, name="audit", cls=AuditGroup, rich_help_panel=Panel.LOOK)
+
+
+@app.command(_SHOW, hidden=True)
+def show(
+    ctx: typer.Context,
+    wanted: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID",
+            help="A txn ID or 8 or more of its first characters, a flow run's id or name, or an"
+            " idempotency key.",
+        ),
+    ],
+    *,
+    rows: Annotated[
+        int | None,
+        typer.Option(
+            "--rows",
+            min=0,
+            help=f"Show so many changed rows.  [default: {_TERMINAL_ROWS} on a terminal, else all]",
+        ),
+    ] = None,
+    output: OutputOption = None,
+    fields: FieldsOption = None,
+) -> None:
+    """Show one transaction or one run: outcome, who, what, rows before and after, timeline.
+
+    Also written: spanctl audit ID
+
+    Example: spanctl audit 3f2a9c1e
+    """
+    from spanctl_cli.views.trail import record
+
+    app_context = AppContext.of(ctx)
+    with _sources(app_context) as (database, api):
+        from spanctl.audit.trail import trail
+
+        with app_context.status("reading the trail"):
+            found = trail(database, api, wanted)
+    if rows is None and sys.stdout.isatty() and output in {None, Format.TABLE}:
+        rows = _TERMINAL_ROWS
+    emit(record(found, rows), output, fields=fields)
+
+
+@app.command("list")
+def list_(  # noqa: PLR0913 - one parameter an option
+    ctx: typer.Context,
+    *,
+    flow_run: Annotated[
+        str | None,
+        typer.Option("--flow-run", metavar="ID|NAME", help="Only those of this root flow run."),
+    ] = None,
+    since: SinceOption = None,
+    until: Annotated[
+        str | None,
+        typer.Option("--until", metavar="AGE|TIME", help="The newest of interest."),
+    ] = None,
+    outcome: Annotated[
+        ListedOutcome | None,
+        typer.Option("--outcome", case_sensitive=False, help="Only those that ended so."),
+    ] = None,
+    limit: LimitOption = 50,
+    output: OutputOption = None,
+    fields: FieldsOption = None,
+) -> None:
+    """List transactions, newest first: those of the last 24 hours, or all of one flow run.
+
+    Example: spanctl audit list --since 7d --outcome committed
+    """
+    from spanctl import clock
+
+    app_context = AppContext.of(ctx)
+    oldest = clock.parse_since(since or "24h")
+    if flow_run and not since:
+        oldest = _EPOCH
+    newest = clock.parse_since(until) if until else None
+    with _sources(app_context) as (database, api):
+        from spanctl.spanner import receipts
+
+        _ = database.ledger  # says what to do where there is none
+        found = receipts.listing(
+            database,
+            since=oldest,
+            until=newest,
+            root_run=_root_run(api, flow_run) if flow_run else None,
+            kind=_kind(outcome),
+            limit=limit,
+        )
+    rows = [_listed(receipt) for receipt in found]
+
+    def view() -> "Iterable[RenderableType]":
+        from spanctl_cli.views.trail_page import listing
+
+        return listing(found, [row["changes"] for row in rows])
+
+    where = f"of flow run {flow_run}" if flow_run else f"since {since or '24h'}"
+    listing = Listing(
+        "audit.list",
+        _LISTING,
+        rows,
+        empty=f"no transactions {where}" + (f" until {until}" if until else ""),
+        view=view if rows else None,
+    )
+    emit(listing, output, fields=fields)
+    if len(found) == limit:
+        app_context.note(f"these are the newest {limit:,}; for more: --limit or --until")
+
+
+@contextmanager
+def _sources(app_context: AppContext) -> "Iterator[tuple[Database, PrefectApi | None]]":
+    """Open the database and, where one is set, Prefect's API."""
+    from spanctl.orchestration.api import PrefectApi
+    from spanctl.orchestration.settings import api_settings
+    from spanctl.spanner.client import Database, Target
+
+    settings = app_context.settings()
+    try:
+        reached = api_settings(settings.get("prefect_api_url"))
+    except ConfigurationError as error:
+        app_context.warn(f"{error.message}; Prefect is not asked")
+        reached = None
+    api = PrefectApi(reached, timeout=_PREFECT_TIMEOUT) if reached else None
+    try:
+        with Database(Target.from_settings(settings)) as database:
+            yield database, api
+    finally:
+        if api is not None:
+            api.close()
+
+
+def _root_run(api: "PrefectApi | None", flow_run: str) -> str:
+    """Return what receipts call a root flow run: its id, also where its name was given."""
+    from spanctl.errors import NotFoundError
+    from spanctl.ledger.keys import is_txn_id
+
+    if api is None or is_txn_id(flow_run):
+        return flow_run.lower() if is_txn_id(flow_run) else flow_run
+    try:
+        return api.root_of(api.find_flow_run(flow_run)).id
+    except NotFoundError:
+        return flow_run  # an idempotency key may stand in for a flow run
+
+
+def _kind(outcome: ListedOutcome | None) -> "EntryKind | None":
+    from spanctl.ledger.receipt import EntryKind
+
+    if outcome is None:
+        return None
+    return EntryKind.COMMITTED if outcome is ListedOutcome.COMMITTED else EntryKind.FENCED
+
+
+def _listed(receipt: "Receipt") -> dict[str, Any]:
+    from spanctl.audit.model import outcome_of
+
+    origin = receipt.provenance
+    return {
+        "txn_id": receipt.txn_id,
+        "commit_timestamp": receipt.commit_timestamp,
+        "outcome": outcome_of(receipt),
+        "rows": receipt.rows,
+        "changes": summary(receipt),
+        "flow": origin.flow,
+        "task": origin.task,
+        "reason": origin.reason,
+        "root_run": origin.root_run,
+        "flow_run": origin.flow_run,
+        "initiator": origin.initiator,
+        "executor": origin.executor,
+        "operation_key": receipt.operation_key,
+        "undoes": receipt.undoes,
+    }
+
+
+def summary(receipt: "Receipt") -> str:
+    """Return what a transaction did in a few words: ``update airports, insert corrections``."""
+    from spanctl.ledger.receipt import StatementKind
+
+    reading = {StatementKind.QUERY, StatementKind.READ}
+    words = (
+        f"{statement.kind.value.replace('_', ' ')} {', '.join(statement.tables)}".strip()
+        for statement in receipt.statements
+        if statement.kind not in reading
+    )
+    return ", ".join(dict.fromkeys(words))

@@ -1,0 +1,146 @@
+"""The trail as values: what is known, where from, and how sure that is."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from spanctl.ledger.receipt import EntryKind, Outcome, Receipt
+from spanctl.orchestration.model import FlowRun, TaskRun
+from spanctl.spanner.changes import Changes
+
+
+class Coverage(StrEnum):
+    """Whether a source of the trail could be asked."""
+
+    PRESENT = "present"
+    DISABLED = "disabled"
+    EXPIRED = "expired"
+    DENIED = "denied"
+    UNSUPPORTED = "unsupported"
+    UNREACHABLE = "unreachable"
+
+
+class Link(StrEnum):
+    """How a source is joined to the transaction."""
+
+    PROVEN = "proven"
+    CLAIMED = "claimed"
+    ABSENT = "absent"
+
+
+class SourceName(StrEnum):
+    """The sources of a trail."""
+
+    LEDGER = "ledger"
+    CHANGE_STREAM = "change_stream"
+    PREFECT = "prefect"
+    CLOUD_AUDIT_LOGS = "cloud_audit_logs"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One source of a trail.
+
+    Attributes:
+        name: Which one.
+        coverage: Whether it could be asked.
+        link: How what it says is joined to the rest.
+        note: What that means here, in a few words; what to do about a gap.
+    """
+
+    name: SourceName
+    coverage: Coverage
+    link: Link
+    note: str = ""
+
+
+class EventKind(StrEnum):
+    """What an event of a timeline is about."""
+
+    FLOW_RUN = "flow_run"
+    TASK_RUN = "task_run"
+    COMMIT = "commit"
+    FENCE = "fence"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened.
+
+    Attributes:
+        timestamp: When.
+        kind: What it is about.
+        id: The id of that: a flow run's, a task run's, or the txn ID.
+        name: Its name.
+        state: The state it went into, as a word.
+        message: What was said about it; it may quote the user's data.
+        rows: Rows that a commit changed.
+    """
+
+    timestamp: datetime
+    kind: EventKind
+    id: str
+    name: str
+    state: str
+    message: str = ""
+    rows: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFacts:
+    """What Prefect says of a flow run.
+
+    Attributes:
+        run: The flow run.
+        flow: Its flow's name.
+        task_runs: Its task runs.
+    """
+
+    run: FlowRun
+    flow: str
+    task_runs: tuple[TaskRun, ...] = ()
+
+
+class Subject(StrEnum):
+    """What a trail is about."""
+
+    TRANSACTION = "transaction"
+    RUN = "run"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trail:
+    """Everything that is known of one transaction or one run.
+
+    Attributes:
+        subject: Which of the two.
+        id: The txn ID, the flow run's id, or the idempotency key that stands in for it.
+        receipt: The transaction's receipt; None for a run.
+        changes: What the transaction changed; None where the stream could not be asked.
+        facts: The flow run, as Prefect tells it; None where it doesn't.
+        task_run: The transaction's task run, likewise.
+        transactions: The receipts of the run, oldest first; empty for a transaction.
+        timeline: What happened, in order of time.
+        sources: What was asked, and what came of it.
+    """
+
+    subject: Subject
+    id: str
+    receipt: Receipt | None = None
+    changes: Changes | None = None
+    facts: RunFacts | None = None
+    task_run: TaskRun | None = None
+    transactions: tuple[Receipt, ...] = ()
+    timeline: tuple[Event, ...] = ()
+    sources: tuple[Source, ...] = ()
+
+    def source(self, name: SourceName) -> Source:
+        """Return what came of one source."""
+        return next(source for source in self.sources if source.name is name)
+
+
+def outcome_of(receipt: Receipt) -> Outcome:
+    """Return what a receipt proves: COMMITTED, or for a fence NOT_COMMITTED."""
+    if receipt.kind is EntryKind.COMMITTED:
+        return Outcome.COMMITTED
+    return Outcome.NOT_COMMITTED

@@ -1,0 +1,99 @@
+"""From what a person has in hand to what it names: a txn ID, a prefix of one, or a run."""
+
+from dataclasses import dataclass
+
+from spanctl.errors import (
+    AmbiguousIdError,
+    NotFoundError,
+    NotPermittedError,
+    SpanctlError,
+    UnreachableError,
+)
+from spanctl.ledger.keys import is_prefix, is_txn_id
+from spanctl.ledger.receipt import Receipt
+from spanctl.orchestration.api import PrefectApi
+from spanctl.orchestration.model import FlowRun
+from spanctl.spanner import receipts
+from spanctl.spanner.client import Database
+
+_CANDIDATES = 10
+_HINT = "run: spanctl audit list"
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What an ID names.
+
+    Attributes:
+        id: The txn ID, the flow run's id, or the idempotency key of a run.
+        receipt: The receipt, if it names a transaction.
+        run: The flow run, if it names one that Prefect knows.
+        root: The root flow run of that one.
+        receipts: The receipts of the run, oldest first.
+    """
+
+    id: str
+    receipt: Receipt | None = None
+    run: FlowRun | None = None
+    root: FlowRun | None = None
+    receipts: tuple[Receipt, ...] = ()
+
+
+def resolve(database: Database, api: PrefectApi | None, text: str) -> Named:
+    """Find what ``text`` names: transactions first, then runs.
+
+    Raises:
+        NotFoundError: Neither the ledger nor Prefect knows it.
+        AmbiguousIdError: It fits several; ``details["candidates"]`` lists them.
+        UnreachableError: The ledger doesn't know it, and Prefect, which may, did not answer.
+        NotPermittedError: Likewise, Prefect refused the credentials.
+    """
+    text = text.strip()
+    if is_prefix(text):
+        found = receipts.find(database, text, limit=_CANDIDATES + 1)
+        if len(found) == 1:
+            return Named(found[0].txn_id, receipt=found[0])
+        if found:
+            raise _ambiguous(text, found)
+    name = text.lower() if is_txn_id(text) else text
+    ours = tuple(receipts.of_run(database, name)) if name else ()
+    try:
+        run = api.find_flow_run(name) if api and name else None
+    except (NotFoundError, UnreachableError, NotPermittedError) as error:
+        if ours:
+            return Named(name, receipts=ours)
+        raise _unknown(text, error) from None
+    if run is None:
+        if ours:
+            return Named(name, receipts=ours)
+        raise _unknown(text, None)
+    return _of_flow_run(database, api, run, ours)
+
+
+def _of_flow_run(
+    database: Database, api: PrefectApi | None, run: FlowRun, ours: tuple[Receipt, ...]
+) -> Named:
+    root = api.root_of(run) if api and run.parent_task_run_id else run
+    if not ours:
+        everything = receipts.of_run(database, root.id)
+        ours = tuple(one for one in everything if run.id in {root.id, one.provenance.flow_run})
+    return Named(run.id, run=run, root=root, receipts=ours)
+
+
+def _ambiguous(prefix: str, found: list[Receipt]) -> AmbiguousIdError:
+    ids = [receipt.txn_id for receipt in found]
+    more = len(ids) > _CANDIDATES
+    shown = ", ".join(ids[:_CANDIDATES]) + (", ..." if more else "")
+    count = f"more than {_CANDIDATES}" if more else str(len(ids))
+    msg = f"{count} transactions begin with {prefix!r}"
+    return AmbiguousIdError(msg, hint=f"give more of it: {shown}", candidates=ids)
+
+
+def _unknown(text: str, error: SpanctlError | None) -> SpanctlError:
+    if error is not None and not isinstance(error, NotFoundError):
+        msg = f"the ledger doesn't know {text!r}, and Prefect can't be asked: {error.message}"
+        return type(error)(msg, hint=error.hint, **error.details)
+    where = "the ledger" if error is None else "the ledger and Prefect"
+    msg = f"{where} {'know' if error else 'knows'} no transaction and no run {text!r}"
+    hint = f"{_HINT}; a txn ID may be cut to its first 8 characters, not fewer"
+    return NotFoundError(msg, hint=_HINT if is_prefix(text) else hint)
