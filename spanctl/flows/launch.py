@@ -158,13 +158,16 @@ def bind(flow: AnyFlow, given: Mapping[str, Any]) -> dict[str, Any]:
         msg = f"flow {flow.name}: {error}"
         raise UsageError(msg, hint="pass each with -p name=value") from None
     bound.apply_defaults()
+    logger = logging.getLogger("prefect.flows")
+    logger.disabled = True  # it would print the values
     try:
         return flow.validate_parameters(dict(bound.arguments))
     except ParameterTypeError as error:
-        lines = str(error).splitlines()
-        wrong = ", ".join(line.strip() for line in lines[1:] if line and not line.startswith(" "))
-        msg = f"flow {flow.name}: parameters of the wrong type: {wrong or 'see its annotations'}"
+        wrong = "; ".join(line.strip(" -") for line in str(error).splitlines()[1:])
+        msg = f"flow {flow.name} refuses its parameters: {wrong}"
         raise UsageError(msg, hint="pass each with -p name=value") from None
+    finally:
+        logger.disabled = False
 
 
 def register(flow: AnyFlow, parameters: Mapping[str, Any], invocation: Invocation) -> FlowRun:
@@ -240,7 +243,7 @@ def _finished(flow: AnyFlow, run: FlowRun, state: State[Any]) -> Finished:
 def listening(
     *, on_transaction: Callable[[Entry], None], on_log: Callable[[logging.LogRecord], None]
 ) -> Iterator[None]:
-    """Hear of transactions and of log records of Prefect's loggers while the block runs.
+    """Hear of transactions and of what the flow logs while the block runs.
 
     Prefect's own console output is silenced meanwhile; its records still go to the API.
     """
@@ -275,7 +278,14 @@ class _Handler(logging.Handler):
         self._tell = tell
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._tell(record)
+        if record.levelno >= logging.WARNING or not _chatter(record):
+            self._tell(record)
+
+
+def _chatter(record: logging.LogRecord) -> bool:
+    """Whether Prefect's engine talks of itself; a flow's prints and its own logging don't count."""
+    path = Path(record.pathname)
+    return "prefect" in path.parts and path.name != "loggers.py"
 
 
 def require_server() -> str:

@@ -1,11 +1,30 @@
 """Bytes to stdout: one function writes them, and knows what can go wrong with a pipe."""
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
+from typing import TextIO
 
 from spanctl.errors import SpanctlError
 
 _state = {"gone": False}
+_diverted: list[TextIO] = []
+
+
+def _stream() -> TextIO:
+    return _diverted[0] if _diverted else sys.stdout
+
+
+@contextlib.contextmanager
+def diverted(to: TextIO) -> Iterator[None]:
+    """Send what others print (a flow's own code) to ``to``; results still go to stdout."""
+    _diverted.append(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(to):
+            yield
+    finally:
+        _diverted.pop()
 
 
 def write(text: str) -> None:
@@ -16,7 +35,7 @@ def write(text: str) -> None:
     """
     if _state["gone"] or not text:
         return
-    stream = sys.stdout
+    stream = _stream()
     try:
         try:
             stream.write(text)
@@ -37,7 +56,7 @@ def abandon() -> None:
     """Send whatever else is written to stdout nowhere, the interpreter's last flush included."""
     _state["gone"] = True
     try:
-        descriptor = sys.stdout.fileno()
+        descriptor = _stream().fileno()
     except (OSError, ValueError):
         return
     null = os.open(os.devnull, os.O_WRONLY)
@@ -58,7 +77,7 @@ def pipe_is_broken() -> bool:
 
     poll = select.poll()
     try:
-        poll.register(sys.stdout.fileno(), select.POLLOUT)
+        poll.register(_stream().fileno(), select.POLLOUT)
     except (OSError, ValueError):
         return False
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
@@ -71,9 +90,9 @@ def renew() -> None:
 
 def holds_unicode() -> bool:
     """Whether stdout can hold any character as it is."""
-    return (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf")
+    return (_stream().encoding or "").lower().replace("-", "").startswith("utf")
 
 
 def stdout_is_terminal() -> bool:
     """Whether a person reads stdout on a terminal that can be drawn on."""
-    return sys.stdout.isatty()
+    return _stream().isatty()

@@ -4,7 +4,6 @@ import contextlib
 import io
 import logging
 import os
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from spanctl.errors import UsageError
 from spanctl_cli import live
 from spanctl_cli.context import AppContext
 from spanctl_cli.live import Seen, View
-from spanctl_cli.output import emit
+from spanctl_cli.output import emit, stdout
 from spanctl_cli.runs import Asked, plan, summary
 
 if TYPE_CHECKING:
@@ -142,10 +141,11 @@ def execute(
     return finished, list(seen.values())
 
 
-class _Printed(io.TextIOBase):
+class _Printed(io.StringIO):
     """Where a flow's own prints go: stdout is for the result."""
 
     def __init__(self, view: View) -> None:
+        super().__init__()
         self._view = view
         self._rest = ""
 
@@ -156,16 +156,21 @@ class _Printed(io.TextIOBase):
             self._view.log("INFO", line)
         return len(text)
 
+    def close(self) -> None:
+        """Pass on what did not end in a new line."""
+        if self._rest:
+            self.write("\n")
+        super().close()
+
 
 @contextlib.contextmanager
 def _prints_to(view: View) -> Iterator[None]:
     printed = _Printed(view)
-    with contextlib.redirect_stdout(printed):
+    with stdout.diverted(printed):
         try:
             yield
         finally:
-            printed.write("\n" if printed._rest else "")  # noqa: SLF001 - ours
-            sys.stderr.flush()
+            printed.close()
 
 
 def _plan(
