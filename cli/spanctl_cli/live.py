@@ -248,7 +248,7 @@ class Terminal(Silent):
 
 
 def _headline(facts: Mapping[str, Any]) -> str:
-    return f"flow run {facts.get('flow_run')} {facts.get('name') or ''} ({facts.get('flow')})"
+    return f"flow run {facts.get('flow_run')} · {facts.get('flow')} · {facts.get('name') or ''}"
 
 
 def _measure(progress: Progress) -> str:

@@ -3,12 +3,15 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spanctl.errors import UsageError
 from spanctl_cli.live import Seen
-from spanctl_cli.output import Column, Format, Kind, Listing, Record
+from spanctl_cli.output import Column, Format, Kind, Listing, Record, text
 from spanctl_cli.output.model import Section
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +54,7 @@ def parameters(given: Iterable[str]) -> dict[str, Any]:
     """
     read: dict[str, Any] = {}
     for pair in given:
-        name, equals, text = pair.partition("=")
+        name, equals, value = pair.partition("=")
         if not equals or not name:
             msg = "a parameter without a value"
             raise UsageError(msg, hint="write -p name=value")
@@ -59,9 +62,9 @@ def parameters(given: Iterable[str]) -> dict[str, Any]:
             msg = f"parameter {name} is given twice"
             raise UsageError(msg, hint="give it once")
         try:
-            read[name] = json.loads(text)
+            read[name] = json.loads(value)
         except ValueError:
-            read[name] = text
+            read[name] = value
     return read
 
 
@@ -88,6 +91,7 @@ def transactions(seen: Sequence[Seen]) -> Section:
 def summary(facts: Mapping[str, Any], seen: Sequence[Seen]) -> Record:
     """Return what is printed of a run that ended, or was accepted."""
     committed = [one for one in seen if one.outcome == "COMMITTED"]
+    rows = sum(one.rows or 0 for one in committed if not one.replayed)
     return Record(
         schema="run",
         columns=(
@@ -102,10 +106,31 @@ def summary(facts: Mapping[str, Any], seen: Sequence[Seen]) -> Record:
         values={
             **facts,
             "committed": len(committed),
-            "rows": sum(one.rows or 0 for one in committed if not one.replayed),
+            "rows": rows,
         },
         sections=(transactions(seen),) if seen else (),
+        view=lambda: _ending(facts, committed, rows),
     )
+
+
+def _ending(
+    facts: Mapping[str, Any], committed: Sequence[Seen], rows: int
+) -> "Iterable[RenderableType]":
+    """One line: the transactions themselves went by in the live view."""
+    from rich.text import Text
+
+    replayed = sum(one.replayed for one in committed)
+    told = [
+        f"{len(committed)} transaction{'' if len(committed) == 1 else 's'} committed",
+        *([f"{replayed} of them before"] if replayed else []),
+        f"{rows:,} row{'' if rows == 1 else 's'} changed",
+        *([f"{facts['seconds']:.1f} s"] if "seconds" in facts else []),
+    ]
+    done = facts.get("state") == "Completed"
+    line = Text("✓ " if done else "· ", style="green" if done else "cyan")
+    line.append(f"{facts.get('state')} ", style="bold")
+    line.append(text(" · ".join(told)))
+    yield line
 
 
 def plan(facts: Mapping[str, Any]) -> Record:
