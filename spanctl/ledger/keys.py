@@ -8,6 +8,7 @@ ID for the same intent, and IDs spread evenly over Spanner's key space.
 import re
 import uuid
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from spanctl.errors import UsageError
@@ -79,6 +80,7 @@ def _encode(part: str) -> str:
     return quote(part, safe=":@+,;!~*'() ")
 
 
+@lru_cache(maxsize=4096)
 def txn_id(key: OperationKey, epoch: int = 0) -> str:
     """Return the txn ID of an operation: a UUID in its usual 36-character form.
 

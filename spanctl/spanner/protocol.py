@@ -21,8 +21,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from google.api_core.exceptions import GoogleAPICallError
-from google.cloud.spanner_v1.types import CommitRequest, Mutation, RequestOptions
-from google.protobuf.struct_pb2 import ListValue
+from google.cloud.spanner_v1.types import CommitRequest, Mutation
 from grpc import StatusCode
 
 from spanctl import __version__
@@ -203,12 +202,16 @@ class Execution(Generic[T]):
     def _commit(
         self, transaction: Transaction, lease: Lease, kept: str | None
     ) -> TransactionResult:
-        request = CommitRequest(
-            session=lease.name,
-            transaction_id=transaction.id,
-            mutations=[*transaction.mutations, self._receipt_mutation(transaction, kept)],
-            request_options=RequestOptions(transaction_tag=self.provenance.tag or ""),
-        )
+        request = CommitRequest()
+        message = CommitRequest.pb(request)  # filling the plain message is ten times as fast
+        message.session = lease.name
+        message.transaction_id = transaction.id
+        message.mutations.extend(Mutation.pb(one) for one in transaction.mutations)
+        message.request_options.transaction_tag = self.provenance.tag or ""
+        insert = message.mutations.add().insert
+        insert.table = receipts.TABLE
+        insert.columns.extend(receipts.COLUMNS)
+        insert.values.append(values.encode_row(receipts.row(self._receipt_of(transaction, kept))))
         try:
             committed_at = self._send_commit(request)
         except GoogleAPICallError as error:
@@ -271,8 +274,8 @@ class Execution(Generic[T]):
                 outcome = Outcome.COMMITTED
         interruption.add_note(f"transaction {self.call.txn_id}: {outcome}")
 
-    def _receipt_mutation(self, transaction: Transaction, kept: str | None) -> Mutation:
-        receipt = Receipt(
+    def _receipt_of(self, transaction: Transaction, kept: str | None) -> Receipt:
+        return Receipt(
             txn_id=self.call.txn_id,
             kind=EntryKind.COMMITTED,
             commit_timestamp=now(),
@@ -286,9 +289,6 @@ class Execution(Generic[T]):
             undoes=self.options.undoes,
             client_version=__version__,
         )
-        row = ListValue(values=[values.encode(value) for value in receipts.row(receipt)])
-        write = Mutation.Write(table=receipts.TABLE, columns=receipts.COLUMNS, values=[row])
-        return Mutation(insert=write)
 
     # -- the receipt wins
 

@@ -7,7 +7,7 @@ import heapq
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
@@ -79,9 +79,11 @@ def row(receipt: Receipt) -> tuple[Any, ...]:
         "result": receipt.result,
         "undoes": receipt.undoes,
         "client_version": receipt.client_version,
-        **asdict(receipt.provenance),
     }
-    return tuple(values[column] for column in COLUMNS)
+    source = receipt.provenance
+    return tuple(
+        getattr(source, column) if column in _PROVENANCE else values[column] for column in COLUMNS
+    )
 
 
 def statements_text(statements: Iterable[Statement]) -> str:

@@ -20,10 +20,9 @@ from google.cloud.spanner_v1.types import (
     RequestOptions,
     RollbackRequest,
     TransactionOptions,
-    TransactionSelector,
     Type,
 )
-from google.protobuf.struct_pb2 import ListValue, Struct
+from google.protobuf.struct_pb2 import ListValue
 from grpc import StatusCode
 
 from spanctl.clock import monotonic
@@ -35,7 +34,7 @@ from spanctl.spanner.failures import TRANSIENT, lost_session, translate
 from spanctl.spanner.rows import RowList, Rows
 from spanctl.spanner.rpc import Rpc, Target, status_of
 
-_READ_WRITE = TransactionOptions(read_write=TransactionOptions.ReadWrite())
+_READ_WRITE = TransactionOptions.pb(TransactionOptions(read_write=TransactionOptions.ReadWrite()))
 _ROLLBACK_TIMEOUT = 5.0
 
 
@@ -99,7 +98,7 @@ class Transaction:
         self._rpc = rpc
         self._target = target
         self._session = session
-        self._options = RequestOptions(transaction_tag=tag or "")
+        self._options = RequestOptions.pb(RequestOptions(transaction_tag=tag or ""))
         self._deadline = deadline
         self._rpc_timeout = rpc_timeout
         self._id: bytes = b""
@@ -167,7 +166,7 @@ class Transaction:
             index=index,
             columns=list(columns),
             key_set=keyset._to_pb(),  # noqa: SLF001 - the only way from a KeySet to its message
-            request_options=self._options,
+            request_options=RequestOptions.wrap(self._options),
         )
         rows, _ = self._parts(request, self._rpc.stream_read)
         self._statements.append(
@@ -181,18 +180,18 @@ class Transaction:
         params: Mapping[str, Any] | None,
         param_types: Mapping[str, Type] | None,
     ) -> ExecuteSqlRequest:
-        request = ExecuteSqlRequest(
-            session=self._session, sql=sql, seqno=self._seqno, request_options=self._options
-        )
+        request = ExecuteSqlRequest()
+        message = ExecuteSqlRequest.pb(request)  # filling the plain message is ten times as fast
+        message.session = self._session
+        message.sql = sql
+        message.seqno = self._seqno
+        message.request_options.CopyFrom(self._options)
         self._seqno += 1
-        if params:
-            given = param_types or {}
-            fields = {name: values.encode(value) for name, value in params.items()}
-            request.params = Struct(fields=fields)
-            types = {
-                name: given.get(name) or values.infer_type(value) for name, value in params.items()
-            }
-            request.param_types = {name: kind for name, kind in types.items() if kind is not None}
+        given = param_types or {}
+        for name, value in (params or {}).items():
+            message.params.fields[name].CopyFrom(values.encode(value))
+            if (kind := given.get(name) or values.infer_type(value)) is not None:
+                message.param_types[name].CopyFrom(Type.pb(kind))
         return request
 
     def _parts(self, request: Any, send: Any) -> tuple[RowList, int | None]:  # noqa: ANN401 - read or SQL
@@ -219,7 +218,7 @@ class Transaction:
         """Send within this transaction; begin it inline with the first statement."""
         self._check()
         inline = not self._id
-        request.transaction = self._selector()
+        self._select(request)
         try:
             return self._send(request, send)
         except GoogleAPICallError as error:
@@ -228,7 +227,7 @@ class Transaction:
         # The failed statement began nothing. It is sent again inside an explicit transaction, so
         # that what the body concludes from the failure holds when it commits.
         self.begin()
-        request.transaction = self._selector()
+        self._select(request)
         try:
             return self._send(request, send)
         except GoogleAPICallError as error:
@@ -258,10 +257,12 @@ class Transaction:
             msg = "the transaction has ended"
             raise UsageError(msg, hint="use txn only inside the function that it was given to")
 
-    def _selector(self) -> TransactionSelector:
+    def _select(self, request: Any) -> None:  # noqa: ANN401 - any request within a transaction
+        selector = type(request).pb(request).transaction
         if self._id:
-            return TransactionSelector(id=self._id)
-        return TransactionSelector(begin=_READ_WRITE)
+            selector.id = self._id
+        else:
+            selector.begin.CopyFrom(_READ_WRITE)
 
     def _patience(self) -> float:
         return max(0.001, min(self._rpc_timeout, self._deadline - monotonic()))
@@ -301,9 +302,7 @@ class Transaction:
         rows: Iterable[Sequence[Any]],
     ) -> None:
         self._check()
-        encode = values.encode
-        encoded = [ListValue(values=[encode(value) for value in row]) for row in rows]
-        self.write_encoded(kind, table, columns, encoded)
+        self.write_encoded(kind, table, columns, [values.encode_row(row) for row in rows])
 
     def write_encoded(
         self,
@@ -387,9 +386,11 @@ class Transaction:
             SpanctlError: Spanner refused.
         """
         self._check()
-        request = BeginTransactionRequest(
-            session=self._session, options=_READ_WRITE, request_options=self._options
-        )
+        request = BeginTransactionRequest()
+        message = BeginTransactionRequest.pb(request)
+        message.session = self._session
+        message.options.CopyFrom(_READ_WRITE)
+        message.request_options.CopyFrom(self._options)
         try:
             self._id = self._send(request, self._rpc.begin).id
         except GoogleAPICallError as error:
