@@ -1,6 +1,6 @@
 """Chunks: how many rows one transaction takes, and where each chunk begins in the file."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -116,6 +116,6 @@ class Marks:
         return {"stride": self.stride, "marks": [list(mark) for mark in self.marks]}
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Self:
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Read what :meth:`to_json` wrote."""
         return cls(data["stride"], [Mark(*mark) for mark in data["marks"]])

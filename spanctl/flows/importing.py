@@ -1,0 +1,345 @@
+"""The runbook behind ``spanctl run import``: a file into a table, in transactions that resume.
+
+The flow has two tasks, one that checks the whole file and one that writes it; a task carries many
+chunks, because a task a chunk costs more than the chunk.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from spanctl.clock import monotonic
+from spanctl.flows.converting import Mode
+from spanctl.flows.importjob import ImportJob
+from spanctl.flows.importplan import UNLIMITED, ImportOptions, ImportPlan
+from spanctl.flows.importwriter import Written, write
+from spanctl.flows.reading import FileFormat, Source
+from spanctl.flows.runbooks import Standing, in_task, passing, record, standing, whole
+from spanctl.flows.validating import Checked
+from spanctl.ledger.receipt import Receipt
+
+if TYPE_CHECKING:
+    from spanctl.spanner.client import Target
+
+__all__ = [
+    "UNLIMITED",
+    "FileFormat",
+    "ImportOptions",
+    "ImportProgress",
+    "ImportResult",
+    "Mode",
+    "Phase",
+    "Preview",
+    "import_file",
+    "preview",
+    "reporting",
+]
+
+_INTERVAL = 0.1  # seconds between two reports of progress
+_TAG = "spanctl-import"
+
+
+class Phase(StrEnum):
+    """What an import is doing."""
+
+    CHECKING = "checking"
+    WRITING = "writing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportProgress:
+    """How far an import is.
+
+    Attributes:
+        phase: What it is doing.
+        rows: Rows done in this phase; in writing, those of earlier runs included.
+        total_rows: Rows of the file; None until it was checked.
+        bytes: Bytes of the file done in this phase.
+        total_bytes: The file's size.
+        seconds: Since the phase began.
+        rows_per_second: Of this phase, in this run.
+        seconds_left: Until the phase ends; None until that can be told.
+    """
+
+    phase: Phase
+    rows: int
+    total_rows: int | None
+    bytes: int
+    total_bytes: int
+    seconds: float
+    rows_per_second: float
+    seconds_left: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportResult:
+    """What an import did.
+
+    Attributes:
+        file: The file.
+        table: The table.
+        mode: What happened to rows that were there.
+        sha256: SHA-256 of the file, hexadecimal.
+        rows: Rows of the file.
+        written: Rows written by this run.
+        present: Rows that earlier runs of this import had written.
+        bad: Rows that were left out.
+        chunks: Transactions of the whole import.
+        chunks_written: Those of this run.
+        imported_by: Id of the root flow run that finished it.
+        already: Whether it had finished before, so that nothing was done.
+        resumed: Whether an earlier run had begun it.
+        rejects: The file that names the rows left out; None when there are none.
+        seconds: From start to end of this run.
+        txn_id: The transaction that says that all chunks are in.
+        operations: Common part of the operation keys of its transactions.
+    """
+
+    file: Path
+    table: str
+    mode: Mode
+    sha256: str
+    rows: int
+    written: int
+    present: int
+    bad: int
+    chunks: int
+    chunks_written: int
+    imported_by: str | None
+    already: bool
+    resumed: bool
+    rejects: Path | None
+    seconds: float
+    txn_id: str
+    operations: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What an import would do, once the file was checked.
+
+    Attributes:
+        file: The file.
+        table: The table.
+        columns: The columns that would be written, in the file's order.
+        plan: How the file would be cut.
+        already: Whether it has finished before, so that nothing would be done.
+        resumed: Whether an earlier run had begun it.
+        rejects: The file that names bad rows; None when there are none.
+    """
+
+    file: Path
+    table: str
+    columns: tuple[str, ...]
+    plan: ImportPlan | None
+    already: bool
+    resumed: bool
+    rejects: Path | None
+
+
+Listener = Callable[[ImportProgress], None]
+
+_listener: ContextVar[Listener | None] = ContextVar("spanctl_import_listener", default=None)
+
+
+@contextmanager
+def reporting(listener: Listener) -> Iterator[None]:
+    """Have imports inside the block tell their progress, ten times a second at most."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+class _Progress:
+    """Told of each chunk; tells the listener now and then."""
+
+    def __init__(self, phase: Phase, source: Source, total_rows: int | None = None) -> None:
+        self._listener = _listener.get()
+        self._phase = phase
+        self._size = source.size
+        self._total_rows = total_rows
+        self._started = monotonic()
+        self._next = 0.0
+        self._first: tuple[int, int] | None = None
+
+    def __call__(self, rows: int, bytes_done: int) -> None:
+        if self._first is None:
+            self._first = (0, 0) if self._phase is Phase.CHECKING else (rows, bytes_done)
+        moment = monotonic()
+        if self._listener is None or (moment < self._next and bytes_done < self._size):
+            return
+        self._next = moment + _INTERVAL
+        seconds = moment - self._started
+        moved = bytes_done - self._first[1]
+        left = (self._size - bytes_done) * seconds / moved if moved else None
+        self._listener(
+            ImportProgress(
+                phase=self._phase,
+                rows=rows,
+                total_rows=self._total_rows,
+                bytes=bytes_done,
+                total_bytes=self._size,
+                seconds=seconds,
+                rows_per_second=(rows - self._first[0]) / seconds if seconds else 0.0,
+                seconds_left=left,
+            )
+        )
+
+
+@task(name="check", cache_policy=NO_CACHE, persist_result=False)
+def _check(job: ImportJob) -> Checked | None:
+    return job.validate(_Progress(Phase.CHECKING, job.source))
+
+
+@task(
+    name="write",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=3,
+    retry_delay_seconds=2,
+    retry_condition_fn=passing,
+)
+def _write(job: ImportJob, place: Standing) -> Written:
+    provenance, again = in_task(place.provenance, _TAG)
+    total = job.plan.rows if job.plan else None
+    tell = _Progress(Phase.WRITING, job.source, total)
+    written = write(job, provenance, again=again, tell=tell)
+    record("import", provenance, written.finish, written.rows)
+    return written
+
+
+@flow(name="import", persist_result=False)
+def import_file(  # noqa: PLR0913 - a command's options
+    path: str,
+    table: str,
+    *,
+    mode: str = "insert",
+    file_format: str | None = None,
+    delimiter: str | None = None,
+    null: str | None = None,
+    chunk_rows: int | None = None,
+    skip_bad: int = 0,
+    rejects: str | None = None,
+    new: bool = False,
+) -> ImportResult:
+    """Import a CSV or JSON Lines file into a table; see :class:`ImportOptions`.
+
+    Raises:
+        UsageError: File and table don't fit together, or rows are bad; nothing was written.
+        NotFoundError: There is no such file or table.
+        ConflictError: It was begun with other options, or the file changed meanwhile.
+        StatementError: Spanner refused a chunk; those before it are committed.
+        SpanctlError: The database could not be reached; the same call goes on where it ended.
+    """
+    from spanctl.spanner import catalog
+    from spanctl.spanner.client import shared
+
+    started = monotonic()
+    options = ImportOptions(
+        mode=Mode(mode),
+        file_format=FileFormat(file_format) if file_format else None,
+        delimiter=delimiter,
+        null=null,
+        chunk_rows=chunk_rows,
+        skip_bad=skip_bad,
+        rejects=Path(rejects) if rejects else None,
+        new=new,
+    )
+    place = standing("import")
+    database = shared(place.target)
+    file = Path(path)
+    with Source(file, file_format=options.file_format, delimiter=options.delimiter) as source:
+        job = ImportJob(database, source, catalog.table(database, table), options)
+        if job.finished is not None:
+            return _already(job, job.finished, monotonic() - started)
+        checked = _check(whole(job))
+        written = _write(whole(job), whole(place))
+        return _done(job, checked, written, place, monotonic() - started)
+
+
+def preview(target: "Target", path: Path, table: str, options: ImportOptions) -> Preview:
+    """Check a file against a table as an import would, and write nothing to the database.
+
+    Raises:
+        SpanctlError: As :func:`import_file` raises before its first write.
+    """
+    from spanctl.spanner import catalog
+    from spanctl.spanner.client import shared
+
+    database = shared(target)
+    with Source(path, file_format=options.file_format, delimiter=options.delimiter) as source:
+        job = ImportJob(database, source, catalog.table(database, table), options)
+        already = job.finished is not None
+        checked = None if already else job.validate(_Progress(Phase.CHECKING, source))
+        return Preview(
+            file=path,
+            table=job.table.name,
+            columns=job.converter.columns,
+            plan=job.plan,
+            already=already,
+            resumed=job.resumed,
+            rejects=checked.rejects if checked else None,
+        )
+
+
+def _done(
+    job: ImportJob,
+    checked: Checked | None,
+    written: Written,
+    place: Standing,
+    seconds: float,
+) -> ImportResult:
+    plan = job.settled
+    return ImportResult(
+        file=job.source.path,
+        table=job.table.name,
+        mode=job.options.mode,
+        sha256=job.source.sha256,
+        rows=plan.rows,
+        written=written.rows,
+        present=written.present,
+        bad=plan.bad,
+        chunks=plan.chunks,
+        chunks_written=written.chunks,
+        imported_by=place.provenance.root_run,
+        already=False,
+        resumed=job.resumed,
+        rejects=checked.rejects if checked else None,
+        seconds=seconds,
+        txn_id=written.finish.txn_id,
+        operations=job.root,
+    )
+
+
+def _already(job: ImportJob, finish: Receipt, seconds: float) -> ImportResult:
+    kept = json.loads(finish.result or "{}")
+    rows, bad = int(kept.get("rows", 0)), int(kept.get("bad", 0))
+    return ImportResult(
+        file=job.source.path,
+        table=job.table.name,
+        mode=job.options.mode,
+        sha256=job.source.sha256,
+        rows=rows,
+        written=0,
+        present=rows - bad,
+        bad=bad,
+        chunks=int(kept.get("chunks", 0)),
+        chunks_written=0,
+        imported_by=finish.provenance.root_run,
+        already=True,
+        resumed=False,
+        rejects=None,
+        seconds=seconds,
+        txn_id=finish.txn_id,
+        operations=job.root,
+    )

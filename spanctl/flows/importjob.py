@@ -1,0 +1,221 @@
+"""An import: what names it, what the ledger knows of it, and its chunks, ready to be written.
+
+Its identity is database, table, mode and the file's SHA-256. The first transaction, ``plan``, keeps
+how the file is cut; each chunk is a transaction named by its number; the last, ``finish``, says
+that all of them are in. So the same import, run again after any death, goes on where it ended.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spanctl.errors import ConflictError, UsageError
+from spanctl.flows.converting import Converter
+from spanctl.flows.cutting import Chunk, cut, rows_per_chunk
+from spanctl.flows.importplan import ImportOptions, ImportPlan
+from spanctl.flows.reading import Source
+from spanctl.flows.validating import Checked, Lines, validate
+from spanctl.ledger.keys import OperationKey
+from spanctl.ledger.receipt import EntryKind, Receipt
+
+if TYPE_CHECKING:
+    from google.protobuf.struct_pb2 import ListValue
+
+    from spanctl.spanner.catalog import Table
+    from spanctl.spanner.client import Database
+
+Tell = Callable[[int, int], None]
+"""Told rows and bytes done."""
+
+
+class ImportJob:
+    """One file on its way into one table; not thread-safe.
+
+    Attributes:
+        source: The file.
+        table: The table.
+        options: How.
+        root: First part of its operation keys: names the import.
+        generation: How often the file was imported before, plus one.
+        plan: How the file is cut; None until it is recorded.
+        finished: The receipt of an import that has finished, and is not to be repeated.
+    """
+
+    def __init__(
+        self, database: "Database", source: Source, table: "Table", options: ImportOptions
+    ) -> None:
+        """Match the file with the table, and look up what the ledger knows of it.
+
+        Raises:
+            UsageError: File, table and options don't fit together.
+            ConflictError: It was begun with other options.
+            SpanctlError: The database could not be read.
+        """
+        self.database = database
+        self.source = source
+        self.table = table
+        self.options = options
+        self.converter = Converter(
+            table,
+            source.columns,
+            mode=options.mode,
+            file_format=source.format,
+            null=options.null,
+        )
+        self._chunk_rows = rows_per_chunk(table, self.converter.columns, options.chunk_rows)
+        self.generation = 1
+        self.plan: ImportPlan | None = None
+        self.finished: Receipt | None = None
+        self._repeated = Lines()
+        self._locate()
+        self.resumed = self.plan is not None
+
+    # -- identity
+
+    @property
+    def root(self) -> str:
+        """Names the import: the same for the same file, table and mode."""
+        name = f"import:{self.table.name}:{self.options.mode}:{self.source.sha256[:32]}"
+        return name if self.generation == 1 else f"{name}:{self.generation}"
+
+    def key(self, step: str, call: int = 0) -> OperationKey:
+        """Return the key of one of its operations."""
+        return OperationKey(self.root, (), step, call)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What must be the same for a resumed import to read the file alike."""
+        return {
+            "columns": list(self.converter.columns),
+            "delimiter": self.source.delimiter,
+            "format": self.source.format.value,
+            "null": self.options.null,
+        }
+
+    def _locate(self) -> None:
+        """Find the import to begin, to resume, or that has finished."""
+        from spanctl.ledger.canonical import arguments_digest
+        from spanctl.ledger.keys import txn_id
+        from spanctl.spanner import receipts
+
+        digest = arguments_digest(self.database.ledger.key, self.arguments)
+        last: Receipt | None = None
+        while True:
+            ids = [txn_id(self.key(step)) for step in ("plan", "finish")]
+            found = receipts.get_many(self.database, ids)
+            plan, finish = (committed(found.get(one)) for one in ids)
+            if finish is None and (plan is None or plan.arguments_digest == digest):
+                break
+            if finish is None and not self.options.new:
+                msg = f"{self.source.path} was begun to be imported with other options"
+                raise ConflictError(msg, hint="pass the same again, or --new to begin once more")
+            last = finish or last
+            self.generation += 1
+        if plan is not None:
+            self.plan = ImportPlan.from_json(json.loads(plan.result or "{}"))
+        elif last is not None and not self.options.new:
+            self.generation -= 1
+            self.finished = last
+
+    # -- validation
+
+    def validate(self, tell: Tell = lambda _rows, _bytes: None) -> Checked | None:
+        """Check the whole file, unless that was done when the import began.
+
+        Returns:
+            What the file holds; None when it was checked before, and found good.
+
+        Raises:
+            UsageError: There are more bad rows than may be skipped; nothing was written.
+        """
+        if self.plan is not None and not self.plan.bad:
+            return None
+        rows = self.plan.chunk_rows if self.plan else self._chunk_rows
+        checked = validate(
+            self.source,
+            self.converter,
+            mode=self.options.mode,
+            rows=rows,
+            rejects=self.options.rejects,
+            progress=tell,
+        )
+        self._repeated = checked.repeated
+        if checked.bad > self.options.skip_bad:
+            raise _too_many(checked, self.source.path, self.options.skip_bad)
+        if self.plan is None:
+            self.plan = ImportPlan(
+                rows=checked.rows,
+                bad=checked.bad,
+                chunks=checked.chunks,
+                chunk_rows=rows,
+                marks=checked.marks,
+            )
+        return checked
+
+    # -- chunks
+
+    def chunks(self, first: int) -> Iterator[Chunk]:
+        """Yield the chunks from one on, read from the nearest mark before it."""
+        plan = self.settled
+        marked, mark = plan.marks.before(first)
+        records = self.source.records(mark)
+        cut_again = cut(records, plan.chunk_rows, first=marked, size=plan.chunk_bytes)
+        return (chunk for chunk in cut_again if chunk.number >= first)
+
+    def encode(self, chunk: Chunk) -> "list[ListValue]":
+        """Return a chunk's rows as Spanner's messages, bad rows left out.
+
+        Raises:
+            ConflictError: A row is bad that was good when the file was checked.
+        """
+        from spanctl.spanner.values import encode_row
+
+        convert, skips, rows = self.converter.values, self.settled.bad > 0, []
+        for record in chunk.records:
+            if skips and record.line in self._repeated:
+                continue
+            try:
+                if record.fields is not None:
+                    rows.append(encode_row(convert(record.fields)))
+                    continue
+                reason = record.reason
+            except ValueError as error:
+                reason = str(error)
+            if not skips:
+                msg = f"line {record.line} no longer fits {self.table.name}: {reason}"
+                raise ConflictError(msg, hint="the table changed since the import began")
+        return rows
+
+    @property
+    def settled(self) -> ImportPlan:
+        """The plan, once there is one.
+
+        Raises:
+            UsageError: The file was not validated yet.
+        """
+        if self.plan is None:
+            msg = "an import is validated before it is written"
+            raise UsageError(msg)
+        return self.plan
+
+
+def committed(receipt: Receipt | None) -> Receipt | None:
+    """Return a receipt unless it is missing, or a fence."""
+    return receipt if receipt is not None and receipt.kind is EntryKind.COMMITTED else None
+
+
+def _too_many(checked: Checked, path: Path, allowed: int) -> UsageError:
+    rows = "1 row" if checked.bad == 1 else f"{checked.bad:,} rows"
+    limit = f" (at most {allowed:,} may be skipped)" if allowed else ""
+    msg = (
+        f"{rows} of {checked.rows:,} in {path} can't be imported{limit}, nothing was written;"
+        f" the first: {checked.first_bad}"
+    )
+    return UsageError(
+        msg,
+        hint=f"see {checked.rejects}, or pass --skip-bad",
+        rows=checked.rows,
+        bad=checked.bad,
+        rejects=str(checked.rejects),
+    )

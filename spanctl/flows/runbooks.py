@@ -1,0 +1,91 @@
+"""What runbooks share: where a runbook runs, on which database, and its provenance."""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from prefect.context import TaskRunContext
+from prefect.utilities.annotations import quote
+
+from spanctl.errors import DeadlineError, OutcomeUnknownError, UnreachableError
+from spanctl.flows import invocation
+from spanctl.flows.callsite import allot
+from spanctl.flows.runs import Entry, registry, watch
+from spanctl.ledger.receipt import Provenance, TransactionResult
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State, TaskRun
+    from prefect.tasks import Task
+
+    from spanctl.spanner.client import Target
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Where a runbook's flow stands.
+
+    Attributes:
+        target: The database.
+        root: First part of the operation keys of this flow run, or of its idempotency key.
+        provenance: Who asked, why, and the flow run.
+        again: Whether its operations may have been run before.
+    """
+
+    target: "Target"
+    root: str
+    provenance: Provenance
+    again: bool
+
+
+def standing(runbook: str) -> Standing:
+    """Return where the calling flow stands.
+
+    Raises:
+        ConfigurationError: No database is set.
+        UnreachableError: Prefect's API did not answer.
+    """
+    site = allot(runbook, key="runbook")[0]
+    watch()
+    origin = site.origin
+    return Standing(
+        target=origin.target,
+        root=origin.key.root,
+        provenance=origin.provenance,
+        again=origin.expect_replay,
+    )
+
+
+def in_task(provenance: Provenance, tag: str | None = None) -> tuple[Provenance, bool]:
+    """Add who executes, in which task run; tell whether the task run has been run before."""
+    provenance = replace(provenance, executor=invocation.executor(), tag=tag)
+    context = TaskRunContext.get()
+    if context is None:
+        return provenance, False
+    run = context.task_run
+    count = max(run.run_count, 1)
+    with_task = replace(provenance, task_run=str(run.id), task=context.task.name, attempt=count)
+    return with_task, count > 1
+
+
+def record(step: str, provenance: Provenance, result: TransactionResult, rows: int) -> None:
+    """Show a transaction in the flow run's artifact, and to whoever watches this process."""
+    entry = Entry(
+        step=step,
+        txn_id=result.txn_id,
+        outcome=result.outcome,
+        commit_timestamp=result.commit_timestamp,
+        rows=rows,
+        replayed=result.replayed,
+    )
+    registry.record(provenance.flow_run, entry)
+
+
+def whole(value: T) -> T:
+    """Hand a task an object that Prefect neither looks through nor copies."""
+    return cast("T", quote(value))
+
+
+def passing(_task: "Task[..., object]", _run: "TaskRun", state: "State[object]") -> bool:
+    """Tell Prefect whether a failed task may do better on a retry."""
+    return isinstance(state.data, UnreachableError | OutcomeUnknownError | DeadlineError)
