@@ -60,7 +60,7 @@ class _MutationCount:
     kind: StatementKind
     table: str
     columns: tuple[str, ...]
-    rows: int
+    rows: int | None
 
 
 class Transaction:
@@ -288,11 +288,15 @@ class Transaction:
         self._write(StatementKind.REPLACE, table, columns, rows)
 
     def delete(self, table: str, keyset: KeySet) -> None:
-        """Delete rows at the commit; keys without a row are no error."""
+        """Delete rows at the commit; keys without a row are no error.
+
+        The receipt counts the keys that were sent; nothing is counted for ranges.
+        """
         self._check()
         message = Mutation.Delete(table=table, key_set=keyset._to_pb())  # noqa: SLF001 - see read()
         self._mutations.append(Mutation(delete=message))
-        self._count(StatementKind.DELETE, table, (), len(keyset.keys))
+        exact = not (keyset.ranges or keyset.all_)
+        self._count(StatementKind.DELETE, table, (), len(keyset.keys) if exact else None)
 
     def _write(
         self,
@@ -329,14 +333,16 @@ class Transaction:
         self._mutations.append(Mutation.wrap(mutation))
         self._count(kind, table, names, len(rows))
 
-    def _count(self, kind: StatementKind, table: str, columns: tuple[str, ...], rows: int) -> None:
+    def _count(
+        self, kind: StatementKind, table: str, columns: tuple[str, ...], rows: int | None
+    ) -> None:
         last = self._statements[-1] if self._statements else None
         if isinstance(last, _MutationCount) and (last.kind, last.table, last.columns) == (
             kind,
             table,
             columns,
         ):
-            last.rows += rows
+            last.rows = None if last.rows is None or rows is None else last.rows + rows
         else:
             self._statements.append(_MutationCount(kind, table, columns, rows))
 
