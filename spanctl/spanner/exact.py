@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from spanctl.errors import StatementError
+from spanctl.errors import NotFoundError, StatementError
 from spanctl.spanner.catalog import table as catalog_table
 from spanctl.spanner.keysets import KeySet
 from spanctl.spanner.values import TypeCode, display
@@ -45,7 +45,10 @@ def exact(
 def _before_and_after(
     database: "Database", name: str, rows: Iterable["RowChange"], moment: datetime
 ) -> tuple[dict[_Key, _Values], dict[_Key, _Values]]:
-    table = catalog_table(database, name)
+    try:
+        table = catalog_table(database, name)
+    except NotFoundError:  # dropped since
+        return {}, {}
     columns = [column.name for column in table.columns if column.type.code in _INEXACT]
     columns = [column for column in columns if column not in table.primary_key]
     if not columns:

@@ -223,29 +223,37 @@ class _Listing:
 
     def entries(self) -> Iterator[_Entry]:
         with ThreadPoolExecutor(_READERS, thread_name_prefix="spanctl-receipts") as pool:
-            firsts = list(pool.map(lambda shard: self._read(shard, None), range(SHARDS)))
+            firsts = list(pool.map(lambda shard: self._read(shard, []), range(SHARDS)))
         shards = [self._follow(shard, first) for shard, first in enumerate(firsts)]
         yield from heapq.merge(*shards, key=_newest_first)
 
     def _follow(self, shard: int, entries: list[_Entry]) -> Iterator[_Entry]:
+        last: list[_Entry] = []
         while entries:
             yield from entries
             if len(entries) < self.page:
                 return
-            entries = self._read(shard, entries[-1])
+            # A key of the index ends with the timestamp: go on at the last one, past what was seen.
+            stamp = entries[-1][0]
+            last = [entry for entry in (*last, *entries) if entry[0] == stamp]
+            entries = self._read(shard, last)
 
-    def _read(self, shard: int, after: _Entry | None) -> list[_Entry]:
+    def _read(self, shard: int, seen: list[_Entry]) -> list[_Entry]:
+        """Read a page of a shard, from the timestamp of ``seen`` on and without these entries."""
         index = BY_TIME if self.root_run is None else BY_RUN
-        keys = KeySet(ranges=[self._range(shard, after)])
-        columns = ("commit_timestamp", "txn_id")
-        rows = self.database.read(TABLE, columns, keys, index=index, limit=self.page)
-        return [(_instant(stamp), txn_id) for stamp, txn_id in rows]
-
-    def _range(self, shard: int, after: _Entry | None) -> KeyRange:
-        """Return what is left of a shard: its entries run from new to old."""
         lead = [shard] if self.root_run is None else [shard, self.root_run]
-        end = [*lead, self.since] if self.since else lead
-        if after is not None:
-            return KeyRange(start_open=[*lead, *after], end_closed=end)
-        start = [*lead, self.until] if self.until else lead
-        return KeyRange(start_closed=start, end_closed=end)
+        newest = seen[0][0] if seen else self.until
+        keys = KeyRange(
+            start_closed=[*lead, newest] if newest else lead,
+            end_closed=[*lead, self.since] if self.since else lead,
+        )
+        rows = self.database.read(
+            TABLE,
+            ("commit_timestamp", "txn_id"),
+            KeySet(ranges=[keys]),
+            index=index,
+            limit=self.page + len(seen),
+        )
+        entries = [(_instant(stamp), txn_id) for stamp, txn_id in rows]
+        known = set(seen)
+        return [entry for entry in entries if entry not in known]
