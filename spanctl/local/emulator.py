@@ -54,7 +54,7 @@ def find(environ: Mapping[str, str] = os.environ) -> Emulator:
     """
     path = environ.get("PATH", os.defpath)
     if named := environ.get(VARIABLE):
-        found = shutil.which(Path(named).expanduser(), path=path)
+        found = shutil.which(str(Path(named).expanduser()), path=path)
         if found is None:
             msg = f"{VARIABLE} names {named}, which is no program"
             raise ConfigurationError(msg, hint=f"let it name {_BINARY}, or unset it")

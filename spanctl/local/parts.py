@@ -2,13 +2,16 @@
 
 import hashlib
 import os
+import site
 import socket
 import sys
+import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import spanctl
 from spanctl.local.emulator import Emulator
 from spanctl.local.ports import LOOPBACK
 from spanctl.local.processes import MARK
@@ -165,11 +168,21 @@ def _environment(
         "SPANNER_DISABLE_BUILTIN_METRICS": "true",
         "PYTHONUNBUFFERED": "1",
     }
-    if search := environ.get("PYTHONPATH"):  # relative entries would mean another folder there
-        quiet["PYTHONPATH"] = os.pathsep.join(
-            str(Path(x).absolute()) for x in search.split(os.pathsep)
-        )
+    if search := _search_path(environ.get("PYTHONPATH", "")):
+        quiet["PYTHONPATH"] = search
     return {**environ, **quiet, **(own or {}), MARK: mark(folder)}
+
+
+def _search_path(inherited: str) -> str:
+    """Return the PYTHONPATH with which a part, in another folder, imports what we import."""
+    folders = [str(Path(entry).absolute()) for entry in inherited.split(os.pathsep) if entry]
+    root = str(Path(spanctl.__file__).parent.parent)
+    if root not in folders and root not in {
+        sysconfig.get_path("purelib"),
+        site.getusersitepackages(),
+    }:
+        folders.append(root)  # a checkout
+    return os.pathsep.join(folders)
 
 
 def _without_prefect(environ: Mapping[str, str]) -> dict[str, str]:

@@ -15,8 +15,8 @@ from spanctl.local.state import Folder, Record, State, tail
 Progress = Callable[[PartEvent], None]
 
 _POLL = 0.05
-_PATIENCE = 15.0  # for a part that runs, but doesn't answer: it may just have been started
-_GRACE = 10.0
+_PATIENCE = 10.0  # for a part that runs, but doesn't answer: it may just have been started
+_GRACE = 5.0
 _LOG_LINES = 15
 
 

@@ -1,0 +1,51 @@
+"""Real stacks: the emulator, a Prefect server and a worker, in a folder of their own."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from spanctl.local.stack import Stack
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of the session's stack: its configuration and its state."""
+    return tmp_path_factory.mktemp("stack")
+
+
+@pytest.fixture(scope="session")
+def environ(home: Path) -> dict[str, str]:
+    """The environment of everyone who works with the session's stack."""
+    places = {
+        "SPANCTL_CONFIG_HOME": str(home / "config"),
+        "SPANCTL_STATE_HOME": str(home / "state"),
+    }
+    return {**os.environ, **places}
+
+
+@pytest.fixture(scope="session")
+def started(environ: dict[str, str]) -> Iterator[Stack]:
+    """The session's stack, started once: Prefect makes its database in ten seconds."""
+    stack = Stack(environ=environ)
+    try:
+        result = stack.up()
+        assert result.is_up, result.failures
+        yield stack
+    finally:
+        stack.down()
+
+
+@pytest.fixture
+def stack(started: Stack) -> Stack:
+    """The session's stack, with everything up, whatever the test before did to it."""
+    result = started.up()
+    assert result.is_up, result.failures
+    return started
+
+
+@pytest.fixture
+def pids() -> Callable[[Stack], dict[str, int | None]]:
+    """Return a function that gives the pid of each part."""
+    return lambda stack: {part.name: part.pid for part in stack.status().parts}
