@@ -18,12 +18,19 @@
 from spanctl.flows.blocks import SpannerCredentials, SpannerDatabase
 from spanctl.flows.invocation import Invocation, using
 from spanctl.flows.steps import TransactionTask, transaction
+from spanctl.flows.tasks import Dml, Mutation, MutationKind, execute_dml, query, write
 
 __all__ = [
+    "Dml",
     "Invocation",
+    "Mutation",
+    "MutationKind",
     "SpannerCredentials",
     "SpannerDatabase",
     "TransactionTask",
+    "execute_dml",
+    "query",
     "transaction",
     "using",
+    "write",
 ]

@@ -7,6 +7,9 @@ leases nothing. Only the keys of a ``map`` are leased ahead, all in one write.
 
 import atexit
 import json
+import multiprocessing
+import multiprocessing.util
+import os
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -79,6 +82,10 @@ class Registry:
 
     def __init__(self) -> None:
         """Start empty."""
+        self.forget()
+
+    def forget(self) -> None:
+        """Start anew, without a word to any database."""
         self._lock = threading.Lock()
         self._runs: dict[_Place, Run] = {}
         self._entries: defaultdict[str, dict[str, Entry]] = defaultdict(dict)
@@ -151,11 +158,17 @@ def _close(runs: "Sequence[Run]") -> None:
 registry = Registry()
 
 
-@atexit.register
 def _close_at_exit() -> None:
     # Open leases lose nothing: they are what is looked at when an outcome is in question.
     with suppress(SpanctlError):
         registry.close_all()
+
+
+atexit.register(_close_at_exit)
+if multiprocessing.parent_process() is not None:  # a worker of a pool ends without atexit
+    multiprocessing.util.Finalize(None, _close_at_exit, exitpriority=100)
+# A forked child doesn't own its parent's leases.
+os.register_at_fork(after_in_child=registry.forget)
 
 
 def lease_ahead(sites: Sequence[CallSite]) -> None:

@@ -111,7 +111,7 @@ class TransactionTask(Task[P, TransactionResult]):
 
     # -- calling
 
-    def __call__(  # type: ignore[override]
+    def __call__(
         self,
         *args: Any,  # noqa: ANN401 - as Prefect's own
         key: object = None,
@@ -131,7 +131,7 @@ class TransactionTask(Task[P, TransactionResult]):
             kwargs[HIDDEN] = self._site(args, kwargs, key)
         return super().__call__(*args, **kwargs)
 
-    def submit(self, *args: Any, key: object = None, **kwargs: Any) -> Any:  # type: ignore[override]  # noqa: ANN401
+    def submit(self, *args: Any, key: object = None, **kwargs: Any) -> Any:  # noqa: ANN401 - a future or a state
         """Hand the step to the flow's task runner; its turn is its place among the calls."""
         kwargs[HIDDEN] = self._site(args, kwargs, key)
         return super().submit(*args, **kwargs)

@@ -35,8 +35,8 @@ class Bank:
         return sorted(one.operation_key.split("/", 1)[1] for one in self.receipts())
 
     def leases(self, *, only_open: bool = False) -> int:
-        query = "SELECT COUNT(*) FROM spanctl_intents"
-        where = " WHERE open_since IS NOT NULL" if only_open else ""
+        query = "SELECT COUNT(*) FROM spanctl_intents WHERE prefix NOT LIKE 'ledger/%'"
+        where = " AND open_since IS NOT NULL" if only_open else ""
         return int(next(iter(self.database.query(query + where)))[0])
 
 

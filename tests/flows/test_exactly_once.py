@@ -69,10 +69,8 @@ def test_a_plain_task_is_applied_twice_by_a_flow_retry(emulator: str, bank: Bank
     assert bank.balance() == 10
 
 
-def test_a_lost_commit_reply_doubles_a_plain_task_but_not_a_step(
-    emulator: str, bank: Bank
-) -> None:
-    """Behind the same fault, the retried plain task ends COMPLETED at +2, the retried step at +1."""
+def test_a_lost_commit_reply_doubles_a_plain_task_but_not_a_step(emulator: str, bank: Bank) -> None:
+    """Behind one fault, a retried plain task ends COMPLETED at +2, a retried step at +1."""
     name = bank.target.database.database
     with FaultProxy(emulator) as proxy:
         behind = Target(database=bank.target.database, emulator_host=proxy.address)
@@ -270,7 +268,7 @@ def test_each_element_of_a_map_is_written_once(bank: Bank) -> None:
 
     @flow(retries=1)
     def settle() -> None:
-        seen.append(deposit.map("a b a".split(), cents=(n for n in (1, 10, 100))).result())
+        seen.append(deposit.map(["a", "b", "a"], cents=(n for n in (1, 10, 100))).result())
         seen.append(deposit.map(["b"], cents=1000).result())
         lost()
 
@@ -412,6 +410,7 @@ def test_ignored_arguments_are_no_part_of_the_operation(bank: Bank) -> None:
 
     @transaction(ignore_arguments=("client",))
     def noted(txn, account: str, client: object) -> None:
+        assert client
         add(txn, account, 5)
 
     @flow
@@ -428,6 +427,7 @@ def test_a_result_passed_on_does_not_change_the_operation(bank: Bank) -> None:
 
     @transaction
     def follow(txn, before: Any) -> None:
+        assert before.txn_id
         add(txn, "b", 1)
 
     @flow(retries=1)
@@ -440,7 +440,8 @@ def test_a_result_passed_on_does_not_change_the_operation(bank: Bank) -> None:
     assert (bank.balance("a"), bank.balance("b")) == (1, 1)
 
 
-def test_a_kept_result_is_replayed(bank: Bank) -> None:
+@pytest.mark.usefixtures("bank")
+def test_a_kept_result_is_replayed() -> None:
     """With `keep_result` a replay returns what the function had returned; without it, None."""
     lost = Fails()
     seen = []
