@@ -1,4 +1,4 @@
-"""One emulator a session, one proxy and one database a test."""
+"""One proxy and one database a test, on the session's emulator."""
 
 from collections.abc import Iterator
 
@@ -7,22 +7,13 @@ import pytest
 from spanctl.spanner import schema
 from spanctl.spanner.client import Database
 from tests.faults import raw
-from tests.faults.emulator import Emulator, binary
 from tests.faults.proxy import FaultProxy
 
 
-@pytest.fixture(scope="session")
-def emulator_address() -> Iterator[str]:
-    """Start Google's emulator, or skip where it isn't installed."""
-    if binary() is None:
-        pytest.skip("the Spanner emulator is not installed")
-    # New transactions win at once: an attempt that a fault has orphaned holds its lock otherwise
-    # until the emulator's idle abort.
-    # Together with that, the emulator's own churning of change streams makes it crash (SIGSEGV).
-    with Emulator(
-        "--abort_current_transaction_probability=100", "--enable_change_stream_churning=false"
-    ) as emulator:
-        yield emulator.address
+@pytest.fixture
+def emulator_address(emulator: str) -> str:
+    """Return where the emulator itself is, past every proxy."""
+    return emulator
 
 
 @pytest.fixture

@@ -51,16 +51,16 @@ def test_the_client_resends_what_it_may(proxy: FaultProxy, emulator_address, cou
 
 
 @pytest.mark.prefect
+@pytest.mark.usefixtures("prefect")
 def test_a_prefect_task_with_retries_completes_with_two(
     proxy: FaultProxy, emulator_address, counter
 ) -> None:
     """The bug that spanctl ends: the run is COMPLETED, and the row counts two."""
     from prefect import flow, task
-    from prefect.testing.utilities import prefect_test_harness
 
     proxy.add("Commit", lose_reply("DEADLINE_EXCEEDED"))
 
-    with raw.database(proxy.address, counter) as database, prefect_test_harness(60):
+    with raw.database(proxy.address, counter) as database:
 
         @task(retries=2)
         def pay():
