@@ -245,17 +245,13 @@ def listening(
 ) -> Iterator[None]:
     """Hear of transactions and of what the flow logs while the block runs.
 
-    Prefect's own console output is silenced meanwhile; its records still go to the API.
+    Prefect's own console output is silenced, also afterwards; its records still go to the API.
     """
+    for logger in _prefect_loggers():
+        for found in list(logger.handlers):
+            if isinstance(found, PrefectConsoleHandler):
+                logger.removeHandler(found)
     handler = _Handler(on_log)
-    quietened = [
-        (logger, found)
-        for logger in _prefect_loggers()
-        for found in list(logger.handlers)
-        if isinstance(found, PrefectConsoleHandler)
-    ]
-    for logger, found in quietened:
-        logger.removeHandler(found)
     root = logging.getLogger("prefect")
     root.addHandler(handler)
     try:
@@ -263,8 +259,6 @@ def listening(
             yield
     finally:
         root.removeHandler(handler)
-        for logger, found in quietened:
-            logger.addHandler(found)
 
 
 def _prefect_loggers() -> list[logging.Logger]:
@@ -278,14 +272,23 @@ class _Handler(logging.Handler):
         self._tell = tell
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno >= logging.WARNING or not _chatter(record):
+        if not _chatter(record):
             self._tell(record)
 
 
 def _chatter(record: logging.LogRecord) -> bool:
-    """Whether Prefect's engine talks of itself; a flow's prints and its own logging don't count."""
+    """Whether Prefect's engine talks of itself; a flow's prints and its own logging don't count.
+
+    Its warnings and errors (a task that will be retried) are passed on, but not the report of the
+    final state, which the caller gets anyway.
+    """
     path = Path(record.pathname)
-    return "prefect" in path.parts and path.name != "loggers.py"
+    if "prefect" not in path.parts or path.name == "loggers.py":
+        return False
+    final = record.getMessage().startswith("Finished in state") or (
+        path.name == "flow_engine.py" and record.exc_info is not None
+    )
+    return record.levelno < logging.WARNING or final
 
 
 def require_server() -> str:

@@ -1,5 +1,6 @@
 """``spanctl run``: flows in a file or a module, deployments, and the runbooks."""
 
+from enum import StrEnum
 from typing import Annotated, ClassVar
 
 import typer
@@ -15,6 +16,21 @@ from spanctl_cli.options import (
     ReasonOption,
     TimeoutOption,
 )
+
+
+class ImportMode(StrEnum):
+    """What an import does with rows that are there already."""
+
+    INSERT = "insert"
+    UPSERT = "upsert"
+    UPDATE = "update"
+
+
+class FileForm(StrEnum):
+    """How a file of rows is written."""
+
+    CSV = "csv"
+    JSONL = "jsonl"
 
 
 class RunGroup(DefaultGroup):
@@ -90,3 +106,62 @@ def target(  # noqa: PLR0913 - one parameter an option
         from spanctl_cli.runs import in_process
 
         in_process.run(application, asked)
+
+
+@app.command("import")
+def import_(  # noqa: PLR0913 - one parameter an option
+    ctx: typer.Context,
+    *,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A .csv, .tsv or .jsonl file.")],
+    table: Annotated[str, typer.Option("--table", "-t", help="The table to write.")],
+    mode: Annotated[
+        ImportMode, typer.Option("--mode", help="What happens to rows that are there already.")
+    ] = ImportMode.INSERT,
+    file_format: Annotated[
+        FileForm | None, typer.Option("--format", help="How the file is written.")
+    ] = None,
+    delimiter: Annotated[
+        str | None, typer.Option("--delimiter", help="What separates the fields of a CSV.")
+    ] = None,
+    null: Annotated[
+        str | None, typer.Option("--null", metavar="TEXT", help="Text that means NULL in a CSV.")
+    ] = None,
+    chunk_rows: Annotated[
+        int | None, typer.Option("--chunk-rows", min=1, help="Rows in one transaction.")
+    ] = None,
+    skip_bad: Annotated[
+        int, typer.Option("--skip-bad", min=0, metavar="N", help="Leave out up to N bad rows.")
+    ] = 0,
+    rejects: Annotated[
+        str | None, typer.Option("--rejects", metavar="PATH", help="Where bad rows are named.")
+    ] = None,
+    new: Annotated[
+        bool, typer.Option("--new", help="Import a file once more that was imported before.")
+    ] = False,
+    reason: ReasonOption = None,
+    dry_run: DryRunOption = False,
+    output: OutputOption = None,
+) -> None:
+    """Import a file; after any death the same command goes on where it ended.
+
+    The whole file is checked before the first row is written. Each chunk is a transaction with a
+    receipt of its own, and no row is ever written twice.
+
+    Example: spanctl run import airports.csv --table airports --reason "first load"
+    """
+    from spanctl_cli.runs import imports
+
+    options = {
+        "path": file,
+        "table": table,
+        "mode": mode.value,
+        "file_format": file_format.value if file_format else None,
+        "delimiter": delimiter,
+        "null": null,
+        "chunk_rows": chunk_rows,
+        "skip_bad": skip_bad,
+        "rejects": rejects,
+        "new": new,
+    }
+    asked = runs.Asked(target="import", reason=reason, dry_run=dry_run, output=output)
+    imports.run(AppContext.of(ctx), asked, options)
