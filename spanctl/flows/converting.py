@@ -139,10 +139,10 @@ def _unknown(table: Table, unknown: Sequence[str], header: Sequence[str]) -> Usa
     writable = {one.name.casefold(): one.name for one in table.columns if not one.generated}
     shown = ", ".join(repr(name) for name in unknown[:5]) + (" ..." if len(unknown) > 5 else "")  # noqa: PLR2004 - enough to see it
     near = difflib.get_close_matches(unknown[0].strip().casefold(), writable, n=1)
-    if near:
-        hint = f"did you mean {writable[near[0]]}?"
-    elif len(header) == 1 and (other := next((c for c in ";\t|" if c in header[0]), None)):
+    if len(header) == 1 and (other := next((c for c in ";\t|" if c in header[0]), None)):
         hint = f"the file may be separated by {other!r}: pass --delimiter"
+    elif near:
+        hint = f"did you mean {writable[near[0]]}?"
     else:
         hint = f"{table.name} has: {', '.join(writable.values())}"
     return UsageError(f"{table.name} has no column {shown}", hint=hint)

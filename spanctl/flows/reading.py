@@ -281,17 +281,18 @@ def _reason(error: Exception) -> str:
         case json.JSONDecodeError():
             return f"is no JSON at character {error.pos + 1}"
         case csv.Error():
-            return _CSV_REASONS.get(str(error), "is no CSV record")
+            told = (v for k, v in _CSV_REASONS.items() if str(error).startswith(k))
+            return next(told, "is no CSV record")
         case _:
             return str(error)
 
 
 _CSV_REASONS = {
     "unexpected end of data": "begins a quotation that is never closed",
-    "new-line character seen in unquoted field - do you need to open the file with newline=''?": (
-        "ends in a bare carriage return"
-    ),
+    "new-line character": "ends in a bare carriage return",
+    "field larger than": "has a field that is too long, or a quotation that is never closed",
 }
+"""By how the csv module's messages begin; they differ between versions of Python."""
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -1,0 +1,175 @@
+"""Records of files: every line accounted for, every bad one told, reading from any mark."""
+
+import json
+
+import pytest
+
+from spanctl.errors import ConflictError, NotFoundError, UsageError
+from spanctl.flows.reading import FileFormat, Mark, Source
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(data, name="f.csv"):
+        path = tmp_path / name
+        path.write_bytes(data if isinstance(data, bytes) else data.encode())
+        return path
+
+    return write
+
+
+def told(path, **options):
+    with Source(path, **options) as source:
+        return [(one.line, one.fields, one.reason) for one in source.records()]
+
+
+def header(path, **options):
+    with Source(path, **options) as source:
+        return source.columns
+
+
+def test_records_know_their_physical_lines(written):
+    """Quoted newlines, blank lines and both line ends leave the line numbers right."""
+    path = written('a,b\r\n1,"x\r\ny"\r\n\r\n2,""\n"3\n\n",z')
+    assert told(path) == [
+        (2, ["1", "x\r\ny"], ""),
+        (5, ["2", ""], ""),
+        (6, ["3\n\n", "z"], ""),
+    ]
+
+
+def test_a_record_s_bytes_can_be_shown(written):
+    """The place in bytes is that of the record, whatever the characters before it."""
+    path = written('ä,b\n"ü\n",1\nx,2\n')
+    with Source(path) as source:
+        assert [source.raw(one).decode() for one in source.records()] == ['"ü\n",1', "x,2"]
+
+
+def test_reading_begins_at_any_mark(written):
+    """From the mark of any record on, the same records come, with the same lines."""
+    path = written("a,b\n" + "".join(f'{n},"l\n{n}"\n' for n in range(50)))
+    with Source(path) as source:
+        everything = list(source.records())
+        for place in (0, 1, 17, 49):
+            mark = Mark(everything[place].start, everything[place].line)
+            assert list(source.records(mark)) == everything[place:]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_header(written):
+    """A file saved by a spreadsheet has its first column's name intact."""
+    assert header(written(b"\xef\xbb\xbfa,b\n1,2\n")) == ("a", "b")
+    assert header(written(b'\xef\xbb\xbf{"a": 1}\n', "f.jsonl")) == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("data", "line", "reason"),
+    [
+        (b"a,b\n1,2\n3\n", 3, "has 1 fields, the header has 2"),
+        (b"a,b\n1,2,3\n", 2, "has 3 fields"),
+        (b"a,b\n\xff,2\n", 2, "is not UTF-8"),
+        (b'a,b\n1,"x\n2,3\n', 2, "begins a quotation that is never closed"),
+        (b'a,b\n1,"x"y\n', 2, "is no CSV record"),
+        (b"a,b\n1,2\r3,4\n", 2, "bare carriage return"),
+    ],
+)
+def test_bad_records_are_told_with_their_line(written, data, line, reason):
+    """What is no record of the file has a reason, and doesn't end the reading."""
+    bad = [one for one in told(written(data + b"8,9\n")) if one[1] is None]
+    assert bad[0][0] == line
+    assert reason in bad[0][2]
+
+
+def test_reading_goes_on_after_a_bad_record(written):
+    """The lines after a bad one come with their right numbers."""
+    path = written(b"a,b\n\xff,1\n2,3\nx\n4,5\n")
+    assert [(line, fields) for line, fields, _ in told(path)] == [
+        (2, None),
+        (3, ["2", "3"]),
+        (4, None),
+        (5, ["4", "5"]),
+    ]
+
+
+def test_json_lines_come_in_the_order_of_the_first_row(written):
+    """The order of keys doesn't matter, blank lines neither."""
+    path = written('{"a": 1, "b": "x"}\n\n{"b": null, "a": 2}\n', "f.jsonl")
+    assert told(path) == [(1, [1, "x"], ""), (3, [2, None], "")]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("[1]", "is no JSON object"),
+        ('{"a": 1', "is no JSON at character"),
+        ('{"a": NaN}', "NaN"),
+        ('{"b": 1}', "lacks a"),
+        ('{"a": 1, "b": 2}', "has b"),
+        ('{"a": 1, "a": 2}', "twice"),
+        ('{"a": {"b": 1, "b": 2}}', "twice"),
+        ("[" * 100_000, "nested"),
+    ],
+)
+def test_bad_json_lines_are_told(written, line, reason):
+    """What is no row like the first has a reason, and doesn't end the reading."""
+    found = told(written(f'{{"a": 1}}\n{line}\n{{"a": 2}}\n', "f.jsonl"))
+    assert reason in found[1][2]
+    assert found[2] == (3, [2], "")
+
+
+def test_numbers_of_json_are_exact(written):
+    """A NUMERIC with more digits than a float holds comes through."""
+    path = written('{"a": 0.12345678901234567890123}\n', "f.jsonl")
+    assert str(told(path)[0][1][0]) == "0.12345678901234567890123"
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [(b"", "f.csv"), (b"\n\n", "f.csv"), (b"", "f.jsonl"), (b"\xff\xfea\x00", "f.csv")],
+)
+def test_a_file_without_a_header_is_refused(written, data, name):
+    """An empty file, or one in another encoding, is a usage error."""
+    with pytest.raises(UsageError):
+        Source(written(data, name))
+
+
+def test_files_that_cannot_be_read_are_refused(tmp_path, written):
+    """A missing file, a folder, a pipe, an unknown format: each is told apart."""
+    with pytest.raises(NotFoundError, match=r"no file .*gone\.csv"):
+        Source(tmp_path / "gone.csv")
+    with pytest.raises(UsageError, match="no regular file"):
+        Source(tmp_path, file_format=FileFormat.CSV)
+    with pytest.raises(UsageError, match=r"neither \.csv nor \.jsonl"):
+        Source(written("a\n", "f.xlsx"))
+    with pytest.raises(UsageError, match="between fields"):
+        Source(written("a\n"), delimiter=";;")
+
+
+def test_delimiters(written):
+    """A .tsv is separated by tabs, another file by what is asked for."""
+    assert header(written("a\tb\n", "f.tsv")) == ("a", "b")
+    assert header(written("a;b\n"), delimiter=";") == ("a", "b")
+
+
+def test_a_change_of_the_file_is_noticed(written):
+    """A file that is written to while it is open is refused."""
+    path = written("a\n1\n")
+    with Source(path) as source:
+        source.refuse_change()
+        path.write_text("a\n1\n2\n")
+        with pytest.raises(ConflictError, match="changed"):
+            source.refuse_change()
+
+
+def test_a_line_without_end_is_refused_in_bounded_memory(written, monkeypatch):
+    """A line longer than the limit is one bad record; what follows is read."""
+    monkeypatch.setattr("spanctl.flows.reading._LONGEST_LINE", 100)
+    path = written("a\n" + "x" * 1000 + "\ny\n")
+    assert [(line, fields) for line, fields, _ in told(path)] == [(2, None), (3, ["y"])]
+
+
+def test_large_fields_are_read(written):
+    """A field of the size that a STRING may have is read."""
+    value = "é" * 2_000_000
+    assert told(written(f"a,b\n1,{value}\n"))[0][1] == ["1", value]
+    path = written(json.dumps({"a": value}) + "\n", "f.jsonl")
+    assert told(path)[0][1] == [value]

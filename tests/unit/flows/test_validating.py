@@ -1,0 +1,153 @@
+"""Whole files: cut alike every time, bad rows named in a file of their own."""
+
+import csv
+import json
+import stat
+
+import pytest
+
+from spanctl.errors import ConfigurationError, UsageError
+from spanctl.flows import cutting, duplicates
+from spanctl.flows.converting import Converter, Mode
+from spanctl.flows.cutting import Marks, cut, mutations_per_row, rows_per_chunk
+from spanctl.flows.importplan import ImportPlan
+from spanctl.flows.reading import Source
+from spanctl.flows.validating import validate
+from tests.unit.flows.tables import PEOPLE
+
+
+def checked(path, mode=Mode.INSERT, rows=3, **options):
+    with Source(path) as source:
+        converter = Converter(PEOPLE, source.columns, mode=mode, file_format=source.format)
+        return validate(source, converter, mode=mode, rows=rows, **options)
+
+
+@pytest.fixture
+def people(tmp_path):
+    def write(lines, name="people.csv"):
+        path = tmp_path / name
+        path.write_text("\n".join(["id,name,note", *lines]) + "\n")
+        return path
+
+    return write
+
+
+def test_a_good_file_leaves_no_rejects(people):
+    """Rows and chunks are counted, and nothing is written beside the file."""
+    path = people([f"{n},x,y" for n in range(10)])
+    found = checked(path)
+    assert (found.rows, found.bad, found.chunks, found.rejects) == (10, 0, 4, None)
+    assert [one.name for one in path.parent.iterdir()] == ["people.csv"]
+
+
+def test_bad_rows_are_named_in_a_file_of_the_owner(people):
+    """Each bad row has its line, its reason and its text; only the owner may read them."""
+    path = people(["1,a,", "x,b,", '2,"toolong\n",', "3,c", "1,d,"])
+    found = checked(path)
+    assert (found.rows, found.bad, found.first_bad) == (5, 4, "line 3: Id is no whole number")
+    assert found.rejects == path.with_name("people.rejects.csv")
+    assert stat.S_IMODE(found.rejects.stat().st_mode) == 0o600
+    with found.rejects.open(newline="") as stream:
+        assert list(csv.reader(stream)) == [
+            ["line", "reason", "record"],
+            ["3", "Id is no whole number", "x,b,"],
+            ["4", "name has 8 characters, 5 are allowed", '2,"toolong\n",'],
+            ["6", "has 2 fields, the header has 3", "3,c"],
+            ["7", "has the same primary key as line 2", "1,d,"],
+        ]
+    assert 7 in found.repeated
+    assert 2 not in found.repeated
+
+
+def test_rejects_of_json_lines(tmp_path):
+    """They are JSON Lines too, with the raw line kept whole."""
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"id": 1, "name": "a"}\n{"id": "x", "name": "b"}\n')
+    found = checked(path)
+    assert [json.loads(line) for line in found.rejects.read_text().splitlines()] == [
+        {"line": 2, "reason": "Id is no whole number", "record": '{"id": "x", "name": "b"}'}
+    ]
+
+
+def test_old_rejects_are_replaced_not_followed(people, tmp_path):
+    """A link in the place of the rejects is replaced: what it points to stays."""
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    path = people(["x,a,"])
+    path.with_name("people.rejects.csv").symlink_to(victim)
+    assert checked(path).rejects.read_text().startswith("line,reason,record\n")
+    assert victim.read_text() == "mine"
+
+
+def test_rejects_that_cannot_be_written_are_an_error(people, tmp_path):
+    """The bad row is told all the same."""
+    with pytest.raises(ConfigurationError) as caught:
+        checked(people(["x,a,"]), rejects=tmp_path / "no" / "such")
+    assert "line 2" in caught.value.hint
+
+
+@pytest.mark.parametrize("mode", [Mode.UPSERT, Mode.UPDATE])
+def test_a_key_may_come_twice_where_the_last_one_wins(people, mode):
+    """Only an insert refuses a repeated key."""
+    assert checked(people(["1,a,", "1,b,"]), mode).bad == 0
+
+
+def test_repeated_keys_are_found_on_disk(people, monkeypatch):
+    """However many rows there are, every repetition is found, and the first line named."""
+    monkeypatch.setattr(duplicates, "_FLUSH", 2 * duplicates._ENTRY.size)  # noqa: SLF001 - spill early
+    count = 3_000
+    path = people([f"{n % count},x," for n in range(2 * count)])
+    found = checked(path, rows=500)
+    assert found.bad == count
+    with found.rejects.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [int(row["line"]) for row in rows] == list(range(count + 2, 2 * count + 2))
+    assert all(int(row["reason"].split()[-1]) == int(row["line"]) - count for row in rows)
+
+
+def test_the_same_file_is_cut_alike_from_every_mark(people):
+    """From the mark before any chunk, the chunks that follow are the very same."""
+    path = people([f"{n},x,{'y' * (n % 50)}" for n in range(200)])
+    with Source(path) as source:
+        chunks = list(cut(source.records(), 7, size=300))
+        assert [one for chunk in chunks for one in chunk.records] == list(source.records())
+        assert {len(chunk.records) for chunk in chunks} >= {7, 6}
+        marks = Marks()
+        for chunk in chunks:
+            marks.add(chunk)
+        for wanted in range(len(chunks)):
+            number, mark = marks.before(wanted)
+            assert number <= wanted
+            again = list(cut(source.records(mark), 7, first=number, size=300))
+            assert again == chunks[number:]
+
+
+def test_marks_of_a_large_file_stay_few():
+    """A plan fits into a receipt whatever the number of chunks, and survives JSON."""
+    from spanctl.flows.cutting import Chunk
+    from spanctl.flows.reading import Record
+    from spanctl.ledger.canonical import result_json
+
+    marks = Marks()
+    count = 100_000
+    for number in range(count):
+        start = number * 10**9
+        marks.add(Chunk(number, [Record(number * 10**6 + 2, start, start + 1, [])]))
+    plan = ImportPlan(rows=10**12, bad=0, chunks=count, chunk_rows=200, marks=marks)
+    again = ImportPlan.from_json(json.loads(result_json(plan.to_json())))
+    assert again == plan
+    for number in (0, 1, 12_345, count - 1):
+        marked, mark = again.marks.before(number)
+        assert mark is not None
+        assert marked <= number < marked + again.marks.stride
+        assert mark.offset == marked * 10**9
+
+
+def test_chunks_stay_below_the_limit_of_mutations():
+    """Columns and index entries count; what doesn't fit into a commit is refused."""
+    assert mutations_per_row(PEOPLE, ["Id", "name"]) == 2 + 2 * 3
+    assert rows_per_chunk(PEOPLE, ["Id", "name"]) == cutting.DEFAULT_ROWS
+    assert rows_per_chunk(PEOPLE, ["Id", "name"], 9_000) == 9_000
+    for wanted in (0, 10_000):
+        with pytest.raises(UsageError, match="a commit takes 1 to 9,975 rows"):
+            rows_per_chunk(PEOPLE, ["Id", "name"], wanted)
