@@ -225,9 +225,9 @@ class Terminal(Silent):
         self._console.print(Text(safe(text), style=style), soft_wrap=True)
 
     def _render(self) -> "RenderableType":
-        from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.spinner import Spinner
+        from rich.table import Table
         from rich.text import Text
 
         seconds = int(time.monotonic() - self._started)
@@ -244,7 +244,10 @@ class Terminal(Silent):
             completed=self._progress.done,
             width=min(self._console.width, 60),
         )
-        return Group(bar, line)
+        grid = Table.grid()
+        grid.add_row(bar)
+        grid.add_row(line)
+        return grid
 
 
 def _headline(facts: Mapping[str, Any]) -> str:
