@@ -11,7 +11,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export SPANNER_DISABLE_BUILTIN_METRICS := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint format bench campaign lock completions wheel clean
+.PHONY: help setup demo test check lint format bench lock completions wheel clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,11 +45,8 @@ format: $(STAMP) ## Format the code
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
-bench: $(STAMP) ## Measure: latency, throughput, start-up, memory
-	@for bench in tests/bench/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
-
-campaign: $(STAMP) ## Kill and cut thousands of transactions, and count what was applied
-	@for campaign in tests/faults/campaign_*.py; do echo "== $$campaign"; $(BIN)/python $$campaign || exit 1; done
+bench: $(STAMP) ## Measure latency, throughput, start-up and memory beside the alternatives
+	@$(BIN)/python -m tests.bench
 
 lock: $(STAMP) ## Pin the newest versions that pyproject.toml allows, with their hashes
 	@$(BIN)/python -m venv build/lock

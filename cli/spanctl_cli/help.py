@@ -5,12 +5,24 @@ Rich's help pages look alike but cost more than the rest of the start-up togethe
 
 import os
 import sys
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+_WHOLE = 1000
+"""Room for any first sentence: it is wrapped, not cut."""
+
+
+class Panel(StrEnum):
+    """The groups in which ``spanctl --help`` lists the commands."""
+
+    RUN = "Run"
+    LOOK = "Look back"
+    SET_UP = "Set up"
 
 
 def heading(text: str) -> str:
@@ -29,18 +41,18 @@ class Group(TyperGroup):
         return super().parse_args(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - Typer's vendored types
-        """Write the commands, panel by panel."""
-        panels: dict[str, list[tuple[str, str]]] = {}
-        commands = [(name, self.commands[name]) for name in self.list_commands(ctx)]
-        shown = [(name, command) for name, command in commands if not command.hidden]
-        room = formatter.width - 6 - max((len(name) for name, _ in shown), default=0)
-        for name, command in shown:
-            panel = str(getattr(command, "rich_help_panel", None) or "Commands")
-            panels.setdefault(panel, []).append((name, command.get_short_help_str(room)))
-        widest = max((len(name) for name, _ in shown), default=0)
+        """Write the commands, panel by panel, in the order of :class:`Panel`."""
+        panels: dict[str, list[tuple[str, str]]] = {panel: [] for panel in Panel}
+        for name in self.list_commands(ctx):
+            command = self.commands[name]
+            if not command.hidden:
+                panel = getattr(command, "rich_help_panel", None) or "Commands"
+                panels.setdefault(panel, []).append((name, command.get_short_help_str(_WHOLE)))
+        widest = max((len(name) for rows in panels.values() for name, _ in rows), default=0)
         for panel, rows in panels.items():
-            with formatter.section(heading(panel)):
-                formatter.write_dl(_padded(rows, widest))
+            if rows:
+                with formatter.section(heading(panel)):
+                    formatter.write_dl(_padded(rows, widest))
 
 
 def _padded(rows: "Iterable[tuple[str, str]]", width: int) -> list[tuple[str, str]]:

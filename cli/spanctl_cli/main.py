@@ -3,7 +3,6 @@
 import os
 import sys
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Annotated, Final
 
 import typer
@@ -70,10 +69,7 @@ def build() -> typer.Typer:
     )
     app.callback()(_globals)
     for name, panel in COMMANDS.items():
-        module_name = f"spanctl_cli.commands.{name}"
-        if find_spec(module_name) is None:
-            continue
-        module = import_module(module_name)
+        module = import_module(f"spanctl_cli.commands.{name}")
         if hasattr(module, "register"):
             module.register(app)
         else:

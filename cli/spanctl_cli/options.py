@@ -1,21 +1,13 @@
 """Options that several commands share, ready to annotate a parameter with."""
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
+from spanctl_cli.help import Panel as Panel  # noqa: PLC0414 - offered beside the options
 from spanctl_cli.output import Format
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-class Panel(StrEnum):
-    """The groups in which ``spanctl --help`` lists the commands."""
-
-    RUN = "Run"
-    LOOK = "Look back"
-    SET_UP = "Set up"
 
 
 def seconds(text: str) -> float:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "requirements.lock"
 
 _MACHINE = re.compile(
-    r"/(?:work|root|Users|opt/pypi|opt/wheels)/[a-z.]"
+    r"(?<![\w/])/(?:work/(?:main|shared|\.)|root/|Users/|opt/pypi|opt/wheels)"
     r"|/home/(?!USER|runner)[a-z]"
     r"|/tmp/(?:lab|bash_jobs)"
 )
