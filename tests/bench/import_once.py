@@ -1,0 +1,27 @@
+"""One import in a process of its own: ``python -m tests.bench.import_once FILE TABLE``.
+
+Prints JSON: rows, seconds of the flow run, and the process's highest resident memory in MiB. The
+database is named by the environment, as for every flow.
+"""
+
+import json
+import resource
+import sys
+import time
+
+from spanctl.flows.importing import import_file
+
+
+def main() -> None:
+    """Import and tell."""
+    path, table = sys.argv[1:]
+    began = time.perf_counter()
+    result = import_file(path, table)
+    seconds = time.perf_counter() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    told = {"rows": result.written, "seconds": seconds, "peak_mib": peak}
+    sys.stdout.write(f"{json.dumps(told)}\n")
+
+
+if __name__ == "__main__":
+    main()
