@@ -29,6 +29,7 @@ PROJECT: Final = "spanctl-local"
 INSTANCE: Final = "local"
 DATABASE: Final = "main"
 
+_PREFECT: Final = (sys.executable, "-P", "-m", "spanctl.local.launch")
 _QUERY_SECONDS: Final = 1
 _HEARTBEAT_SECONDS: Final = 10
 _FOREIGN: Final = ("PREFECT_API_", "PREFECT_SERVER_", "PREFECT_UI_", "PREFECT_PROFILE")
@@ -99,10 +100,10 @@ def server(folder: Folder, port: int, environ: Mapping[str, str]) -> Part:
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_CLI_PROMPT": "false",
     }
-    command = ("-m", "prefect", "server", "start", "--host", LOOPBACK, "--port", str(port))
+    command = ("server", "start", "--host", LOOPBACK, "--port", str(port))
     return Part(
         name=SERVER,
-        command=(sys.executable, "-P", *command),
+        command=(*_PREFECT, *command),
         environment=_environment(folder, _without_prefect(environ), own),
         endpoint=url,
         timeout=120.0,
@@ -140,7 +141,7 @@ def worker(
 
     return Part(
         name=WORKER,
-        command=(sys.executable, "-P", "-m", "spanctl.local.worker", *pool),
+        command=(*_PREFECT, *pool),
         environment=_environment(folder, inherited, own),
         endpoint="",
         needs=(SERVER,),

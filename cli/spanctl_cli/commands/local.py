@@ -50,12 +50,10 @@ def _stack() -> "Stack":
 def up(
     ctx: typer.Context,
     spanner_port: Annotated[
-        int | None,
-        typer.Option("--spanner-port", min=1, max=65535, help="Port of the emulator."),
+        int | None, typer.Option("--spanner-port", help="Port of the emulator.")
     ] = None,
     prefect_port: Annotated[
-        int | None,
-        typer.Option("--prefect-port", min=1, max=65535, help="Port of the Prefect server."),
+        int | None, typer.Option("--prefect-port", help="Port of the Prefect server.")
     ] = None,
 ) -> None:
     """Start what doesn't run, make the database and the context "local".
