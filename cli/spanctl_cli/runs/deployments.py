@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from spanctl.orchestration.api import PrefectApi
     from spanctl.orchestration.model import Deployment, FlowRun, Log
 
+_USERS = frozenset({"prefect.flow_runs", "prefect.task_runs"})
+_ENGINE = ("Beginning flow run", "Finished in state", "Running hook ", "Hook '", "Created task run")
+
 
 def connect(app: AppContext) -> "PrefectApi":
     """Return the Prefect API of the context.
@@ -107,7 +110,8 @@ def _watch(  # noqa: PLR0913, PLR0917 - what is watched, and where it is shown
         view.transaction(one)
 
     def log(line: "Log") -> None:
-        view.log(logging.getLevelName(line.level), line.message)
+        if not _chatter(line):
+            view.log(logging.getLevelName(line.level), line.message)
 
     follower = watch.Follower(state=view.state, log=log, receipt=receipt)
     view.run(_facts(run, deployment))
@@ -122,6 +126,13 @@ def _watch(  # noqa: PLR0913, PLR0917 - what is watched, and where it is shown
                 app.note(f"detached, the run goes on; look: spanctl audit {run.id}")
             raise
     return ended, seen
+
+
+def _chatter(line: "Log") -> bool:
+    """Whether Prefect's worker and engine talk of themselves; their warnings are passed on."""
+    if line.level >= logging.WARNING:
+        return False
+    return line.logger not in _USERS or line.message.startswith(_ENGINE)
 
 
 def _check(run: "FlowRun") -> None:
