@@ -114,7 +114,7 @@ class Trail:
 
     Attributes:
         subject: Which of the two.
-        id: The txn ID, the flow run's id, or the idempotency key that stands in for it.
+        id: The txn ID, or what receipts call the run: usually the flow run's id.
         receipt: The transaction's receipt; None for a run.
         changes: What the transaction changed; None where the stream could not be asked.
         facts: The flow run, as Prefect tells it; None where it doesn't.

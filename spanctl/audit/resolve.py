@@ -25,7 +25,7 @@ class Named:
     """What an ID names.
 
     Attributes:
-        id: The txn ID, the flow run's id, or the idempotency key of a run.
+        id: The txn ID, or what receipts call the run: usually the flow run's id.
         receipt: The receipt, if it names a transaction.
         run: The flow run, if it names one that Prefect knows.
         root: The root flow run of that one.

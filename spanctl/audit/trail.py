@@ -45,8 +45,7 @@ def trail(database: Database, api: PrefectApi | None, text: str) -> Trail:
     Args:
         database: The database with the ledger.
         api: Prefect's API; None when none is set.
-        text: A txn ID, a unique prefix of 8 or more characters of one, a flow run's id or name, or
-            the idempotency key of a run.
+        text: A txn ID, a unique prefix of 8 or more characters of one, a flow run's id or name.
 
     Raises:
         NotFoundError: Nothing is called that.
@@ -159,6 +158,8 @@ def _of_run(database: Database, api: PrefectApi | None, named: Named) -> Trail:
     commits = [_commit(receipt) for receipt in named.receipts]
     count = len(named.receipts)
     note = f"{count:,} receipt{'' if count == 1 else 's'} of this run"
+    if not count:
+        note = "no receipt names this run; what an earlier run of its key did is under that run"
     ledger = Source(
         SourceName.LEDGER, Coverage.PRESENT, Link.PROVEN if count else Link.ABSENT, note
     )

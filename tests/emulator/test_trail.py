@@ -262,7 +262,7 @@ def test_subflow_run(database: Database, api: Any, commit: Callable[..., Receipt
 def test_run_known_to_the_ledger_only(
     database: Database, api: Any, commit: Callable[..., Receipt]
 ) -> None:
-    """A run that Prefect forgot, or an idempotency key, still lists its transactions."""
+    """A run that Prefect forgot, or never knew, still lists its transactions."""
     key = f"import-{uuid.uuid4()}"
     receipt = commit(root_run=key)
     for known in (api, None):

@@ -65,8 +65,8 @@ class ListedOutcome(StrEnum):
 app = typer.Typer(
     help="""Show what happened: spanctl audit ID.
 
-    ID is a txn ID or its first 8 characters or more, a flow run's id or name, or an idempotency
-    key. For its options see: spanctl audit show --help""",
+    ID is a txn ID or its first 8 characters or more, or a flow run's id or name. For its options
+    see: spanctl audit show --help""",
     subcommand_metavar="ID | COMMAND",
 )
 
@@ -83,8 +83,7 @@ def show(
         str,
         typer.Argument(
             metavar="ID",
-            help="A txn ID or 8 or more of its first characters, a flow run's id or name, or an"
-            " idempotency key.",
+            help="A txn ID or 8 or more of its first characters, or a flow run's id or name.",
         ),
     ],
     *,
@@ -214,7 +213,7 @@ def _root_run(api: "PrefectApi | None", flow_run: str) -> str:
     try:
         return api.root_of(api.find_flow_run(flow_run)).id
     except NotFoundError:
-        return flow_run  # an idempotency key may stand in for a flow run
+        return flow_run  # Prefect may have forgotten what the ledger still names
 
 
 def _kind(outcome: ListedOutcome | None) -> "EntryKind | None":

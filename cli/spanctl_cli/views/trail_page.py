@@ -16,9 +16,12 @@ from spanctl.ledger.receipt import Outcome, Receipt
 from spanctl.spanner.changes import ModType, RowChange
 from spanctl.spanner.values import display
 from spanctl_cli.output import Kind, text
+from spanctl_cli.output.rendering import terminal_width
 from spanctl_cli.output.values import age, duration, safe
 
 _EVENTS = 40
+_WIDE = 112
+_ROOMY = 80
 _LISTED = 40
 _MARKS = {
     ModType.INSERT: ("+", "green", "inserted"),
@@ -55,22 +58,31 @@ def page(trail: Trail, rows: int | None, steps: Sequence[str]) -> Iterator[Rende
 
 
 def listing(receipts: Sequence[Receipt], changes: Sequence[str]) -> Iterator[RenderableType]:
-    """Yield a table of transactions that fits a narrow terminal."""
+    """Yield transactions, a row each; on a narrow terminal what they changed goes below.
+
+    Args:
+        receipts: The transactions.
+        changes: What each of them did, in a few words.
+    """
+    wide = terminal_width() >= _WIDE
     table = _grid("txn id", "committed", "outcome", "rows", "changes", "by")
-    for column in table.columns[:4]:
-        column.no_wrap = True
     table.columns[3].justify = "right"
     for receipt, change in zip(receipts, changes, strict=True):
         origin = receipt.provenance
-        table.add_row(
-            text(receipt.txn_id, Kind.ID),
-            age(receipt.commit_timestamp),
-            text(outcome_of(receipt), Kind.STATE),
-            text(receipt.rows, Kind.NUMBER),
-            text(change),
-            text(" / ".join(name for name in (origin.flow, origin.task) if name)),
-        )
-    yield table
+        by = " / ".join(name for name in (origin.flow, origin.task) if name) or origin.reason
+        when, outcome = age(receipt.commit_timestamp), text(outcome_of(receipt), Kind.STATE)
+        if wide:
+            rows = text(receipt.rows, Kind.NUMBER)
+            identifier = text(receipt.txn_id, Kind.ID)
+            table.add_row(identifier, when, outcome, rows, text(change), text(by))
+            continue
+        yield text(receipt.txn_id, Kind.ID)
+        line = Text("  ").append_text(outcome).append(f"  {when}  ")
+        yield _whole(line.append(_count(receipt.rows, "row")))
+        if said := "  ".join(words for words in (change, by) if words):
+            yield Padding(Text(safe(said), style="dim"), (0, 0, 0, 2), expand=False)
+    if wide:
+        yield table
 
 
 # -- the top
@@ -231,8 +243,10 @@ def _transactions(receipts: Sequence[Receipt]) -> Iterator[RenderableType]:
     yield _heading("Transactions", "" if receipts else "none: this run committed nothing")
     if not receipts:
         return
+    if terminal_width() < _ROOMY:
+        yield from _stacked(receipts)
+        return
     table = _grid("txn id", "committed", "outcome", "rows", "task")
-    table.columns[0].no_wrap = True
     table.columns[3].justify = "right"
     for receipt in _both_ends(receipts, _LISTED):
         if receipt is None:
@@ -249,13 +263,25 @@ def _transactions(receipts: Sequence[Receipt]) -> Iterator[RenderableType]:
     yield _indented(table)
 
 
+def _stacked(receipts: Sequence[Receipt]) -> Iterator[RenderableType]:
+    for receipt in _both_ends(receipts, _LISTED):
+        if receipt is None:
+            more = f"  ... {len(receipts) - _LISTED:,} more: -o json for all"
+            yield Text(more, style="yellow")
+            continue
+        yield text(receipt.txn_id, Kind.ID)
+        line = Text("  ").append_text(text(outcome_of(receipt), Kind.STATE))
+        line.append("  ").append_text(_clock(receipt.commit_timestamp))
+        yield _whole(line.append(f"  {_count(receipt.rows, 'row')}"))
+
+
 def _timeline(events: Sequence[Event]) -> Iterator[RenderableType]:
     if not events:
         return
     yield _heading("Timeline", f"{events[0].timestamp.astimezone():%Y-%m-%d, %Z}")
     table = Table.grid(padding=(0, 2, 0, 0))
-    for no_wrap in (True, True, True, False):
-        table.add_column(no_wrap=no_wrap, overflow="fold")
+    for width in (len("00:00:00.000"), None, None, None):
+        table.add_column(overflow="fold", min_width=width)
     for event in _both_ends(events, _EVENTS):
         if event is None:
             more = f"... {len(events) - _EVENTS:,} more: -o json for all"
@@ -276,8 +302,8 @@ def _timeline(events: Sequence[Event]) -> Iterator[RenderableType]:
 def _sources(trail: Trail) -> Iterator[RenderableType]:
     yield _heading("Sources")
     table = Table.grid(padding=(0, 2, 0, 0))
-    for no_wrap in (True, True, True, False):
-        table.add_column(no_wrap=no_wrap, overflow="fold")
+    for width in (None, len("unsupported"), len("claimed"), None):
+        table.add_column(overflow="fold", min_width=width)
     for source in trail.sources:
         table.add_row(
             _SOURCES[source.name],
@@ -344,5 +370,9 @@ def _moment(value: datetime) -> str:
     return f"{value.astimezone():%Y-%m-%d %H:%M:%S.%f %Z} ({age(value)})"
 
 
-def _clock(value: datetime) -> str:
+def _clock(value: datetime) -> Text:
+    return Text(_time(value))
+
+
+def _time(value: datetime) -> str:
     return f"{value.astimezone():%H:%M:%S}.{value.microsecond // 1000:03d}"
