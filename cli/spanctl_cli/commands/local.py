@@ -23,10 +23,10 @@ app = typer.Typer(help="Run everything on this machine: emulator, Prefect server
 _COLUMNS = (
     Column("part", kind=Kind.ID),
     Column("state", kind=Kind.STATE),
-    Column("pid", kind=Kind.NUMBER),
+    Column("pid"),
     Column("endpoint"),
     Column("since", kind=Kind.TIME),
-    Column("log"),
+    Column("log", extra=True),  # its path is wide: a table would turn into blocks
 )
 _PARTS = ("emulator", "server", "worker")
 
