@@ -106,20 +106,22 @@ class Step:
         body: "Callable[[Transaction], Any]",
         arguments: dict[str, Any],
     ) -> TransactionResult:
-        from spanctl.spanner.protocol import TransactionOptions
+        from spanctl.spanner.protocol import Call, TransactionOptions
 
         provenance, again = _attempt(replace(origin.provenance, tag=self.tag))
-        run = registry.run(origin)
-        (call,) = run.lease([origin.key])
+        options = TransactionOptions(deadline=self.deadline, keep_result=self.keep_result)
+        call = Call(origin.key)
         try:
-            result = run.execute(
-                call,
-                body,
-                provenance=provenance,
-                arguments=arguments,
-                options=TransactionOptions(deadline=self.deadline, keep_result=self.keep_result),
-                expect_replay=again or origin.expect_replay,
-            )
+            with registry.run(origin) as run:
+                (call,) = run.lease([origin.key])
+                result = run.execute(
+                    call,
+                    body,
+                    provenance=provenance,
+                    arguments=arguments,
+                    options=options,
+                    expect_replay=again or origin.expect_replay,
+                )
         except BaseException as error:
             unknown = isinstance(error, OutcomeUnknownError) or not isinstance(error, Exception)
             outcome = Outcome.UNKNOWN if unknown else Outcome.NOT_COMMITTED

@@ -98,7 +98,8 @@ def allot(
             key=OperationKey(root, path, step, call),
             target=target,
             provenance=_provenance(place, given),
-            expect_replay=bool(given.idempotency_key) or bool(place and place.rerun),
+            # Outside of flows anybody may have used the key before.
+            expect_replay=place is None or place.rerun or bool(given.idempotency_key),
         )
         for call in keys
     ]

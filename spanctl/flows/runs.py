@@ -7,8 +7,6 @@ leases nothing. Only the keys of a ``map`` are leased ahead, all in one write.
 
 import atexit
 import json
-import multiprocessing
-import multiprocessing.util
 import os
 import threading
 from collections import Counter, defaultdict
@@ -89,25 +87,45 @@ class Registry:
         self._lock = threading.Lock()
         self._runs: dict[_Place, Run] = {}
         self._entries: defaultdict[str, dict[str, Entry]] = defaultdict(dict)
+        self._attended: dict[str, str] = {}
         self._observers: list[Callable[[Entry], None]] = []
 
-    def run(self, origin: Origin) -> "Run":
-        """Return this process's run of an origin's root key, opened by its first step."""
+    def attend(self, run: str, until: str) -> None:
+        """Expect the end of flow run ``until`` in this process: it ends what is kept of ``run``."""
+        with self._lock:
+            self._attended[run] = until
+
+    @contextmanager
+    def run(self, origin: Origin) -> "Iterator[Run]":
+        """Yield this process's run of an origin's root key.
+
+        It is shared by all calls until its flow run ends here. Where no flow run does (in the
+        workers of a pool, in task workers, outside of flows) each call has one of its own, closed
+        behind it: two more commits a call, but nothing is left open and nothing piles up.
+        """
         from spanctl.spanner.client import shared
         from spanctl.spanner.run import Run
 
-        place = (origin.target, origin.key.root, origin.provenance.root_run)
+        root_run = origin.provenance.root_run
+        place = (origin.target, origin.key.root, root_run)
         with self._lock:
-            if (run := self._runs.get(place)) is None:
-                root_run = Provenance(root_run=origin.provenance.root_run)
-                run = Run(shared(origin.target), origin.key.root, provenance=root_run)
+            run = self._runs.get(place)
+            if run is None:
+                provenance = Provenance(root_run=root_run)
+                run = Run(shared(origin.target), origin.key.root, provenance=provenance)
+            kept = root_run in self._attended
+            if kept:
                 self._runs[place] = run
-            return run
+        try:
+            yield run
+        finally:
+            if not kept:
+                _close_quietly([run])
 
     def record(self, flow_run: str | None, entry: Entry) -> None:
         """Remember what came of a transaction; the last word on a txn ID stands."""
-        if flow_run is not None:
-            with self._lock:
+        with self._lock:
+            if flow_run is not None and flow_run in self._attended:
                 self._entries[flow_run][entry.txn_id] = entry
         for tell in list(self._observers):
             tell(entry)
@@ -126,18 +144,21 @@ class Registry:
         with self._lock:
             return list(self._entries.pop(flow_run, {}).values())
 
-    def close(self, root_run: str | None) -> None:
-        """Close the leases of one root flow run in every database; None: those outside of flows.
+    def leave(self, flow_run: str) -> None:
+        """Note that a flow run has ended here, and close the leases that it was to end.
 
         Raises:
             SpanctlError: A database could not be reached; its leases stay open, which is harmless.
         """
         with self._lock:
-            runs = [self._runs.pop(place) for place in list(self._runs) if place[2] == root_run]
+            ended = {run for run, until in self._attended.items() if until == flow_run}
+            for run in ended:
+                del self._attended[run]
+            runs = [self._runs.pop(place) for place in list(self._runs) if place[2] in ended]
         _close(runs)
 
     def close_all(self) -> None:
-        """Close every lease; raises as :meth:`close` does."""
+        """Close every lease; raises as :meth:`leave` does."""
         with self._lock:
             runs = list(self._runs.values())
             self._runs.clear()
@@ -155,18 +176,21 @@ def _close(runs: "Sequence[Run]") -> None:
         raise failure
 
 
+def _close_quietly(runs: "Sequence[Run]") -> None:
+    # Open leases lose nothing: they are what is looked at when an outcome is in question.
+    with suppress(SpanctlError):
+        _close(runs)
+
+
 registry = Registry()
 
 
+@atexit.register
 def _close_at_exit() -> None:
-    # Open leases lose nothing: they are what is looked at when an outcome is in question.
     with suppress(SpanctlError):
         registry.close_all()
 
 
-atexit.register(_close_at_exit)
-if multiprocessing.parent_process() is not None:  # a worker of a pool ends without atexit
-    multiprocessing.util.Finalize(None, _close_at_exit, exitpriority=100)
 # A forked child doesn't own its parent's leases.
 os.register_at_fork(after_in_child=registry.forget)
 
@@ -178,33 +202,42 @@ def lease_ahead(sites: Sequence[CallSite]) -> None:
     counts as pending before its body asks for its lease again.
     """
     if sites:
-        run = registry.run(sites[0].origin)
-        for call in run.lease([site.origin.key for site in sites]):
-            run.ended(call)
+        with registry.run(sites[0].origin) as run:
+            for call in run.lease([site.origin.key for site in sites]):
+                run.ended(call)
 
 
 _MARK = "_spanctl_watched"
 
 
-def watch() -> None:
+def watch(root_run: str | None = None) -> None:
     """See to it that the flow runs around a call end with closed leases and an artifact.
 
     The hooks are put on the flow objects themselves, once each, when their first step is called.
+
+    Args:
+        root_run: The root flow run, if it isn't the outermost of this process.
     """
     context = FlowRunContext.get()
+    outermost = ""
     while context is not None:
-        flow = context.flow
+        flow, flow_run = context.flow, context.flow_run
         if flow is not None and not getattr(flow, _MARK, False):
             setattr(flow, _MARK, True)
             flow.on_completion(spanctl_transactions)
             flow.on_failure(spanctl_transactions)
             flow.on_crashed(spanctl_transactions)
             flow.on_cancellation(spanctl_transactions)
+        if flow_run is not None and not context.detached:
+            outermost = str(flow_run.id)
+            registry.attend(outermost, outermost)
         context = outer_context(context)
+    if root_run and outermost:
+        registry.attend(root_run, outermost)
 
 
 def spanctl_transactions(flow: "Flow[Any, Any]", flow_run: FlowRun, state: "State[Any]") -> None:  # noqa: ARG001 - Prefect's hook signature
-    """Hook at the end of a flow run: write its artifact; at the end of the root, close leases."""
+    """Hook at the end of a flow run: write its artifact; close the leases that it ends."""
     logger = flow_run_logger(flow_run)
     entries = registry.take_entries(str(flow_run.id))
     if entries:
@@ -212,11 +245,10 @@ def spanctl_transactions(flow: "Flow[Any, Any]", flow_run: FlowRun, state: "Stat
             _write_artifact(flow_run, entries)
         except (httpx.HTTPError, PrefectException) as error:
             logger.warning("no artifact of the transactions: %s", type(error).__name__)
-    if flow_run.parent_task_run_id is None:
-        try:
-            registry.close(str(flow_run.id))
-        except SpanctlError as error:
-            logger.warning("leases stay open: %s", error.message)
+    try:
+        registry.leave(str(flow_run.id))
+    except SpanctlError as error:
+        logger.warning("leases stay open: %s", error.message)
 
 
 def _write_artifact(flow_run: FlowRun, entries: Sequence[Entry]) -> None:

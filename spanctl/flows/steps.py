@@ -206,7 +206,8 @@ class TransactionTask(Task[P, TransactionResult]):
 
     def _allot(self, count: int | None, key: object) -> list[CallSite]:
         sites = allot(self.step.name, count=count, key=key, database=self.step.database)
-        watch()
+        if sites:
+            watch(sites[0].origin.provenance.root_run)
         return sites
 
     def _map_length(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
@@ -273,7 +274,7 @@ def transaction(
     keep_result: bool = ...,
     ignore_arguments: Collection[str] = ...,
     deadline: float = ...,
-    **options: Any,
+    **options: Any,  # noqa: ANN401 - Prefect's own, which it checks
 ) -> "Callable[[Callable[Concatenate[Transaction, P], T]], TransactionTask[P]]": ...
 def transaction(  # noqa: PLR0913 - options of a decorator, all by name
     function: Callable[..., Any] | None = None,
