@@ -1,5 +1,6 @@
 """Prefect's API as it really answers."""
 
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -29,7 +30,11 @@ class Raw:
         self._url = url
 
     def post(self, path: str, body: Any) -> Any:
-        answer = httpx.post(f"{self._url}{path}", json=body, timeout=30)
+        for _ in range(50):
+            answer = httpx.post(f"{self._url}{path}", json=body, timeout=30)
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                break
+            time.sleep(0.1)  # SQLite's one writer was busy; nothing was done
         answer.raise_for_status()
         return answer.json()
 
