@@ -29,7 +29,8 @@ from spanctl.spanner.client import Database
 T = TypeVar("T")
 
 HISTORIES = 100
-"""So many task runs have every state in the timeline; the rest only their last."""
+"""So many task runs have every state in the timeline, the rest only their last; so many subflow
+runs are followed."""
 
 _RECEIPT = Source(
     SourceName.LEDGER,
@@ -209,7 +210,7 @@ def _whole_run(api: PrefectApi, run: FlowRun) -> tuple[RunFacts, tuple[Event, ..
         events += [_flow_event(one, state) for state in api.flow_run_states(one.id)]
         tasks += api.task_runs(one.id)
         for child in api.subflow_runs(one.id):
-            if child.id not in seen:
+            if child.id not in seen and len(seen) < HISTORIES:
                 seen.add(child.id)
                 waiting.append(child)
     histories = api.task_run_histories([task.id for task in tasks[:HISTORIES]])

@@ -101,7 +101,7 @@ class Changes:
         server_transaction_id: The id that joins the records; None unless PRESENT.
         rows: The user's rows that changed, in the order of the stream; never the receipt's own.
         complete: Whether every record of the transaction was found.
-        unwatched: Tables that the receipt names and the stream doesn't watch (whole).
+        unwatched: Tables that the receipt says were written and the stream doesn't watch (whole).
     """
 
     state: StreamState
@@ -196,8 +196,9 @@ def _unwatched(receipt: Receipt, watched: Mapping[str, bool]) -> tuple[str, ...]
     if "*" in watched:
         return ()
     whole = {table.casefold() for table, columns in watched.items() if columns}
-    named = (t for s in receipt.statements if s.kind in _WRITES for t in s.tables)
-    return tuple(table for table in dict.fromkeys(named) if table.casefold() not in whole)
+    # A statement names the table that it writes first, then those that it reads.
+    written = (s.tables[0] for s in receipt.statements if s.kind in _WRITES and s.tables)
+    return tuple(table for table in dict.fromkeys(written) if table.casefold() not in whole)
 
 
 # -- the stream's records

@@ -170,6 +170,8 @@ def test_reading_a_table_is_not_writing_it(database: Database, do: Do) -> None:
     """An unwatched table that was only read is no gap in the trail."""
     receipt = do(lambda txn: txn.execute_sql("SELECT k FROM Quiet"))
     assert for_transaction(database, receipt).unwatched == ()
+    sql = "INSERT INTO T (k, s) SELECT k, 'x' FROM Quiet"
+    assert for_transaction(database, do(lambda txn: txn.execute_update(sql))).unwatched == ()
 
 
 def test_concurrent_transactions_are_told_apart(database: Database) -> None:
