@@ -48,7 +48,7 @@ class Variable:
 
 
 VARIABLES: tuple[Variable, ...] = (
-    Variable("project", ("SPANCTL_PROJECT", "GOOGLE_CLOUD_PROJECT"), help="Google Cloud project"),
+    Variable("project", ("SPANCTL_PROJECT",), help="Google Cloud project"),
     Variable("instance", ("SPANCTL_INSTANCE",), help="Spanner instance"),
     Variable("database", ("SPANCTL_DATABASE",), help="Spanner database"),
     Variable(
