@@ -54,13 +54,11 @@ def test_empty_flags_and_variables_count_as_absent(tmp_path: Path) -> None:
     assert found.database == DatabaseName("proj-1", "inst-1", "data-1")
 
 
-def test_the_first_variable_set_wins() -> None:
-    """SPANCTL_PROJECT is preferred to GOOGLE_CLOUD_PROJECT, which serves where it is missing."""
-    both = {"SPANCTL_PROJECT": "ours", "GOOGLE_CLOUD_PROJECT": "google"}
+def test_google_s_own_project_variable_does_not_move_a_context() -> None:
+    """GOOGLE_CLOUD_PROJECT, set in many shells for other tools, is not taken for spanctl's."""
     empty = Contexts(Path("none"))
-    assert resolve(environ=both, contexts=empty).get("project") == "ours"
-    del both["SPANCTL_PROJECT"]
-    assert resolve(environ=both, contexts=empty).values["project"].origin == "GOOGLE_CLOUD_PROJECT"
+    assert resolve(environ={"SPANCTL_PROJECT": "ours"}, contexts=empty).get("project") == "ours"
+    assert resolve(environ={"GOOGLE_CLOUD_PROJECT": "other"}, contexts=empty).get("project") is None
 
 
 def test_the_context_is_chosen_by_flag_then_environment_then_file_then_local(
