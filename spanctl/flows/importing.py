@@ -5,11 +5,7 @@ chunks, because a task a chunk costs more than the chunk.
 """
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +16,7 @@ from spanctl.clock import monotonic
 from spanctl.flows.converting import Mode
 from spanctl.flows.importjob import ImportJob
 from spanctl.flows.importplan import UNLIMITED, ImportOptions, ImportPlan
+from spanctl.flows.importprogress import ImportProgress, Phase, Progress, reporting
 from spanctl.flows.importwriter import Written, write
 from spanctl.flows.reading import FileFormat, Source
 from spanctl.flows.runbooks import Standing, in_task, passing, record, standing, whole
@@ -43,40 +40,7 @@ __all__ = [
     "reporting",
 ]
 
-_INTERVAL = 0.1  # seconds between two reports of progress
 _TAG = "spanctl-import"
-
-
-class Phase(StrEnum):
-    """What an import is doing."""
-
-    CHECKING = "checking"
-    WRITING = "writing"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportProgress:
-    """How far an import is.
-
-    Attributes:
-        phase: What it is doing.
-        rows: Rows done in this phase; in writing, those of earlier runs included.
-        total_rows: Rows of the file; None until it was checked.
-        bytes: Bytes of the file done in this phase.
-        total_bytes: The file's size.
-        seconds: Since the phase began.
-        rows_per_second: Of this phase, in this run.
-        seconds_left: Until the phase ends; None until that can be told.
-    """
-
-    phase: Phase
-    rows: int
-    total_rows: int | None
-    bytes: int
-    total_bytes: int
-    seconds: float
-    rows_per_second: float
-    seconds_left: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,60 +109,9 @@ class Preview:
     rejects: Path | None
 
 
-Listener = Callable[[ImportProgress], None]
-
-_listener: ContextVar[Listener | None] = ContextVar("spanctl_import_listener", default=None)
-
-
-@contextmanager
-def reporting(listener: Listener) -> Iterator[None]:
-    """Have imports inside the block tell their progress, ten times a second at most."""
-    token = _listener.set(listener)
-    try:
-        yield
-    finally:
-        _listener.reset(token)
-
-
-class _Progress:
-    """Told of each chunk; tells the listener now and then."""
-
-    def __init__(self, phase: Phase, source: Source, total_rows: int | None = None) -> None:
-        self._listener = _listener.get()
-        self._phase = phase
-        self._size = source.size
-        self._total_rows = total_rows
-        self._started = monotonic()
-        self._next = 0.0
-        self._first: tuple[int, int] | None = None
-
-    def __call__(self, rows: int, bytes_done: int) -> None:
-        if self._first is None:
-            self._first = (0, 0) if self._phase is Phase.CHECKING else (rows, bytes_done)
-        moment = monotonic()
-        if self._listener is None or (moment < self._next and bytes_done < self._size):
-            return
-        self._next = moment + _INTERVAL
-        seconds = moment - self._started
-        moved = bytes_done - self._first[1]
-        left = (self._size - bytes_done) * seconds / moved if moved else None
-        self._listener(
-            ImportProgress(
-                phase=self._phase,
-                rows=rows,
-                total_rows=self._total_rows,
-                bytes=bytes_done,
-                total_bytes=self._size,
-                seconds=seconds,
-                rows_per_second=(rows - self._first[0]) / seconds if seconds else 0.0,
-                seconds_left=left,
-            )
-        )
-
-
 @task(name="check", cache_policy=NO_CACHE, persist_result=False)
 def _check(job: ImportJob) -> Checked | None:
-    return job.validate(_Progress(Phase.CHECKING, job.source))
+    return job.validate(Progress(Phase.CHECKING, job.source))
 
 
 @task(
@@ -212,7 +125,7 @@ def _check(job: ImportJob) -> Checked | None:
 def _write(job: ImportJob, place: Standing) -> Written:
     provenance, again = in_task(place.provenance, _TAG)
     total = job.plan.rows if job.plan else None
-    tell = _Progress(Phase.WRITING, job.source, total)
+    tell = Progress(Phase.WRITING, job.source, total)
     written = write(job, provenance, again=again, tell=tell)
     record("import", provenance, written.finish, written.rows)
     return written
@@ -280,7 +193,7 @@ def preview(target: "Target", path: Path, table: str, options: ImportOptions) ->
     with Source(path, file_format=options.file_format, delimiter=options.delimiter) as source:
         job = ImportJob(database, source, catalog.table(database, table), options)
         already = job.finished is not None
-        checked = None if already else job.validate(_Progress(Phase.CHECKING, source))
+        checked = None if already else job.validate(Progress(Phase.CHECKING, source))
         return Preview(
             file=path,
             table=job.table.name,

@@ -333,6 +333,11 @@ class Transaction:
         self._mutations.append(Mutation.wrap(mutation))
         self._count(kind, table, names, len(rows))
 
+    def note(self, statement: Statement) -> None:
+        """Name a statement in the receipt that runs outside of the transaction, as DDL does."""
+        self._check()
+        self._statements.append(statement)
+
     def _count(
         self, kind: StatementKind, table: str, columns: tuple[str, ...], rows: int | None
     ) -> None:

@@ -12,11 +12,11 @@ DDL = """CREATE TABLE airports (
 
 CHILD = """
 import sys
-from spanctl.flows import importing
+from spanctl.flows import importing, importprogress
 def tell(progress):
     if progress.phase is importing.Phase.WRITING:
         print(progress.rows, flush=True)
-importing._INTERVAL = 0.0
+importprogress.INTERVAL = 0.0
 with importing.reporting(tell):
     importing.import_file(sys.argv[1], "airports")
 """

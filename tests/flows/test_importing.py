@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from spanctl.errors import ConflictError, NotFoundError, StatementError, UsageError
-from spanctl.flows import importing, importwriter, using
+from spanctl.flows import importing, importprogress, importwriter, using
 from spanctl.flows.importing import UNLIMITED, ImportOptions, Mode, import_file, preview
 from spanctl.ledger.receipt import Receipt
 from spanctl.spanner import receipts, schema
@@ -310,7 +310,7 @@ def test_a_preview_writes_nothing(target, tmp_path):
 @pytest.mark.usefixtures("target")
 def test_progress_is_told(tmp_path, monkeypatch):
     """Both phases end at the whole file, rows never go back, and the end is told."""
-    monkeypatch.setattr(importing, "_INTERVAL", 0.0)
+    monkeypatch.setattr(importprogress, "INTERVAL", 0.0)
     seen = []
     with importing.reporting(seen.append):
         import_file(str(head(tmp_path / "a.csv", 1000)), "airports", chunk_rows=100)

@@ -1,0 +1,129 @@
+"""DDL and partitioned DML: outside of every transaction, so shown as "at least once".
+
+Two transactions write nothing but their receipts: one says *started*, before anything else, the
+other *finished* or *failed*, and names the first.
+"""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from spanctl.errors import ConflictError, StatementError
+from spanctl.flows.callsite import Origin
+from spanctl.flows.script import Script, SqlMode
+from spanctl.flows.sqlrunning import KINDS, SqlResult, commit, result_of, told_where
+from spanctl.ledger.receipt import Statement, StatementKind, TransactionResult
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from spanctl.spanner.transaction import Transaction
+
+
+@task(name="sql", cache_policy=NO_CACHE, persist_result=False)
+def run_outside(script: Script, origins: list[Origin]) -> SqlResult:
+    """Run DDL or partitioned DML between the two transactions that record it.
+
+    Args:
+        script: All DDL, or all UPDATE and DELETE.
+        origins: The operations of the two transactions.
+
+    Raises:
+        ConflictError: DDL of the same key was started before, and may be applied.
+        StatementError: Spanner refused a statement; those before it are applied.
+        SpanctlError: Spanner could not be reached.
+    """
+    begin, end = origins
+    kind = KINDS[script.mode]
+    started = commit(
+        begin,
+        _noting(script, kind, {"phase": "started"}),
+        script.arguments,
+        f"{script.mode} started",
+        keep_result=True,
+    )
+    if started.replayed and (earlier := _finish_of(end)) is not None:
+        results = tuple(result_of(one, script.mode) for one in script.statements)
+        return SqlResult(mode=script.mode, statements=results, entries=(started, earlier))
+    if started.replayed and script.mode is SqlMode.DDL:
+        msg = f"this DDL was started before, by transaction {started.txn_id}, and may be applied"
+        raise ConflictError(msg, hint="look at the schema, then run what is missing as a new run")
+    facts: dict[str, Any] = {"phase": "failed", "started": started.txn_id}
+    counts: list[int | None] = []
+    try:
+        facts |= _apply(script, begin, counts)
+    except StatementError as error:
+        facts["status"] = error.details.get("status")
+        raise
+    finally:
+        # Also when it failed: what was started shall not look as if it were still going on.
+        noting = _noting(script, kind, facts, counts)
+        finished = commit(
+            end, noting, {"started": started.txn_id}, f"{script.mode} finished", keep_result=True
+        )
+    results = tuple(
+        result_of(one, script.mode, row_count=count)
+        for one, count in zip(script.statements, counts, strict=True)
+    )
+    return SqlResult(
+        mode=script.mode, statements=results, entries=(started, finished), at_least_once=True
+    )
+
+
+def _apply(script: Script, origin: Origin, counts: list[int | None]) -> dict[str, Any]:
+    """Execute the statements; return what the second entry keeps of it."""
+    from spanctl.spanner import admin
+    from spanctl.spanner.client import shared
+    from spanctl.spanner.partitioned import execute_partitioned
+
+    if script.mode is SqlMode.DDL:
+        texts = [statement.text for statement in script.statements]
+        operation = admin.execute_ddl(origin.target, texts)
+        counts.extend(None for _ in texts)
+        return {"phase": "finished", "operation": operation}
+    for statement in script.statements:
+        values, types = script.bound(statement)
+        with told_where(statement):
+            counts.append(execute_partitioned(shared(origin.target), statement.text, values, types))
+    return {"phase": "finished", "rows_at_least": counts}
+
+
+def _finish_of(origin: Origin) -> TransactionResult | None:
+    """Return the transaction that said *finished* in an earlier run of the same key."""
+    from spanctl.ledger.keys import txn_id
+    from spanctl.spanner import receipts
+    from spanctl.spanner.client import shared
+
+    found = receipts.get(shared(origin.target), txn_id(origin.key))
+    if found is None or json.loads(found.result or "{}").get("phase") != "finished":
+        return None
+    return TransactionResult(
+        txn_id=found.txn_id,
+        commit_timestamp=found.commit_timestamp,
+        attempts=0,
+        replayed=True,
+        result=json.loads(found.result or "{}"),
+    )
+
+
+def _noting(
+    script: Script, kind: StatementKind, facts: dict[str, Any], counts: "list[Any] | None" = None
+) -> "Callable[[Transaction], Any]":
+    def body(txn: "Transaction") -> dict[str, Any]:
+        known = [*(counts or ()), *(None for _ in script.statements)]
+        for one, count in zip(script.statements, known, strict=False):
+            txn.note(
+                Statement(
+                    kind=kind,
+                    tables=one.tables,
+                    digest=one.digest,
+                    sql=one.masked,
+                    parameters=one.parameters,
+                    rows=count,
+                )
+            )
+        return facts
+
+    return body

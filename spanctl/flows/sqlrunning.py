@@ -1,0 +1,142 @@
+"""What running SQL gives back, and the one way in which a script's transactions are committed."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from spanctl.errors import SpanctlError, StatementError
+from spanctl.flows.callsite import Origin
+from spanctl.flows.runbooks import in_task, record
+from spanctl.flows.script import SqlMode
+from spanctl.ledger.receipt import StatementKind, TransactionResult
+from spanctl.spanner.sql import SqlStatement
+
+if TYPE_CHECKING:
+    from spanctl.spanner.rows import ColumnInfo
+    from spanctl.spanner.transaction import Transaction
+
+_TAG = "spanctl-sql"
+
+KINDS = {
+    SqlMode.DDL: StatementKind.DDL,
+    SqlMode.PARTITIONED: StatementKind.PARTITIONED_DML,
+}
+"""What the statements of a mode are, whatever their words say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatementResult:
+    """What one statement did.
+
+    Attributes:
+        kind: What it does.
+        tables: The tables it names.
+        sql: Its text with the literals masked.
+        line: The line on which it begins.
+        columns: The columns of its rows; none when it returns no rows.
+        rows: The rows it returned; None when it returns none, or when they were not kept.
+        row_count: Rows that it changed; a lower bound for partitioned DML; None for a query, and
+            for what was not executed.
+    """
+
+    kind: StatementKind
+    tables: tuple[str, ...]
+    sql: str
+    line: int
+    columns: "tuple[ColumnInfo, ...]" = ()
+    rows: tuple[tuple[Any, ...], ...] | None = None
+    row_count: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SqlResult:
+    """What a script did.
+
+    Attributes:
+        mode: How it was run.
+        statements: What each statement did, in order.
+        transaction: The one transaction; None for queries, DDL, partitioned DML and a dry run.
+        entries: For DDL and partitioned DML: the transactions that say *started* and *finished*.
+        at_least_once: Whether an effect may have happened more than once.
+        dry_run: Whether it was executed and rolled back, or for DDL only described.
+        seconds: From start to end.
+    """
+
+    mode: SqlMode
+    statements: tuple[StatementResult, ...]
+    transaction: TransactionResult | None = None
+    entries: tuple[TransactionResult, ...] = ()
+    at_least_once: bool = False
+    dry_run: bool = False
+    seconds: float = 0.0
+
+
+def commit(
+    origin: Origin,
+    body: "Callable[[Transaction], Any]",
+    arguments: dict[str, Any],
+    step: str,
+    **options: Any,  # noqa: ANN401 - fields of TransactionOptions
+) -> TransactionResult:
+    """Commit one operation of a script, and show it.
+
+    Args:
+        origin: The operation.
+        body: Gets the transaction.
+        arguments: What makes another call with the same key another write.
+        step: What it is shown as.
+        options: Fields of :class:`~spanctl.spanner.run.TransactionOptions`.
+
+    Raises:
+        SpanctlError: As :meth:`spanctl.spanner.client.Database.transact` raises.
+    """
+    from spanctl.spanner.client import shared
+    from spanctl.spanner.run import Run, TransactionOptions
+
+    provenance, again = in_task(origin.provenance, _TAG)
+    run = Run(shared(origin.target), origin.key.root, provenance=provenance)
+    try:
+        (call,) = run.lease([origin.key])
+        result = run.execute(
+            call,
+            body,
+            arguments=arguments,
+            options=TransactionOptions(**options),
+            expect_replay=again or origin.expect_replay,
+        )
+    finally:
+        with suppress(SpanctlError):  # leases that stay open are what resolves this later
+            run.close()
+    record(step, provenance, result, sum(result.row_counts))
+    return result
+
+
+def result_of(
+    statement: SqlStatement,
+    mode: SqlMode,
+    columns: "tuple[ColumnInfo, ...]" = (),
+    rows: tuple[tuple[Any, ...], ...] | None = None,
+    row_count: int | None = None,
+) -> StatementResult:
+    """Return what a statement did."""
+    return StatementResult(
+        kind=KINDS.get(mode, statement.kind),
+        tables=statement.tables,
+        sql=statement.masked,
+        line=statement.line,
+        columns=columns,
+        rows=rows,
+        row_count=row_count,
+    )
+
+
+@contextmanager
+def told_where(statement: SqlStatement) -> Iterator[None]:
+    """Have a refusal name the statement that was refused."""
+    try:
+        yield
+    except StatementError as error:
+        error.message = f"the statement in line {statement.line}: {error.message}"
+        error.args = (error.message,)
+        raise

@@ -1,0 +1,93 @@
+"""Partitioned DML: at least once in each partition, not atomic, its count a lower bound."""
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from google.api_core.exceptions import GoogleAPICallError
+from google.cloud.spanner_v1.types import (
+    BeginTransactionRequest,
+    ExecuteSqlRequest,
+    TransactionOptions,
+    TransactionSelector,
+    Type,
+)
+from google.protobuf.struct_pb2 import Struct
+from grpc import StatusCode
+
+from spanctl.clock import monotonic
+from spanctl.spanner import values
+from spanctl.spanner.failures import TRANSIENT, lost_session, retry_delay, translate
+from spanctl.spanner.rpc import status_of
+
+if TYPE_CHECKING:
+    from spanctl.spanner.client import Database
+
+TIMEOUT: Final = 3600.0
+_PAUSE: Final = 0.5
+_PARTITIONED: Final = TransactionOptions(partitioned_dml=TransactionOptions.PartitionedDml())
+
+
+def execute_partitioned(
+    database: "Database",
+    sql: str,
+    params: Mapping[str, Any] | None = None,
+    types: Mapping[str, Type] | None = None,
+    *,
+    timeout: float = TIMEOUT,
+) -> int:
+    """Execute an UPDATE or DELETE in partitions, again from the start while that may help.
+
+    The statement must be idempotent: each partition is changed at least once.
+
+    Args:
+        database: Where.
+        sql: The statement.
+        params: Parameter name to value.
+        types: Parameter name to type, where it can't be inferred from the value.
+        timeout: Seconds for all attempts.
+
+    Returns:
+        The least number of rows that were changed.
+
+    Raises:
+        StatementError: Spanner refused the statement; some partitions may be changed.
+        UnreachableError: Spanner did not answer in time; some partitions may be changed.
+        NotPermittedError: The credentials don't allow it.
+    """
+    deadline = monotonic() + timeout
+    while True:
+        try:
+            return _attempt(database, sql, params or {}, types or {}, deadline)
+        except GoogleAPICallError as error:
+            status = status_of(error)
+            passing = status is StatusCode.ABORTED or status in TRANSIENT or lost_session(error)
+            if not passing or monotonic() + _PAUSE > deadline:
+                doing = "partitioned DML was executed"
+                raise translate(error, database.target, doing) from None
+            time.sleep(retry_delay(error) or _PAUSE)
+
+
+def _attempt(
+    database: "Database",
+    sql: str,
+    params: Mapping[str, Any],
+    types: Mapping[str, Type],
+    deadline: float,
+) -> int:
+    with database.sessions.writer(max(0.001, deadline - monotonic())) as lease:
+        begun = database.rpc.begin(
+            BeginTransactionRequest(session=lease.name, options=_PARTITIONED),
+            timeout=max(0.001, deadline - monotonic()),
+        )
+        request = ExecuteSqlRequest(
+            session=lease.name, sql=sql, transaction=TransactionSelector(id=begun.id)
+        )
+        if params:
+            request.params = Struct(fields={k: values.encode(v) for k, v in params.items()})
+            kinds = {k: types.get(k) or values.infer_type(v) for k, v in params.items()}
+            request.param_types = {k: kind for k, kind in kinds.items() if kind is not None}
+        count = 0
+        for part in database.rpc.stream_sql(request, timeout=max(0.001, deadline - monotonic())):
+            count = max(count, int(part.stats.row_count_lower_bound))
+        return count
