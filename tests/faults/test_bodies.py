@@ -1,0 +1,158 @@
+"""What bodies and servers do that isn't a lost reply: swallow, interrupt, go on, forget."""
+
+import contextlib
+
+import pytest
+
+from spanctl.errors import OutcomeUnknownError, StatementError
+from spanctl.ledger.keys import txn_id
+from spanctl.spanner.client import Database
+from spanctl.spanner.run import Run
+from tests.faults import checks, raw
+from tests.faults.proxy import FaultProxy, black_hole, fail, lose_reply
+from tests.faults.test_protocol import INCREMENT, SHORT, increment, key, place
+
+pytestmark = pytest.mark.emulator
+
+
+@pytest.fixture
+def database(proxy: FaultProxy, ledger: str):
+    with Database(raw.target(proxy.address, ledger)) as made:
+        _ = made.ledger
+        yield made
+
+
+def open_leases(address: str, name: str) -> int:
+    sql = "SELECT COUNT(*) FROM spanctl_intents WHERE open_since IS NOT NULL AND prefix LIKE 'job%'"
+    return int(raw.rows(address, name, sql)[0][0])
+
+
+def test_a_body_may_catch_a_refused_statement_and_go_on(
+    proxy, emulator_address, ledger, database
+) -> None:
+    """A caught failure of the first statement doesn't spoil or hang the transaction.
+
+    Not a violated constraint: after that the emulator, unlike Spanner, answers the same to all.
+    """
+
+    def body(txn) -> None:
+        with pytest.raises(StatementError):
+            txn.execute_update("UPDATE missing SET v = 1 WHERE k = 1")
+        increment(txn)
+
+    result = checks.within_reason(lambda: Run(database, "job").step("step", body))
+    assert checks.truth(emulator_address, ledger, result.txn_id) == (1, 1, 1)
+    checks.rollbacks_are_right(proxy)
+
+
+@pytest.mark.parametrize("point", ["first statement", "later statement"])
+@pytest.mark.parametrize("code", ["ABORTED", "INTERNAL"])
+def test_a_body_that_swallows_the_loss_of_its_attempt_commits_nothing_half(  # noqa: PLR0913, PLR0917 - the matrix and its fixtures
+    proxy, emulator_address, ledger, database, point, code
+) -> None:
+    """``except Exception: pass`` around a lost statement: the attempt is run again all the same."""
+    place(proxy, point, fail(code))
+
+    def body(txn) -> None:
+        with contextlib.suppress(Exception):
+            increment(txn)
+
+    result = checks.within_reason(lambda: Run(database, "job").step("step", body))
+    assert result.attempts == 2
+    assert checks.truth(emulator_address, ledger, result.txn_id) == (1, 1, 1)
+    checks.rollbacks_are_right(proxy)
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
+def test_an_interrupted_body_is_rolled_back_at_once(
+    proxy, emulator_address, ledger, database, interruption
+) -> None:
+    """Ctrl-C and SIGTERM release the locks and go on as what they are."""
+
+    def body(txn) -> None:
+        increment(txn)
+        raise interruption
+
+    with pytest.raises(interruption):
+        checks.within_reason(lambda: Run(database, "job").step("step", body))
+    assert len(proxy.rpcs("Rollback")) == 1
+    assert checks.truth(emulator_address, ledger, txn_id(key())) == (0, 0, 0)
+    checks.rollbacks_are_right(proxy)
+
+
+def test_a_transaction_is_of_no_use_after_its_body(database) -> None:
+    """A transaction that leaks out of its body refuses, and sends nothing."""
+    leaked = []
+    Run(database, "job").step("step", leaked.append)
+    with pytest.raises(Exception, match="the transaction has ended"):
+        leaked[0].execute_update(INCREMENT)
+
+
+def test_a_session_that_the_server_forgot_is_replaced(emulator_address, ledger, database) -> None:
+    """Sessions that were deleted meanwhile cost a new session, and no failure."""
+    run = Run(database, "job")
+    run.step("step", increment)
+    with raw.database(emulator_address, ledger) as google:
+        api = google.spanner_api
+        for session in list(api.list_sessions(database=google.name)):
+            if not session.multiplexed:
+                api.delete_session(name=session.name)
+    result = checks.within_reason(lambda: run.step("step", increment))
+    assert result.result == 2
+    assert checks.truth(emulator_address, ledger, result.txn_id) == (2, 2, 1)
+    assert run.close()
+
+
+def test_leases_are_closed_when_all_is_settled(emulator_address, ledger, database) -> None:
+    """Committed, refused and failed calls are accounted for; their leases close."""
+    with Run(database, "job") as run:
+        run.step("step", increment)
+        with pytest.raises(StatementError):
+            run.step("step", lambda txn: txn.insert("t", ["k"], [[1]]))
+        with pytest.raises(ZeroDivisionError):
+            run.step("other", lambda _: 1 // 0)
+        assert open_leases(emulator_address, ledger) == 3
+    assert open_leases(emulator_address, ledger) == 0
+
+
+def test_a_lease_stays_open_while_its_call_is_in_doubt(
+    proxy, emulator_address, ledger, database
+) -> None:
+    """UNKNOWN leaves the lease as the trace of what may be in limbo; a later run may settle it."""
+    run = Run(database, "job")
+    (call,) = run.lease([key()])
+    rule = proxy.add("Commit", black_hole(), count=None)
+    with pytest.raises(OutcomeUnknownError):
+        checks.within_reason(lambda: run.execute(call, increment, options=SHORT))
+    assert rule.hits > 0
+    proxy.clear()
+    assert not run.close()
+    assert open_leases(emulator_address, ledger) == 1
+    assert not Run(database, "job").step("step", increment).replayed
+    assert run.close()
+    assert checks.truth(emulator_address, ledger, call.txn_id) == (1, 1, 1)
+
+
+def test_a_kept_result_comes_back_with_the_replay(database) -> None:
+    """With ``keep_result`` a later executor gets the value that the first one computed."""
+    from spanctl.spanner.run import TransactionOptions
+
+    kept = TransactionOptions(keep_result=True)
+    first = Run(database, "job").step("step", lambda _: {"paid": [1, 2]}, options=kept)
+    again = Run(database, "job").step("step", lambda _: {"paid": []}, options=kept)
+    assert (first.result, first.replayed) == ({"paid": [1, 2]}, False)
+    assert (again.result, again.replayed) == ({"paid": [1, 2]}, True)
+
+
+def test_two_lost_replies_in_a_row_still_apply_once(
+    proxy, emulator_address, ledger, database
+) -> None:
+    """The reply to Commit and to its replays is lost; the receipt tells."""
+    proxy.add(
+        "Commit", lose_reply("INTERNAL"), count=4, when=lambda p: "spanctl_receipts" in p.writes
+    )
+    result = checks.within_reason(lambda: Run(database, "job").step("step", increment))
+    assert not result.replayed
+    assert result.result == 1
+    assert checks.truth(emulator_address, ledger, result.txn_id) == (1, 1, 1)
+    checks.rollbacks_are_right(proxy)
