@@ -131,7 +131,8 @@ class Script:
             "mode": self.mode.value,
             "statements": [statement.digest for statement in self.statements],
             "parameters": {
-                name: [one.type_name, to_json(one.value)] for name, one in self.parameters.items()
+                name: [one.type_name, one.value is None, to_json(one.value)]
+                for name, one in self.parameters.items()
             },
         }
 

@@ -89,9 +89,7 @@ def _held(statements: list[dict[str, str]], parameters: object, mode: str) -> Sc
     script = _script.get()
     asked = {"statements": statements, "parameters": parameters or [], "mode": mode}
     if script is None or script.public() != asked:
-        msg = (
-            "the statements and values of this run are not kept outside of the process it began in"
-        )
+        msg = "a run's statements and values are kept in the process that began it only"
         raise UsageError(msg, hint="run it again: spanctl run sql")
     return script
 

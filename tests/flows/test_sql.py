@@ -1,0 +1,217 @@
+"""SQL as a runbook: one transaction, one receipt, and nothing private in Prefect's hands."""
+
+import json
+
+import pytest
+from prefect.client.orchestration import get_client
+
+from spanctl.errors import ConflictError, KeyReusedError, StatementError, UsageError
+from spanctl.flows import using
+from spanctl.flows.invocation import Invocation
+from spanctl.flows.launch import execute, register
+from spanctl.flows.sql import Script, SqlMode, prepared, run_sql
+from spanctl.ledger.receipt import StatementKind as Kind
+
+pytestmark = [pytest.mark.emulator, pytest.mark.prefect]
+
+SECRET = "hunter2"  # noqa: S105 - looked for in Prefect's database
+
+
+def run(*texts, p=(), key=None, dry_run=False, **options):
+    with using(idempotency_key=key), prepared(Script.read(texts, p, **options)) as parameters:
+        return run_sql(**parameters, dry_run=dry_run)
+
+
+@pytest.fixture
+def accounts(bank, prefect):  # noqa: ARG001 - where flows run
+    return bank
+
+
+def test_queries_return_rows_and_leave_no_receipt(accounts):
+    """Reading is no transaction: columns, rows, nothing in the ledger."""
+    result = run(
+        "SELECT id, balance FROM accounts WHERE balance = @b ORDER BY id; SELECT 1 AS one",
+        p=["b:INT64=0"],
+    )
+    assert result.mode is SqlMode.QUERIES
+    assert [column.name for column in result.statements[0].columns] == ["id", "balance"]
+    assert result.statements[0].rows == (("a", 0), ("b", 0))
+    assert result.statements[1].rows == ((1,),)
+    assert result.transaction is None
+    assert accounts.receipts() == []
+
+
+def test_dml_is_one_transaction_with_one_receipt(accounts):
+    """Statements run in order, see what came before, and are all in one receipt."""
+    with using(reason="ticket 7", initiator="ada"):
+        result = run(
+            "UPDATE accounts SET balance = balance + @n WHERE id = @id;"
+            "SELECT balance FROM accounts WHERE id = @id;"
+            "INSERT INTO events (id, what) VALUES ('e', 'secret') THEN RETURN id",
+            p=["n:INT64=5", "id:STRING=a"],
+        )
+    assert [one.row_count for one in result.statements] == [1, None, 1]
+    assert [one.rows for one in result.statements] == [None, ((5,),), (("e",),)]
+    assert result.transaction is not None
+    (receipt,) = accounts.receipts()
+    assert receipt.txn_id == result.transaction.txn_id
+    assert [one.kind for one in receipt.statements] == [Kind.UPDATE, Kind.QUERY, Kind.INSERT]
+    assert receipt.row_counts == (1, 1)
+    assert "secret" not in str(receipt.statements)
+    assert (receipt.provenance.reason, receipt.provenance.initiator) == ("ticket 7", "ada")
+    assert receipt.provenance.flow == "sql"
+    assert receipt.provenance.flow_run == receipt.provenance.root_run
+    assert receipt.provenance.task == "sql"
+    assert receipt.provenance.task_run
+    assert accounts.leases(only_open=True) == 0
+
+
+def test_all_or_nothing(accounts):
+    """A refused statement names its line, and the ones before it are not committed."""
+    with pytest.raises(StatementError, match="statement in line 2") as caught:
+        run("UPDATE accounts SET balance = 9 WHERE true;\nUPDATE accounts SET nope = 1 WHERE true")
+    assert "nope" not in caught.value.message
+    assert accounts.balance() == 0
+    assert accounts.receipts() == []
+
+
+def test_the_same_key_is_applied_once(accounts):
+    """An idempotency key makes a script at most once; with another value it is refused."""
+    add = "UPDATE accounts SET balance = balance + @n WHERE id = 'a'"
+    first = run(add, p=["n:INT64=5"], key="k")
+    again = run(add, p=["n:INT64=5"], key="k")
+    assert first.transaction is not None
+    assert again.transaction is not None
+    assert again.transaction.replayed
+    assert again.transaction.txn_id == first.transaction.txn_id
+    assert again.statements[0].row_count == 1
+    with pytest.raises(KeyReusedError):
+        run(add, p=["n:INT64=6"], key="k")
+    assert accounts.balance() == 5
+    run(add, p=["n:INT64=1"])
+    run(add, p=["n:INT64=1"])
+    assert accounts.balance() == 7
+
+
+def test_a_dry_run_is_executed_and_rolled_back(accounts):
+    """It shows the rows and counts of the real thing, and leaves neither change nor receipt."""
+    add = "UPDATE accounts SET balance = 5 WHERE true; SELECT balance FROM accounts WHERE id = 'a'"
+    result = run(add, dry_run=True, key="k")
+    assert result.dry_run
+    assert [one.row_count for one in result.statements] == [2, None]
+    assert result.statements[1].rows == ((5,),)
+    assert result.transaction is None
+    assert accounts.balance() == 0
+    assert accounts.receipts() == []
+    real = run(add, key="k")
+    assert real.transaction is not None
+    assert not real.transaction.replayed
+    assert accounts.balance() == 5
+
+
+def test_ddl_is_recorded_as_a_pair(accounts):
+    """Two receipts say started and finished, and the second names the first."""
+    ddl = "CREATE TABLE made (a INT64) PRIMARY KEY (a); CREATE INDEX by_a ON made (a)"
+    shown = run(ddl, ddl=True, dry_run=True)
+    assert shown.dry_run
+    assert accounts.receipts() == []
+    result = run(ddl, ddl=True)
+    assert result.at_least_once
+    started, finished = result.entries
+    found = {one.txn_id: one for one in accounts.receipts()}
+    assert set(found) == {started.txn_id, finished.txn_id}
+    for receipt in found.values():
+        assert [one.kind for one in receipt.statements] == [Kind.DDL, Kind.DDL]
+        assert receipt.statements[0].tables == ("made",)
+    assert json.loads(found[started.txn_id].result)["phase"] == "started"
+    kept = json.loads(found[finished.txn_id].result)
+    assert (kept["phase"], kept["started"]) == ("finished", started.txn_id)
+    assert run("SELECT COUNT(*) FROM made").statements[0].rows == ((0,),)
+
+
+def test_failed_ddl_is_recorded_as_failed(accounts):
+    """The pair is there too, and doesn't claim that it finished."""
+    with pytest.raises(StatementError):
+        run("CREATE TABLE accounts (a INT64) PRIMARY KEY (a)", ddl=True)
+    phases = sorted(json.loads(one.result)["phase"] for one in accounts.receipts())
+    assert phases == ["failed", "started"]
+
+
+def test_ddl_under_a_key_is_not_started_twice(accounts):
+    """Finished, it is replayed; failed or unfinished, it is refused: it may be applied in part."""
+    ddl = "CREATE TABLE made (a INT64) PRIMARY KEY (a)"
+    first = run(ddl, ddl=True, key="k")
+    again = run(ddl, ddl=True, key="k")
+    assert [one.txn_id for one in again.entries] == [one.txn_id for one in first.entries]
+    assert not again.at_least_once
+    with pytest.raises(StatementError):
+        run(ddl, ddl=True, key="other")
+    with pytest.raises(ConflictError, match="started before"):
+        run(ddl, ddl=True, key="other")
+    assert len(accounts.receipts()) == 4
+
+
+def test_partitioned_dml_is_recorded_as_a_pair(accounts):
+    """Its count is a lower bound, and its receipts say so by their kind."""
+    result = run("UPDATE accounts SET balance = @n WHERE true", p=["n:INT64=3"], partitioned=True)
+    assert [one.kind for one in result.statements] == [Kind.PARTITIONED_DML]
+    assert result.statements[0].row_count == 2
+    assert result.at_least_once
+    assert accounts.balance() == 3
+    finished = next(
+        one for one in accounts.receipts() if json.loads(one.result)["phase"] == "finished"
+    )
+    assert finished.statements[0].kind is Kind.PARTITIONED_DML
+    assert finished.statements[0].rows == 2
+    assert finished.statements[0].parameters == ("n",)
+
+
+def test_a_lost_body_is_run_again_once(accounts, monkeypatch):
+    """A task that Prefect runs again after its commit finds its receipt."""
+    from spanctl.errors import OutcomeUnknownError
+    from spanctl.flows import sql
+    from spanctl.spanner.run import Run
+
+    monkeypatch.setattr(sql._transact, "retry_delay_seconds", 0)  # noqa: SLF001 - keeps it short
+    original, failed = Run.execute, []
+
+    def losing(self, *args, **kwargs):
+        result = original(self, *args, **kwargs)
+        if not failed:
+            failed.append(result)
+            msg = "lost"
+            raise OutcomeUnknownError(msg)
+        return result
+
+    monkeypatch.setattr(Run, "execute", losing)
+    result = run("UPDATE accounts SET balance = balance + 5 WHERE id = 'a'")
+    assert result.transaction is not None
+    assert result.transaction.replayed
+    assert accounts.balance() == 5
+
+
+def test_prefect_gets_no_value(accounts):
+    """The flow run that Prefect stores holds masked SQL, names and types: no literal, no value."""
+    text = f"UPDATE accounts SET balance = 1 WHERE id = '{SECRET}' OR id = @p"  # noqa: S608
+    with prepared(Script.read([text], [f"p:STRING={SECRET}"])) as parameters:
+        asked = Invocation()
+        registered = register(run_sql, parameters, asked)
+        finished = execute(run_sql, registered, parameters, asked)
+    finished.check()
+    assert finished.result.statements[0].row_count == 0
+    with get_client(sync_client=True) as client:
+        stored = client.read_flow_run(registered.id)
+    assert "id = ?" in str(stored.parameters)
+    assert SECRET not in stored.model_dump_json()
+    (receipt,) = accounts.receipts()
+    assert SECRET not in repr(receipt)
+
+
+@pytest.mark.usefixtures("accounts")
+def test_a_run_without_its_script_is_refused():
+    """Another process, or another script, can't stand in for the one that was described."""
+    described = Script.read(["UPDATE accounts SET balance = 1 WHERE true"]).public()
+    with pytest.raises(UsageError, match="in the process that began it"):
+        run_sql(**described)
+    with prepared(Script.read(["SELECT 1"])), pytest.raises(UsageError):
+        run_sql(**described)
