@@ -1,7 +1,6 @@
 """A trail as a page for people: what happened first, then who, what, when and how sure."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -18,6 +17,7 @@ from spanctl.spanner.values import display
 from spanctl_cli.output import Kind, text
 from spanctl_cli.output.rendering import terminal_width
 from spanctl_cli.output.values import age, duration, safe
+from spanctl_cli.views import pieces
 
 _EVENTS = 40
 _WIDE = 112
@@ -52,9 +52,9 @@ def page(trail: Trail, rows: int | None, steps: Sequence[str]) -> Iterator[Rende
     yield from _timeline(trail.timeline)
     yield from _sources(trail)
     if steps:
-        yield _heading("Next")
+        yield pieces.heading("Next")
         for step in steps:
-            yield _whole(Text(f"  {step}", style="cyan"))
+            yield pieces.whole(Text(f"  {step}", style="cyan"))
 
 
 def listing(receipts: Sequence[Receipt], changes: Sequence[str]) -> Iterator[RenderableType]:
@@ -65,7 +65,7 @@ def listing(receipts: Sequence[Receipt], changes: Sequence[str]) -> Iterator[Ren
         changes: What each of them did, in a few words.
     """
     wide = terminal_width() >= _WIDE
-    table = _grid("txn id", "committed", "outcome", "rows", "changes", "by")
+    table = pieces.grid("txn id", "committed", "outcome", "rows", "changes", "by")
     table.columns[3].justify = "right"
     for receipt, change in zip(receipts, changes, strict=True):
         origin = receipt.provenance
@@ -78,7 +78,7 @@ def listing(receipts: Sequence[Receipt], changes: Sequence[str]) -> Iterator[Ren
             continue
         yield text(receipt.txn_id, Kind.ID)
         line = Text("  ").append_text(outcome).append(f"  {when}  ")
-        yield _whole(line.append(_count(receipt.rows, "row")))
+        yield pieces.whole(line.append(pieces.count(receipt.rows, "row")))
         if said := "  ".join(words for words in (change, by) if words):
             yield Padding(Text(safe(said), style="dim"), (0, 0, 0, 2), expand=False)
     if wide:
@@ -93,39 +93,39 @@ def _transaction(trail: Trail, receipt: Receipt) -> Iterator[RenderableType]:
     committed = outcome is Outcome.COMMITTED
     mark, style = ("✓", "bold green") if committed else ("✗", "bold yellow")
     headline = Text(f"{mark} {outcome.value.replace('_', ' ')}", style=style)
-    headline.append(f"  {_moment(receipt.commit_timestamp)}", style="default not bold")
-    yield _whole(headline)
+    headline.append(f"  {pieces.moment(receipt.commit_timestamp)}", style="default not bold")
+    yield pieces.whole(headline)
     if not committed:
         yield Text("  Fenced: the operation never commits in this epoch.", style="dim")
-    yield _whole(Text(f"  {receipt.txn_id}", style="cyan"))
+    yield pieces.whole(Text(f"  {receipt.txn_id}", style="cyan"))
     origin = receipt.provenance
     facts = trail.facts
     claimed = f"  {Link.CLAIMED.value}"
-    run = _named(facts.run.name if facts else None, origin.flow_run)
+    run = pieces.named(facts.run.name if facts else None, origin.flow_run)
     if facts and facts.run.state:
         run.append("  ").append_text(text(facts.run.state.name, Kind.STATE))
-    task = _named(origin.task, None)
+    task = pieces.named(origin.task, None)
     if trail.task_run and trail.task_run.state:
         task.append("  ").append_text(text(trail.task_run.state.name, Kind.STATE))
     yield Text()
     yield from _facts(
         [
-            ("asked by", _plain(origin.initiator, claimed)),
-            ("written by", _plain(origin.executor, claimed)),
-            ("reason", _plain(origin.reason)),
-            ("flow", _plain(origin.flow or (facts.flow if facts else None))),
+            ("asked by", pieces.plain(origin.initiator, claimed)),
+            ("written by", pieces.plain(origin.executor, claimed)),
+            ("reason", pieces.plain(origin.reason)),
+            ("flow", pieces.plain(origin.flow or (facts.flow if facts else None))),
             ("flow run", run),
             (
                 "root run",
-                _named(None, origin.root_run if origin.root_run != origin.flow_run else None),
+                pieces.named(None, origin.root_run if origin.root_run != origin.flow_run else None),
             ),
-            ("deployment", _named(None, origin.deployment)),
+            ("deployment", pieces.named(None, origin.deployment)),
             ("task", task),
-            ("task run", _named(None, origin.task_run)),
-            ("attempt", _plain(origin.attempt)),
-            ("operation", _plain(receipt.operation_key)),
-            ("undoes", _named(None, receipt.undoes)),
-            ("tag", _plain(origin.tag)),
+            ("task run", pieces.named(None, origin.task_run)),
+            ("attempt", pieces.plain(origin.attempt)),
+            ("operation", pieces.plain(receipt.operation_key)),
+            ("undoes", pieces.named(None, receipt.undoes)),
+            ("tag", pieces.plain(origin.tag)),
         ]
     )
     yield from _statements(receipt)
@@ -138,25 +138,32 @@ def _run(trail: Trail) -> Iterator[RenderableType]:
     if run and run.state:
         headline.append_text(text(run.state.name, Kind.STATE)).append("  ")
     headline.append(safe(run.name if run else "run"))
-    yield _whole(headline)
-    yield _whole(Text(f"  {safe(trail.id)}", style="cyan"))
+    yield pieces.whole(headline)
+    yield pieces.whole(Text(f"  {safe(trail.id)}", style="cyan"))
     yield Text()
     ended = run.end_time - run.start_time if run and run.start_time and run.end_time else None
-    counts = f"{_count(committed, 'transaction')} committed, {_count(changed, 'row')} changed"
+    counts = f"{pieces.count(committed, 'transaction')} committed"
+    counts = f"{counts}, {pieces.count(changed, 'row')} changed"
     if fenced:
         counts = f"{counts}, {fenced:,} fenced"
     message = run.state.message if run and run.state else ""
     yield from _facts(
         [
             ("outcome", Text(counts)),
-            ("flow", _plain(trail.facts.flow if trail.facts else None)),
-            ("started", _plain(_moment(run.start_time) if run and run.start_time else None)),
-            ("took", _plain(duration(ended.total_seconds()) if ended else None)),
-            ("runs", _plain(run.run_count if run and run.run_count > 1 else None)),
-            ("deployment", _named(None, run.deployment_id if run else None)),
-            ("created by", _plain(run.created_by if run else None, f"  {Link.CLAIMED.value}")),
-            ("tags", _plain(", ".join(run.tags) if run else None)),
-            ("message", _plain(message)),
+            ("flow", pieces.plain(trail.facts.flow if trail.facts else None)),
+            (
+                "started",
+                pieces.plain(pieces.moment(run.start_time) if run and run.start_time else None),
+            ),
+            ("took", pieces.plain(duration(ended.total_seconds()) if ended else None)),
+            ("runs", pieces.plain(run.run_count if run and run.run_count > 1 else None)),
+            ("deployment", pieces.named(None, run.deployment_id if run else None)),
+            (
+                "created by",
+                pieces.plain(run.created_by if run else None, f"  {Link.CLAIMED.value}"),
+            ),
+            ("tags", pieces.plain(", ".join(run.tags) if run else None)),
+            ("message", pieces.plain(message)),
         ]
     )
     yield from _transactions(trail.transactions)
@@ -165,7 +172,7 @@ def _run(trail: Trail) -> Iterator[RenderableType]:
 def _facts(pairs: Iterable[tuple[str, Text]]) -> Iterator[RenderableType]:
     for name, value in pairs:
         if value.plain:
-            yield _whole(Text(f"  {name:<12}", style="dim").append_text(value))
+            yield pieces.whole(Text(f"  {name:<12}", style="dim").append_text(value))
 
 
 # -- tables
@@ -173,12 +180,12 @@ def _facts(pairs: Iterable[tuple[str, Text]]) -> Iterator[RenderableType]:
 
 def _statements(receipt: Receipt) -> Iterator[RenderableType]:
     count = len(receipt.statements)
-    yield _heading(
+    yield pieces.heading(
         "Statements", "" if count else "none: the transaction wrote nothing but its receipt"
     )
     if not count:
         return
-    table = _grid("kind", "tables", "rows", "statement")
+    table = pieces.grid("kind", "tables", "rows", "statement")
     table.columns[2].justify = "right"
     for statement in receipt.statements:
         table.add_row(
@@ -187,19 +194,19 @@ def _statements(receipt: Receipt) -> Iterator[RenderableType]:
             text(statement.rows, Kind.NUMBER),
             text(statement.sql or ", ".join(statement.parameters)),
         )
-    yield _indented(table)
+    yield pieces.indented(table)
 
 
 def _rows(trail: Trail, limit: int | None) -> Iterator[RenderableType]:
     changed = trail.changes.rows if trail.changes else ()
     if not changed:
         if trail.receipt and trail.receipt.rows:
-            yield _heading("Rows", "not known: see the change stream below")
+            yield pieces.heading("Rows", "not known: see the change stream below")
         return
     note = f"{len(changed):,} changed"
     if trail.changes and trail.changes.unwatched:
         note = f"{note} in watched tables; not watched: {', '.join(trail.changes.unwatched)}"
-    yield _heading("Rows", safe(note))
+    yield pieces.heading("Rows", safe(note))
     shown = list(islice(changed, limit))
     for row in shown:
         yield from _row(row)
@@ -212,7 +219,7 @@ def _row(row: RowChange) -> Iterator[RenderableType]:
     keys = ", ".join(f"{name}={display(value)}" for name, value in row.keys.items())
     title = Text(f"  {mark} ", style=f"bold {style}")
     title.append(safe(f"{row.table} {keys}"), style="bold").append(f"  {word}", style=style)
-    yield _whole(title)
+    yield pieces.whole(title)
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -232,7 +239,7 @@ def _row(row: RowChange) -> Iterator[RenderableType]:
     if table.row_count:
         yield Padding(table, (0, 0, 0, 6), expand=False)
     if same:
-        yield Text(f"      {_count(same, 'column')} unchanged", style="dim")
+        yield Text(f"      {pieces.count(same, 'column')} unchanged", style="dim")
 
 
 def _shown(values: Any, name: str) -> str | None:  # noqa: ANN401 - a row, or None
@@ -240,67 +247,67 @@ def _shown(values: Any, name: str) -> str | None:  # noqa: ANN401 - a row, or No
 
 
 def _transactions(receipts: Sequence[Receipt]) -> Iterator[RenderableType]:
-    yield _heading("Transactions", "" if receipts else "none: this run committed nothing")
+    yield pieces.heading("Transactions", "" if receipts else "none: this run committed nothing")
     if not receipts:
         return
     if terminal_width() < _ROOMY:
         yield from _stacked(receipts)
         return
-    table = _grid("txn id", "committed", "outcome", "rows", "task")
+    table = pieces.grid("txn id", "committed", "outcome", "rows", "task")
     table.columns[3].justify = "right"
-    for receipt in _both_ends(receipts, _LISTED):
+    for receipt in pieces.both_ends(receipts, _LISTED):
         if receipt is None:
             more = f"... {len(receipts) - _LISTED:,} more: -o json for all"
             table.add_row(Text(more, style="yellow"), "", "", "", "")
             continue
         table.add_row(
             text(receipt.txn_id, Kind.ID),
-            _clock(receipt.commit_timestamp),
+            pieces.clock(receipt.commit_timestamp),
             text(outcome_of(receipt), Kind.STATE),
             text(receipt.rows, Kind.NUMBER),
             text(receipt.provenance.task or receipt.operation_key),
         )
-    yield _indented(table)
+    yield pieces.indented(table)
 
 
 def _stacked(receipts: Sequence[Receipt]) -> Iterator[RenderableType]:
-    for receipt in _both_ends(receipts, _LISTED):
+    for receipt in pieces.both_ends(receipts, _LISTED):
         if receipt is None:
             more = f"  ... {len(receipts) - _LISTED:,} more: -o json for all"
             yield Text(more, style="yellow")
             continue
         yield text(receipt.txn_id, Kind.ID)
         line = Text("  ").append_text(text(outcome_of(receipt), Kind.STATE))
-        line.append("  ").append_text(_clock(receipt.commit_timestamp))
-        yield _whole(line.append(f"  {_count(receipt.rows, 'row')}"))
+        line.append("  ").append_text(pieces.clock(receipt.commit_timestamp))
+        yield pieces.whole(line.append(f"  {pieces.count(receipt.rows, 'row')}"))
 
 
 def _timeline(events: Sequence[Event]) -> Iterator[RenderableType]:
     if not events:
         return
-    yield _heading("Timeline", f"{events[0].timestamp.astimezone():%Y-%m-%d, %Z}")
+    yield pieces.heading("Timeline", f"{events[0].timestamp.astimezone():%Y-%m-%d, %Z}")
     table = Table.grid(padding=(0, 2, 0, 0))
     for width in (len("00:00:00.000"), None, None, None):
         table.add_column(overflow="fold", min_width=width)
-    for event in _both_ends(events, _EVENTS):
+    for event in pieces.both_ends(events, _EVENTS):
         if event is None:
             more = f"... {len(events) - _EVENTS:,} more: -o json for all"
             table.add_row("", "", "", Text(more, style="yellow"))
             continue
         what = text(event.name)
         if event.rows is not None:
-            what.append(f"  {_count(event.rows, 'row')}", style="dim")
+            what.append(f"  {pieces.count(event.rows, 'row')}", style="dim")
         table.add_row(
-            _clock(event.timestamp),
+            pieces.clock(event.timestamp),
             Text(_KINDS[event.kind], style="dim"),
             text(event.state, Kind.STATE),
             what,
         )
-    yield _indented(table)
+    yield pieces.indented(table)
 
 
 def _sources(trail: Trail) -> Iterator[RenderableType]:
-    yield _heading("Sources")
+    yield pieces.heading("Sources")
     table = Table.grid(padding=(0, 2, 0, 0))
     for width in (None, len("unsupported"), len("claimed"), None):
         table.add_column(overflow="fold", min_width=width)
@@ -311,68 +318,4 @@ def _sources(trail: Trail) -> Iterator[RenderableType]:
             text(source.link, Kind.STATE),
             Text(safe(source.note), style="dim"),
         )
-    yield _indented(table)
-
-
-# -- pieces
-
-
-def _both_ends(items: Sequence[Any], limit: int) -> Iterator[Any]:
-    """Yield items; of more than ``limit`` the first and last ones, with None between."""
-    if len(items) <= limit:
-        yield from items
-        return
-    yield from items[: limit // 2]
-    yield None
-    yield from items[len(items) - (limit - limit // 2) :]
-
-
-def _heading(title: str, note: str = "") -> Text:
-    heading = Text(f"\n{title}", style="bold")
-    return heading.append(f"  {note}", style="dim not bold") if note else heading
-
-
-def _grid(*columns: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
-def _indented(table: Table) -> Padding:
-    return Padding(table, (0, 0, 0, 2), expand=False)
-
-
-def _whole(line: Text) -> Text:
-    """Let a line wrap anywhere rather than lose a character."""
-    line.overflow = "fold"
-    return line
-
-
-def _plain(value: object, note: str = "") -> Text:
-    if value in (None, ""):
-        return Text()
-    return Text(safe(str(value))).append(note, style="yellow dim")
-
-
-def _named(name: str | None, identifier: str | None) -> Text:
-    words = Text(safe(name)) if name else Text()
-    if identifier:
-        words.append("  " if name else "").append(safe(identifier), style="cyan")
-    return words
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _moment(value: datetime) -> str:
-    return f"{value.astimezone():%Y-%m-%d %H:%M:%S.%f %Z} ({age(value)})"
-
-
-def _clock(value: datetime) -> Text:
-    return Text(_time(value))
-
-
-def _time(value: datetime) -> str:
-    return f"{value.astimezone():%H:%M:%S}.{value.microsecond // 1000:03d}"
+    yield pieces.indented(table)
