@@ -6,13 +6,15 @@ chunks, because a task a chunk costs more than the chunk.
 
 import json
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from spanctl.clock import monotonic
+from spanctl.errors import UsageError
 from spanctl.flows.converting import Mode
 from spanctl.flows.importjob import ImportJob
 from spanctl.flows.importplan import UNLIMITED, ImportOptions, ImportPlan
@@ -39,6 +41,8 @@ __all__ = [
     "preview",
     "reporting",
 ]
+
+Choice = TypeVar("Choice", bound=StrEnum)
 
 _TAG = "spanctl-import"
 
@@ -141,6 +145,7 @@ def import_file(  # noqa: PLR0913 - a command's options
     delimiter: str | None = None,
     null: str | None = None,
     chunk_rows: int | None = None,
+    parallel: int = 1,
     skip_bad: int = 0,
     rejects: str | None = None,
     new: bool = False,
@@ -159,11 +164,12 @@ def import_file(  # noqa: PLR0913 - a command's options
 
     started = monotonic()
     options = ImportOptions(
-        mode=Mode(mode),
-        file_format=FileFormat(file_format) if file_format else None,
+        mode=_choice(Mode, mode),
+        file_format=_choice(FileFormat, file_format) if file_format else None,
         delimiter=delimiter,
         null=null,
         chunk_rows=chunk_rows,
+        parallel=parallel,
         skip_bad=skip_bad,
         rejects=Path(rejects) if rejects else None,
         new=new,
@@ -178,6 +184,14 @@ def import_file(  # noqa: PLR0913 - a command's options
         checked = _check(whole(job))
         written = _write(whole(job), whole(place))
         return _done(job, checked, written, place, monotonic() - started)
+
+
+def _choice(choices: type[Choice], text: str) -> Choice:
+    try:
+        return choices(text)
+    except ValueError:
+        msg = f"{text!r} is none of {', '.join(choices)}"
+        raise UsageError(msg) from None
 
 
 def preview(target: "Target", path: Path, table: str, options: ImportOptions) -> Preview:

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from spanctl.errors import ConflictError
+from spanctl.errors import ConflictError, UsageError
 from spanctl.flows.converting import Mode
 from spanctl.flows.cutting import CHUNK_BYTES, Marks
 from spanctl.flows.reading import FileFormat
+from spanctl.spanner.sessions import MAX_SESSIONS
 
 UNLIMITED = 2**63 - 1
 """For ``skip_bad``: any number of bad rows may be left out."""
@@ -26,6 +27,7 @@ class ImportOptions:
         delimiter: What separates the fields of a CSV; a comma when None, a tab in a ``.tsv``.
         null: Text that means NULL in a CSV; None: an empty field, where its column may be NULL.
         chunk_rows: Rows in one transaction; chosen from the table when None.
+        parallel: Transactions side by side, for inserts; one at a time is fastest on the emulator.
         skip_bad: At most so many bad rows are left out; with more, nothing is written.
         rejects: Where bad rows are named; beside the file when None.
         new: Whether to import the file once more, though an earlier import of it has finished.
@@ -36,9 +38,24 @@ class ImportOptions:
     delimiter: str | None = None
     null: str | None = None
     chunk_rows: int | None = None
+    parallel: int = 1
     skip_bad: int = 0
     rejects: Path | None = None
     new: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be done.
+
+        Raises:
+            UsageError: The number of transactions side by side is out of range, or the mode is one
+                where their order counts.
+        """
+        if not 1 <= self.parallel <= MAX_SESSIONS:
+            msg = f"{self.parallel} transactions can't run side by side"
+            raise UsageError(msg, hint=f"choose 1 to {MAX_SESSIONS}")
+        if self.parallel > 1 and self.mode is not Mode.INSERT:
+            msg = f"an {self.mode} writes one chunk after the other: the last of equal keys wins"
+            raise UsageError(msg, hint="leave --parallel out, or pass --mode insert")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,11 @@
 """Writing what is not written yet of an import: its plan, its chunks in order, and its finish."""
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from spanctl.errors import ConflictError, SpanctlError, StatementError
@@ -12,7 +15,7 @@ from spanctl.flows.importplan import ImportPlan
 from spanctl.ledger.receipt import Provenance, Receipt, TransactionResult
 
 if TYPE_CHECKING:
-    from spanctl.spanner.run import Run
+    from spanctl.spanner.run import Call, Run
     from spanctl.spanner.transaction import Transaction
 
 _BLOCK = 64  # chunks that are leased, and looked up on a resume, at once
@@ -79,18 +82,46 @@ class _Writer:
 
     def _block(self, numbers: range) -> None:
         done = self._done(numbers) if self.look_first else {}
-        self.present += sum(receipt.rows for receipt in done.values())
+        for receipt in done.values():
+            self._count(receipt.rows, ours=self._is_ours(receipt))
         todo = [number for number in numbers if number not in done]
         if not todo:
             return
         calls = self.run.lease([self.job.key("chunk", number) for number in todo])
-        for number, call in zip(todo, calls, strict=True):
-            chunk = self._chunk(number)
-            try:
-                self._write(call, chunk)
-            except StatementError as error:
-                raise self._placed(error, chunk) from None
-            self.tell(self.rows + self.present, chunk.end)
+        chunks = (self._chunk(number) for number in todo)
+        if self.job.options.parallel == 1:
+            for chunk, call in zip(chunks, calls, strict=True):
+                self._settle(chunk, partial(self._send, call, chunk))
+            return
+        waiting: deque[tuple[Chunk, Future[TransactionResult]]] = deque()
+        # Leaving the block waits for the chunks that are being sent: none is left undecided.
+        with ThreadPoolExecutor(self.job.options.parallel) as pool:
+            for chunk, call in zip(chunks, calls, strict=True):
+                waiting.append((chunk, pool.submit(self._send, call, chunk)))
+                if len(waiting) >= self.job.options.parallel:
+                    self._settle(*_outcome(waiting.popleft()))
+            while waiting:
+                self._settle(*_outcome(waiting.popleft()))
+
+    def _settle(self, chunk: Chunk, outcome: Callable[[], TransactionResult]) -> None:
+        try:
+            result = outcome()
+        except StatementError as error:
+            raise self._placed(error, chunk) from None
+        self._count(sum(result.row_counts), ours=not result.replayed)
+        self.tell(self.rows + self.present, chunk.end)
+
+    def _count(self, rows: int, *, ours: bool) -> None:
+        if ours:
+            self.rows += rows
+            self.written += 1
+        else:
+            self.present += rows
+
+    def _is_ours(self, receipt: Receipt) -> bool:
+        """Tell whether this very flow run wrote a chunk, on an earlier attempt."""
+        root_run = self.run.provenance.root_run
+        return root_run is not None and receipt.provenance.root_run == root_run
 
     def _done(self, numbers: range) -> dict[int, Receipt]:
         from spanctl.ledger.keys import txn_id
@@ -111,7 +142,7 @@ class _Writer:
             raise ConflictError(msg)
         return chunk
 
-    def _write(self, call: Any, chunk: Chunk) -> None:  # noqa: ANN401 - a Call; its module is heavy
+    def _send(self, call: "Call", chunk: Chunk) -> TransactionResult:
         kind, table = self.job.options.mode.kind, self.job.table.name
         columns, rows = self.job.converter.columns, self.job.encode(chunk)
 
@@ -119,30 +150,31 @@ class _Writer:
             if rows:
                 txn.write_encoded(kind, table, columns, rows)
 
-        result = self.run.execute(
+        return self.run.execute(
             call,
             body,
             arguments={"from": chunk.mark.offset, "to": chunk.end},
             expect_replay=self.look_first,
         )
-        count = sum(result.row_counts)
-        if result.replayed:
-            self.present += count
-        else:
-            self.rows += count
-            self.written += 1
 
     def _placed(self, error: StatementError, chunk: Chunk) -> StatementError:
         """Say which lines were refused, and what became of the others."""
         lines = f"lines {chunk.records[0].line} to {chunk.records[-1].line}"
         done = self.rows + self.present
-        error.message = f"{lines}: {error.message}; {done:,} rows before them are committed"
+        error.message = f"{lines}: {error.message}; {done:,} other rows are committed"
         error.args = (error.message,)
         if error.details.get("status") == "ALREADY_EXISTS":
             error.hint = "one of these rows is in the table already: pass --mode upsert"
         elif error.details.get("status") == "NOT_FOUND":
             error.hint = "a row to update, or a parent row, does not exist"
         return error
+
+
+def _outcome(
+    one: "tuple[Chunk, Future[TransactionResult]]",
+) -> tuple[Chunk, Callable[[], TransactionResult]]:
+    chunk, future = one
+    return chunk, future.result
 
 
 def write(

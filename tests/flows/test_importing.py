@@ -263,7 +263,7 @@ def test_rows_that_are_there_refuse_their_chunk(target, tmp_path):
     with pytest.raises(StatementError) as caught:
         import_file(str(path), "airports", chunk_rows=100)
     assert "lines 202 to 301" in caught.value.message
-    assert "200 rows before them are committed" in caught.value.message
+    assert "200 other rows are committed" in caught.value.message
     assert "upsert" in caught.value.hint
     assert count(target) == 450
     assert import_file(str(path), "airports", mode="upsert").written == 300
@@ -359,6 +359,22 @@ def test_a_transient_failure_is_resumed_by_prefect(target, tmp_path, monkeypatch
     monkeypatch.setattr(importing, "write", flaky)
     result = import_file(str(head(tmp_path / "a.csv", 600)), "airports", chunk_rows=100)
     assert failed == [300]
-    assert (result.present, result.written) == (300, 300)
+    assert (result.present, result.written, result.chunks_written) == (0, 600, 6)
     assert count(target) == 600
     assert max(one.provenance.attempt or 0 for one in of_import(target)) == 2
+
+
+def test_chunks_side_by_side(target, tmp_path):
+    """Inserts may run side by side; a refused chunk leaves none of the others undecided."""
+    path = head(tmp_path / "a.csv", 1000)
+    result = import_file(str(path), "airports", chunk_rows=100, parallel=3)
+    assert (result.written, result.chunks_written) == (1000, 10)
+    assert count(target) == 1000
+    lines = CSV.read_text().splitlines()
+    path.write_text("\n".join([lines[0], *lines[1001:1301], lines[1], *lines[1301:1501]]) + "\n")
+    with pytest.raises(StatementError, match="lines 302 to 401"):
+        import_file(str(path), "airports", chunk_rows=100, parallel=3)
+    assert sum(one.rows for one in of_import(target)) == count(target)
+    for mode, parallel in (("upsert", 2), ("insert", 0), ("insert", 1000), ("merge", 1)):
+        with pytest.raises(UsageError):
+            import_file(str(path), "airports", mode=mode, parallel=parallel)
