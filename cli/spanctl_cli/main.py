@@ -83,6 +83,7 @@ app = build()
 def main() -> None:
     """Run spanctl with the arguments of the process, and exit."""
     os.environ.update(_PRIVATE)
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its core writes to stderr as it ends
     boundary.arm()
     if "_SPANCTL_COMPLETE" in os.environ:
         from typer.completion import get_completion_inspect_parameters

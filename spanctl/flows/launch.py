@@ -5,7 +5,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -21,6 +21,7 @@ from prefect.exceptions import MissingFlowError, ParameterTypeError, ScriptError
 from prefect.flow_engine import run_flow
 from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.logging.handlers import PrefectConsoleHandler
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.states import Pending, to_state_create
 
 from spanctl.errors import (
@@ -203,18 +204,36 @@ def register(flow: AnyFlow, parameters: Mapping[str, Any], invocation: Invocatio
 
 
 def execute(
-    flow: AnyFlow, run: FlowRun, parameters: Mapping[str, Any], invocation: Invocation
+    flow: AnyFlow,
+    run: FlowRun,
+    parameters: Mapping[str, Any],
+    invocation: Invocation,
+    *,
+    heartbeats: bool = True,
 ) -> Finished:
     """Run a registered flow run in this thread, to its final state.
+
+    Args:
+        flow: The flow.
+        run: Its registered run.
+        parameters: What it is called with.
+        invocation: Who asks, why, and for which database.
+        heartbeats: Whether Prefect hears from it now and then; its thread that says so takes up to
+            a second to end, which a run of a few statements can do without.
 
     Raises:
         KeyboardInterrupt: It was interrupted; open transactions were resolved before.
     """
-    with using(
-        database=invocation.database,
-        initiator=invocation.initiator,
-        reason=invocation.reason,
-        idempotency_key=invocation.idempotency_key,
+    with (
+        nullcontext()
+        if heartbeats
+        else temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+        using(
+            database=invocation.database,
+            initiator=invocation.initiator,
+            reason=invocation.reason,
+            idempotency_key=invocation.idempotency_key,
+        ),
     ):
         ended = run_flow(flow, run, parameters=dict(parameters), return_type="state")
         if inspect.iscoroutine(ended):

@@ -151,7 +151,8 @@ class Database:
         while True:
             request.session = self.sessions.reader()
             try:
-                return Rows(send(request, timeout=max(0.001, deadline - monotonic())))
+                parts = send(request, timeout=max(0.001, deadline - monotonic()))
+                return Rows(parts, lambda late: translate(late, self.target, doing))
             except GoogleAPICallError as error:
                 if lost_session(error):
                     self.sessions.forget_reader()
@@ -197,6 +198,30 @@ class Database:
             StatementError: Spanner refused a statement or a mutation; not committed.
             Exception: What the body raised; not committed.
         """
+        return self.execution(
+            call,
+            body,
+            provenance=provenance,
+            arguments=arguments,
+            options=options,
+            expect_replay=expect_replay,
+        ).run()
+
+    def execution(  # noqa: PLR0913 - one operation, told in full
+        self,
+        call: Call,
+        body: Callable[[Transaction], T],
+        *,
+        provenance: Provenance,
+        arguments: Mapping[str, Any] | None = None,
+        options: TransactionOptions | None = None,
+        expect_replay: bool = False,
+    ) -> Execution[T]:
+        """Prepare what :meth:`transact` runs; its ``in_doubt`` tells afterwards what stayed open.
+
+        Raises:
+            UsageError: The transaction tag is one that Spanner would refuse.
+        """
         check_tag(provenance.tag)
         return Execution(
             database=self,
@@ -206,7 +231,7 @@ class Database:
             arguments=arguments,
             options=options or TransactionOptions(),
             fresh=not expect_replay,
-        ).run()
+        )
 
     def close(self) -> None:
         """Delete the sessions and close the channel."""

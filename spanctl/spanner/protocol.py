@@ -127,6 +127,7 @@ class Execution(Generic[T]):
         options: Deadlines and what to keep.
         fresh: Whether nobody can have run this operation before, so that no receipt is looked for
             first.
+        in_doubt: Whether a Commit was sent whose outcome is still open.
     """
 
     database: "Database"
@@ -136,9 +137,9 @@ class Execution(Generic[T]):
     arguments: Mapping[str, Any] | None
     options: TransactionOptions
     fresh: bool
+    in_doubt: bool = False
     _attempts: int = 0
     _aborts: int = 0
-    _in_doubt: bool = False
     _deadline: float = 0.0
     _digest: str | None = None
     _sent: dict[str, _Sent] = field(default_factory=dict)
@@ -249,13 +250,13 @@ class Execution(Generic[T]):
                 proves = status is StatusCode.ABORTED or status in NOT_COMMITTED
                 if first and proves and not lost_session(error):
                     raise
-                self._in_doubt = True
+                self.in_doubt = True
                 lost = _CommitLostError(error)
                 # Replay helps against a lost reply only: no other answer is about the first send.
                 if status not in TRANSIENT or self._time_left() < 0:
                     break
             except BaseException:
-                self._in_doubt = True
+                self.in_doubt = True
                 raise
             else:
                 return as_datetime(response.commit_timestamp)
@@ -272,6 +273,7 @@ class Execution(Generic[T]):
         except (GoogleAPICallError, _CommitLostError):
             if self._receipt_or_unknown(interruption) is not None:
                 outcome = Outcome.COMMITTED
+        self.in_doubt = outcome is Outcome.UNKNOWN
         interruption.add_note(f"transaction {self.call.txn_id}: {outcome}")
 
     def _receipt_of(self, transaction: Transaction, kept: str | None) -> Receipt:
@@ -301,7 +303,7 @@ class Execution(Generic[T]):
             try:
                 return receipts.get(self.database, self.call.txn_id)
             except UnreachableError:
-                if not self._in_doubt or self._time_left() < 0:
+                if not self.in_doubt or self._time_left() < 0:
                     raise
             time.sleep(_LOOK_AGAIN)
 
@@ -316,18 +318,19 @@ class Execution(Generic[T]):
         try:
             found = self._receipt()
         except SpanctlError:
-            if self.fresh and not self._in_doubt:
+            if self.fresh and not self.in_doubt:
                 raise error from None
             raise self._unknown(error) from None
         if found is not None and isinstance(error, Exception):
             return self._from_receipt(found)
         if found is not None:
             error.add_note(f"transaction {self.call.txn_id}: {found.kind}")
-        elif self._in_doubt:
+        elif self.in_doubt:
             raise self._unknown(error) from None
         raise error
 
     def _from_receipt(self, found: Receipt) -> TransactionResult:
+        self.in_doubt = False
         if found.kind is EntryKind.FENCED:
             msg = f"operation {found.operation_key} is closed by the fence {found.txn_id}"
             hint = f"run: spanctl audit {found.txn_id}"
@@ -336,7 +339,10 @@ class Execution(Generic[T]):
             return self._result(found.api_transaction_id, found.commit_timestamp)
         if found.arguments_digest != self._digest:
             msg = f"operation {found.operation_key} was committed before with other arguments"
-            hint = f"run: spanctl audit {found.txn_id}; for another write use another key"
+            hint = (
+                f"run: spanctl audit {found.txn_id}; for another write use another key; what one"
+                " step hands to the next needs keep_result, to be the same on a retry"
+            )
             raise KeyReusedError(msg, hint=hint, txn_id=found.txn_id)
         return TransactionResult(
             txn_id=found.txn_id,
@@ -348,6 +354,7 @@ class Execution(Generic[T]):
         )
 
     def _result(self, api_transaction_id: str, committed_at: datetime) -> TransactionResult:
+        self.in_doubt = False
         sent = self._sent[api_transaction_id]
         return TransactionResult(
             txn_id=self.call.txn_id,
@@ -379,7 +386,7 @@ class Execution(Generic[T]):
             hint = "others hold its locks; run it again when they are done"
             return DeadlineError(msg, hint=hint, txn_id=self.call.txn_id)
         lasting = status is not StatusCode.ABORTED and not lost_session(cause)
-        if lasting and not self._in_doubt and self._attempts >= _TRANSIENT_ATTEMPTS:
+        if lasting and not self.in_doubt and self._attempts >= _TRANSIENT_ATTEMPTS:
             return translate(cause, self.database.target, "a transaction was run")
         return None
 

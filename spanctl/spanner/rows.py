@@ -1,10 +1,11 @@
 """Rows that came back from Spanner, with the names and types of their columns."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from google.api_core.exceptions import GoogleAPICallError
 from google.cloud.spanner_v1.streamed import StreamedResultSet
 from google.cloud.spanner_v1.types import PartialResultSet, Type
 from google.protobuf.struct_pb2 import Value
@@ -23,8 +24,19 @@ class ColumnInfo:
 class Rows:
     """A result that is read as it arrives, once; iterate it for tuples of Python values."""
 
-    def __init__(self, parts: Iterator[PartialResultSet]) -> None:
-        """Wrap the parts of a streamed result; the first is read at once, for its columns."""
+    def __init__(
+        self,
+        parts: Iterator[PartialResultSet],
+        told: Callable[[GoogleAPICallError], Exception] | None = None,
+    ) -> None:
+        """Wrap the parts of a streamed result; the first is read at once, for its columns.
+
+        Args:
+            parts: The parts, as they arrive.
+            told: Turns an error of Google's client that comes after the first part into the one
+                to raise; left out, the error is raised as it came.
+        """
+        self._told = told
         # Values are decoded here: Google's client leaves BYTES in base64.
         self._result = StreamedResultSet(parts, lazy_decode=True)
         self._rows = iter(self._result)
@@ -54,8 +66,13 @@ class Rows:
         if self._first is not None:
             first, self._first = self._first, None
             yield self._decoded(first)
-        for row in self._rows:
-            yield self._decoded(row)
+        try:
+            for row in self._rows:
+                yield self._decoded(row)
+        except GoogleAPICallError as error:
+            if self._told is None:
+                raise
+            raise self._told(error) from None
 
     def _decoded(self, row: list[Value]) -> tuple[Any, ...]:
         return tuple(decode(value) for decode, value in zip(self._decoders, row, strict=True))

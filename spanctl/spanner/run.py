@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from spanctl.errors import OutcomeUnknownError
 from spanctl.ledger.keys import OperationKey
 from spanctl.ledger.receipt import Provenance, TransactionResult
 from spanctl.spanner import leases, receipts
@@ -48,7 +47,7 @@ class Run:
         self._ordinals: dict[str, int] = defaultdict(int)
         self._through: dict[str, int] = {}
         self._blocks: dict[str, int] = {}
-        self._keyed: set[str] = set()
+        self._keyed: set[tuple[str, str]] = set()
         self._open: list[Intent] = []
         self._pending: set[str] = set()
         self._by_intent: dict[str, set[str]] = defaultdict(set)
@@ -84,9 +83,8 @@ class Run:
         for key in keys:
             if isinstance(key.call, int):
                 highest[key.prefix] = max(highest.get(key.prefix, -1), key.call)
-            elif str(key) not in self._keyed:
+            elif (key.prefix, key.call) not in self._keyed:
                 named.setdefault(key.prefix, []).append(key.call)
-                self._keyed.add(str(key))
         intents = [
             self._intent(prefix, first=self._through.get(prefix, -1) + 1, last=last)
             for prefix, last in highest.items()
@@ -125,6 +123,7 @@ class Run:
                 self._through[intent.prefix] = intent.last
                 grown = self._blocks.get(intent.prefix, 1) * 2
                 self._blocks[intent.prefix] = min(LARGEST_BLOCK, grown)
+            self._keyed.update((intent.prefix, key) for key in intent.keys)
             self._open.append(intent)
 
     # -- running
@@ -140,22 +139,19 @@ class Run:
         expect_replay: bool = False,
     ) -> TransactionResult:
         """Run a leased operation; as :meth:`spanctl.spanner.client.Database.transact` does."""
+        execution = self.database.execution(
+            call,
+            body,
+            provenance=provenance or self.provenance,
+            arguments=arguments,
+            options=options,
+            expect_replay=expect_replay,
+        )
         try:
-            result = self.database.transact(
-                call,
-                body,
-                provenance=provenance or self.provenance,
-                arguments=arguments,
-                options=options,
-                expect_replay=expect_replay,
-            )
-        except OutcomeUnknownError:
-            raise
-        except BaseException:
-            self.ended(call)
-            raise
-        self.ended(call)
-        return result
+            return execution.run()
+        finally:
+            if not execution.in_doubt:
+                self.ended(call)
 
     def step(  # noqa: PLR0913 - one operation, told in full
         self,

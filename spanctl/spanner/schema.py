@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from spanctl.errors import NotFoundError, SchemaVersionError, UsageError
 from spanctl.ledger.receipt import Provenance
 from spanctl.spanner import admin, receipts
+from spanctl.spanner.changes import STREAM
 from spanctl.spanner.identity import (
     LEDGER_ID,
     LEDGER_KEY,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from spanctl.spanner.client import Database
     from spanctl.spanner.transaction import Transaction
 
-STREAM: Final = "spanctl_changes"
 _KEY_BYTES: Final = 32
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _SHARD: Final = "shard INT64 NOT NULL AS (ABS(MOD(FARM_FINGERPRINT({key}), 16))) STORED"

@@ -10,6 +10,7 @@ from spanctl_cli.context import AppContext
 from spanctl_cli.default_command import DefaultGroup
 from spanctl_cli.options import (
     DryRunOption,
+    FieldsOption,
     IdempotencyKeyOption,
     OutputOption,
     Panel,
@@ -106,6 +107,59 @@ def target(  # noqa: PLR0913 - one parameter an option
         from spanctl_cli.runs import in_process
 
         in_process.run(application, asked)
+
+
+@app.command()
+def sql(  # noqa: PLR0913 - one parameter an option
+    ctx: typer.Context,
+    *,
+    file: Annotated[
+        str | None, typer.Argument(metavar="[FILE]", help="A file of SQL statements.")
+    ] = None,
+    execute: Annotated[
+        list[str] | None,
+        typer.Option("--execute", "-e", metavar="SQL", help="A statement. Repeatable."),
+    ] = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--param", "-p", metavar="NAME:TYPE=VALUE", help="A bind parameter. Repeatable."
+        ),
+    ] = None,
+    ddl: Annotated[bool, typer.Option("--ddl", help="Run DDL, at least once.")] = False,
+    partitioned: Annotated[
+        bool, typer.Option("--partitioned", help="Run UPDATE or DELETE as partitioned DML.")
+    ] = False,
+    reason: ReasonOption = None,
+    idempotency_key: IdempotencyKeyOption = None,
+    timeout: TimeoutOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Execute on the server, and roll back.")
+    ] = False,
+    fields: FieldsOption = None,
+    output: OutputOption = None,
+) -> None:
+    """Run SQL: queries, or DML statements as one transaction with one receipt.
+
+    Values go into typed parameters, and are kept nowhere.
+
+    Example: spanctl run sql -e "UPDATE accounts SET balance = @b WHERE id = @id"
+             -p b:INT64=120 -p id:STRING=alice --reason "ticket 4711"
+    """
+    from spanctl_cli.runs import sql as running
+
+    asked = runs.Asked(
+        target="sql",
+        reason=reason,
+        idempotency_key=idempotency_key,
+        timeout=timeout,
+        dry_run=dry_run,
+        output=output,
+        pairs=param or (),
+        fields=fields,
+    )
+    found = running.texts(file, execute or ())
+    running.run(AppContext.of(ctx), asked, found, ddl=ddl, partitioned=partitioned)
 
 
 @app.command("import")

@@ -28,6 +28,8 @@ class Asked:
         timeout: Seconds to wait for a run elsewhere.
         dry_run: Whether to show the plan only.
         output: The format of the result.
+        pairs: Bind parameters of SQL, each as ``name:TYPE=value``.
+        fields: The fields to show.
     """
 
     target: str
@@ -39,6 +41,8 @@ class Asked:
     timeout: float | None = None
     dry_run: bool = False
     output: Format | None = None
+    pairs: Sequence[str] = ()
+    fields: str | None = None
 
     @property
     def is_deployment(self) -> bool:

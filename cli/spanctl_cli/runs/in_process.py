@@ -95,12 +95,14 @@ def facts_of(finished: "Finished") -> dict[str, Any]:
     }
 
 
-def execute(
+def execute(  # noqa: PLR0913 - what is run, and where it is shown
     app: AppContext,
     flow: "Flow[..., Any]",
     bound: dict[str, Any],
     asking: "Invocation",
     view: View,
+    *,
+    heartbeats: bool = True,
 ) -> "tuple[Finished, list[Seen]]":
     """Run a flow with a view on it; return how it ended and its transactions.
 
@@ -131,7 +133,7 @@ def execute(
     view.state("Running")
     try:
         with launch.listening(on_transaction=transaction, on_log=log), _prints_to(view):
-            finished = launch.execute(flow, registered, bound, asking)
+            finished = launch.execute(flow, registered, bound, asking, heartbeats=heartbeats)
     except KeyboardInterrupt as interruption:
         for note in getattr(interruption, "__notes__", ()):
             app.note(note)

@@ -1,0 +1,169 @@
+"""``spanctl run sql``: queries, DML in one transaction, DDL and partitioned DML by flag."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from spanctl.clock import monotonic
+from spanctl.errors import NotFoundError, UsageError
+from spanctl_cli import live
+from spanctl_cli.context import AppContext
+from spanctl_cli.output import Column, Kind, Listing, Record, emit
+from spanctl_cli.output.model import Section
+from spanctl_cli.runs import Asked
+from spanctl_cli.runs.in_process import execute, facts_of, invocation, prepare
+
+if TYPE_CHECKING:
+    from spanctl.flows.launch import Finished
+    from spanctl.flows.sqlrunning import SqlResult, StatementResult
+
+_NUMBERS: Final = frozenset({"INT64", "FLOAT64", "FLOAT32", "NUMERIC"})
+_COLUMNS: Final = (
+    Column("flow_run", title="flow run", kind=Kind.ID),
+    Column("mode"),
+    Column("txn_id", title="transaction", kind=Kind.ID),
+    Column("outcome", kind=Kind.STATE),
+    Column("commit_timestamp", title="committed", kind=Kind.TIME),
+    Column("rows", title="rows changed", kind=Kind.NUMBER),
+    Column("replayed", kind=Kind.FLAG),
+    Column("dry_run", title="dry run", kind=Kind.FLAG),
+    Column("at_least_once", title="at least once", kind=Kind.FLAG),
+    Column("finished_by", title="finished by", kind=Kind.ID),
+    Column("seconds", title="time", kind=Kind.DURATION),
+)
+_STATEMENTS: Final = (
+    Column("line", kind=Kind.NUMBER),
+    Column("kind"),
+    Column("tables"),
+    Column("rows", title="rows changed", kind=Kind.NUMBER),
+    Column("sql", title="statement"),
+)
+
+
+def texts(file: str | None, execute: Sequence[str]) -> list[str]:
+    """Return the SQL that was asked for: a file's, or that of ``-e``.
+
+    Raises:
+        UsageError: There is none, or both; or the file is no text.
+        NotFoundError: There is no such file.
+    """
+    if file is None and not execute:
+        msg = "there is no SQL to run"
+        raise UsageError(msg, hint="name a file, or pass -e 'SELECT ...'")
+    if file is None:
+        return list(execute)
+    if execute:
+        msg = "a file and -e can't be run together"
+        raise UsageError(msg, hint="run one after the other")
+    try:
+        return [Path(file).read_text(encoding="utf-8")]
+    except FileNotFoundError:
+        msg = f"there is no file {file}"
+        raise NotFoundError(msg, hint="check the path; SQL itself goes after -e") from None
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{file} can't be read: {type(error).__name__}"
+        raise UsageError(msg, hint="it must be UTF-8 text") from None
+
+
+def run(app: AppContext, asked: Asked, sql: Sequence[str], *, ddl: bool, partitioned: bool) -> None:
+    """Run SQL as a flow run of its own, and print rows or what was changed.
+
+    Raises:
+        UsageError: The SQL or a parameter can't be used as it is.
+        StatementError: Spanner refused a statement; nothing was committed.
+        SpanctlError: A server did not answer, or refused.
+    """
+    prepare(app)
+    from spanctl.flows.script import Script
+    from spanctl.flows.sql import prepared, run_sql
+
+    script = Script.read(sql, asked.pairs, ddl=ddl, partitioned=partitioned)
+    started = monotonic()
+    with prepared(script) as described, live.view(asked.output, quiet=app.quiet) as view:
+        bound = {**described, "dry_run": asked.dry_run, "deadline": asked.timeout or 60.0}
+        asking = invocation(app, asked)
+        finished, _ = execute(app, run_sql, bound, asking, view, heartbeats=False)
+    finished.check()
+    _print(app, asked, finished, monotonic() - started)
+
+
+def _print(app: AppContext, asked: Asked, finished: "Finished", seconds: float) -> None:
+    result: SqlResult = finished.result
+    returned = [one for one in result.statements if one.rows is not None]
+    if result.transaction is None and not result.entries and len(returned) == 1:
+        emit(rows_of(returned[0]), asked.output, fields=asked.fields)
+    else:
+        values = {**facts_of(finished), **_values(result), "seconds": seconds}
+        sections = [_statements(result), *_returned(returned)]
+        emit(Record("run.sql", _COLUMNS, values, sections), asked.output, fields=asked.fields)
+    if result.dry_run:
+        app.note("dry run: executed and rolled back, nothing was committed")
+    elif result.transaction is not None:
+        app.note(f"next: spanctl audit {result.transaction.txn_id}")
+
+
+def _values(result: "SqlResult") -> dict[str, Any]:
+    entries = [result.transaction] if result.transaction else list(result.entries)
+    first, last = (entries[0], entries[-1]) if entries else (None, None)
+    counts = [one.row_count for one in result.statements if one.row_count is not None]
+    return {
+        "mode": result.mode.value,
+        "txn_id": first.txn_id if first else None,
+        "outcome": first.outcome.value if first else None,
+        "commit_timestamp": first.commit_timestamp if first else None,
+        "rows": sum(counts) if counts else None,
+        "replayed": first.replayed if first else None,
+        "dry_run": result.dry_run,
+        "at_least_once": result.at_least_once,
+        "finished_by": last.txn_id if last is not first and last else None,
+    }
+
+
+def _statements(result: "SqlResult") -> Section:
+    rows = [
+        {
+            "line": one.line,
+            "kind": one.kind.value,
+            "tables": list(one.tables),
+            "rows": one.row_count,
+            "sql": " ".join(one.sql.split()),
+        }
+        for one in result.statements
+    ]
+    return Section("statements", "Statements", Listing("run.sql.statements", _STATEMENTS, rows))
+
+
+def _returned(statements: "Sequence[StatementResult]") -> list[Section]:
+    return [
+        Section(f"returned_{number}", f"Rows of the statement in line {one.line}", rows_of(one))
+        for number, one in enumerate(statements, 1)
+    ]
+
+
+def rows_of(statement: "StatementResult") -> Listing:
+    """Return a statement's rows as a listing with its columns."""
+    from spanctl.spanner.values import to_json, type_name
+
+    names = _unique([column.name for column in statement.columns])
+    columns = tuple(
+        Column(
+            name,
+            title=name,
+            kind=Kind.NUMBER if type_name(column.type) in _NUMBERS else Kind.TEXT,
+        )
+        for name, column in zip(names, statement.columns, strict=True)
+    )
+    rows = (
+        {name: to_json(value) for name, value in zip(names, row, strict=True)}
+        for row in statement.rows or ()
+    )
+    return Listing("run.sql.rows", columns, rows, empty="no rows")
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """Name what has no name, and tell apart what has the same."""
+    found: list[str] = []
+    for number, name in enumerate(names, 1):
+        wanted = name or f"column_{number}"
+        found.append(f"{wanted}_{number}" if wanted in found else wanted)
+    return found
