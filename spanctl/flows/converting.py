@@ -8,7 +8,7 @@ from typing import Any
 from spanctl.errors import UsageError
 from spanctl.flows.reading import FileFormat
 from spanctl.ledger.receipt import StatementKind
-from spanctl.spanner.catalog import Column, Table
+from spanctl.spanner.catalog import Column, Table, is_ledger
 from spanctl.spanner.values import (
     TypeCode,
     check_length,
@@ -108,9 +108,12 @@ def matched(table: Table, header: Sequence[str], mode: Mode) -> list[Column]:
     """Return the columns that a header names.
 
     Raises:
-        UsageError: It names one twice, or one that the table lacks or computes, or lacks one that
-            must be written.
+        UsageError: The table is the ledger's, or the header names a column twice, or one that the
+            table lacks or computes, or lacks one that must be written.
     """
+    if is_ledger(table.name):
+        msg = f"{table.name} belongs to the ledger, nothing is imported into it"
+        raise UsageError(msg)
     columns = [table.column(name) for name in header]
     if unknown := [name for name, one in zip(header, columns, strict=True) if one is None]:
         raise _unknown(table, unknown, header)

@@ -8,6 +8,7 @@ from typing import Any
 
 from spanctl.errors import UsageError
 from spanctl.ledger.receipt import StatementKind
+from spanctl.spanner.catalog import is_ledger
 from spanctl.spanner.sql import SqlStatement, statements
 from spanctl.spanner.values import (
     Type,
@@ -157,6 +158,10 @@ def _mode(found: Sequence[SqlStatement], *, ddl: bool, partitioned: bool) -> Sql
             word = statement.text.split(maxsplit=1)[0][:20].upper()
             msg = f"the statement in line {statement.line} ({word}) can't be run"
             raise UsageError(msg, hint="run queries, DML or DDL; transactions are made for you")
+        changes = statement.is_dml or statement.kind is StatementKind.DDL
+        if changes and statement.tables and is_ledger(statement.tables[0]):
+            msg = f"the statement in line {statement.line} changes {statement.tables[0]}"
+            raise UsageError(msg, hint="the ledger is written by the protocol only")
     if ddl and partitioned:
         msg = "DDL and partitioned DML can't be run together"
         raise UsageError(msg, hint="run one after the other")

@@ -128,3 +128,10 @@ def test_keys_of_two_columns_do_not_run_together():
     columns = (column("a", "STRING(9)"), column("b", "STRING(9)"))
     converter = Converter(Table(name="t", columns=columns, primary_key=("a", "b")), ["a", "b"])
     assert converter.key(["a", "bc"]) != converter.key(["ab", "c"])
+
+
+def test_the_ledger_is_no_table_to_import_into():
+    """Only the protocol writes receipts."""
+    table = Table(name="spanctl_receipts", columns=(column("k", "INT64"),), primary_key=("k",))
+    with pytest.raises(UsageError, match="belongs to the ledger"):
+        Converter(table, ["k"])

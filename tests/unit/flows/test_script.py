@@ -35,6 +35,8 @@ def test_the_mode_follows_from_the_statements(texts, options, mode, count):
         ("DROP TABLE t", {"ddl": True, "partitioned": True}, "can't be run together"),
         ("BEGIN; SELECT 1; COMMIT", {}, r"line 1 \(BEGIN\) can't be run"),
         ("SELECT 'abc", {}, "never closed"),
+        ("DELETE FROM `Spanctl_receipts` WHERE true", {}, "changes Spanctl_receipts"),
+        ("DROP TABLE spanctl_intents", {"ddl": True}, "changes spanctl_intents"),
         ("SELECT @a", {}, "@a has no value"),
     ],
 )
