@@ -272,6 +272,7 @@ def listening(
                 logger.removeHandler(found)
     handler = _Handler(on_log)
     root = logging.getLogger("prefect")
+    root.addHandler(logging.NullHandler())  # else logging's last resort writes to stderr
     root.addHandler(handler)
     try:
         with registry.observed(on_transaction):
