@@ -130,7 +130,14 @@ def failure_of(error: BaseException, args: Sequence[str] = ()) -> Failure:
     match error:
         case SpanctlError():
             code = exit_codes.of(error)
-            return Failure(error.code, error.message, code, hint=error.hint, details=error.details)
+            return Failure(
+                error.code,
+                error.message,
+                code,
+                hint=error.hint,
+                details=error.details,
+                quoted=getattr(error, "quoted", ""),
+            )
         case TyperException():
             return _usage(error)
         case Terminated():

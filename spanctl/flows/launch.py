@@ -271,14 +271,16 @@ def listening(
             if isinstance(found, PrefectConsoleHandler):
                 logger.removeHandler(found)
     handler = _Handler(on_log)
-    root = logging.getLogger("prefect")
-    root.addHandler(logging.NullHandler())  # else logging's last resort writes to stderr
-    root.addHandler(handler)
+    roots = [logging.getLogger(), logging.getLogger("prefect")]  # the latter doesn't propagate
+    for root in roots:
+        root.addHandler(logging.NullHandler())  # else logging's last resort writes to stderr
+        root.addHandler(handler)
     try:
         with registry.observed(on_transaction):
             yield
     finally:
-        root.removeHandler(handler)
+        for root in roots:
+            root.removeHandler(handler)
 
 
 def _prefect_loggers() -> list[logging.Logger]:
