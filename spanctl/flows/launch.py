@@ -271,7 +271,8 @@ def listening(
             if isinstance(found, PrefectConsoleHandler):
                 logger.removeHandler(found)
     handler = _Handler(on_log)
-    roots = [logging.getLogger(), logging.getLogger("prefect")]  # the latter doesn't propagate
+    prefect = logging.getLogger("prefect")
+    roots = [logging.getLogger(), *([] if prefect.propagate else [prefect])]
     for root in roots:
         root.addHandler(logging.NullHandler())  # else logging's last resort writes to stderr
         root.addHandler(handler)

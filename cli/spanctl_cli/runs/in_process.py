@@ -102,6 +102,7 @@ def execute(  # noqa: PLR0913 - what is run, and where it is shown
     asking: "Invocation",
     view: View,
     *,
+    runbook: bool = False,
     heartbeats: bool = True,
 ) -> "tuple[Finished, list[Seen]]":
     """Run a flow with a view on it; return how it ended and its transactions.
@@ -126,7 +127,8 @@ def execute(  # noqa: PLR0913 - what is run, and where it is shown
         view.transaction(one)
 
     def log(record: logging.LogRecord) -> None:
-        view.log(record.levelname, record.getMessage())
+        if not runbook:  # it logs nothing itself, and its error is told in full
+            view.log(record.levelname, record.getMessage())
 
     registered = launch.register(flow, bound, asking)
     view.run({"flow_run": str(registered.id), "name": registered.name, "flow": flow.name})

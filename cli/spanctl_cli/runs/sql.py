@@ -82,7 +82,7 @@ def run(app: AppContext, asked: Asked, sql: Sequence[str], *, ddl: bool, partiti
     with prepared(script) as described, live.view(asked.output, quiet=app.quiet) as view:
         bound = {**described, "dry_run": asked.dry_run, "deadline": asked.timeout or 60.0}
         asking = invocation(app, asked)
-        finished, _ = execute(app, run_sql, bound, asking, view, heartbeats=False)
+        finished, _ = execute(app, run_sql, bound, asking, view, runbook=True, heartbeats=False)
     finished.check()
     _print(app, asked, finished, monotonic() - started)
 
