@@ -11,10 +11,14 @@ from spanctl.spanner.values import TypeCode, type_name
 pytestmark = pytest.mark.emulator
 
 DDL = (
-    "CREATE TABLE Parent (id INT64 NOT NULL, b BYTES(4), c STRING(10) DEFAULT ('x'),"
-    " g STRING(20) AS (c || 'g') STORED, n NUMERIC NOT NULL, a ARRAY<STRING(3)>) PRIMARY KEY(id)",
-    "CREATE TABLE Child (id INT64 NOT NULL, k STRING(MAX) NOT NULL) PRIMARY KEY(id, k DESC),"
-    " INTERLEAVE IN PARENT Parent ON DELETE CASCADE",
+    (
+        "CREATE TABLE Parent (id INT64 NOT NULL, b BYTES(4), c STRING(10) DEFAULT ('x'),"
+        " g STRING(20) AS (c || 'g') STORED, n NUMERIC NOT NULL, a ARRAY<STRING(3)>) PRIMARY KEY(id)"
+    ),
+    (
+        "CREATE TABLE Child (id INT64 NOT NULL, k STRING(MAX) NOT NULL) PRIMARY KEY(id, k DESC),"
+        " INTERLEAVE IN PARENT Parent ON DELETE CASCADE"
+    ),
     "CREATE UNIQUE INDEX byc ON Parent(c) STORING (b)",
     "CREATE SCHEMA s",
     "CREATE TABLE s.T2 (a INT64) PRIMARY KEY(a)",
