@@ -22,7 +22,8 @@ FILES = ("schema.sql", "transfer.py", "naive.py")
 FEE = 2500
 START = 100_000
 PAYMENT = ("-p", "payer=EDDF", "-p", "payee=KJFK", "-p", f"cents={FEE}")
-OPEN = "INSERT OR UPDATE INTO accounts (icao, cents) VALUES ('EDDF', 100000), ('KJFK', 100000)"
+OPEN = "INSERT INTO accounts (icao, cents) VALUES ('EDDF', 100000), ('KJFK', 100000)"
+REFILL = "UPDATE accounts SET cents = 100000 WHERE icao IN ('EDDF', 'KJFK')"
 BALANCES = "SELECT icao, cents FROM accounts ORDER BY icao"
 
 
@@ -53,8 +54,8 @@ class Shell:
             DemoFailedError: It failed.
         """
         shown = [f"{key}={value}" for key, value in variables.items()]
-        command = shlex.join(["spanctl", *arguments])
-        tell("\n" + bold(f"$ {' '.join([*shown, command])}"))
+        command = ["spanctl", *(_quoted(argument) for argument in arguments)]
+        tell("\n" + bold(f"$ {' '.join([*shown, *command])}"))
         done = subprocess.run(_spanctl(arguments), cwd=self.folder, env=self._with(variables))  # noqa: S603, PLW1510 - told below
         if done.returncode:
             msg = f"spanctl {arguments[0]} exited {done.returncode}"
@@ -80,6 +81,12 @@ class Shell:
 
     def _with(self, variables: dict[str, str]) -> dict[str, str]:
         return {**self._environment, **variables}
+
+
+def _quoted(argument: str) -> str:
+    """Quote as a person would: SQL with its own quotes goes into double ones."""
+    plain = "'" in argument and not set('"$`\\') & set(argument)
+    return f'"{argument}"' if plain else shlex.quote(argument)
 
 
 def _spanctl(arguments: tuple[str, ...]) -> list[str]:
@@ -132,8 +139,8 @@ def pay(shell: Shell) -> None:
     for flow, expected in (("naive.py:transfer", 2), ("transfer.py:transfer", 1)):
         if expected == 1:
             tell("\n-- COMPLETED, and the fee was paid out twice: money came from nowhere.")
-            tell("-- The same with spanctl, on fresh accounts:")
-            shell.run("run", "sql", "-e", OPEN, "--reason", "fresh accounts", "--new")
+            tell("-- Set right by hand; then the same with spanctl:")
+            shell.run("run", "sql", "-e", REFILL, "--reason", "correct the double payment")
         with FaultProxy(emulator) as proxy:
             rule = proxy.add(
                 "Commit",
