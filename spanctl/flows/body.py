@@ -16,7 +16,7 @@ from spanctl.ledger.receipt import Outcome, Provenance, TransactionResult
 
 if TYPE_CHECKING:
     from spanctl.flows.invocation import DatabaseLike
-    from spanctl.spanner.protocol import Call
+    from spanctl.spanner.operation import Call
     from spanctl.spanner.transaction import Transaction
 
 HIDDEN = "spanctl_call"
@@ -106,7 +106,7 @@ class Step:
         body: "Callable[[Transaction], Any]",
         arguments: dict[str, Any],
     ) -> TransactionResult:
-        from spanctl.spanner.protocol import Call, TransactionOptions
+        from spanctl.spanner.operation import Call, TransactionOptions
 
         provenance, again = _attempt(replace(origin.provenance, tag=self.tag))
         options = TransactionOptions(deadline=self.deadline, keep_result=self.keep_result)

@@ -28,7 +28,8 @@ from spanctl.spanner import values
 from spanctl.spanner.failures import lost_session, translate
 from spanctl.spanner.identity import LedgerIdentity, read_identity
 from spanctl.spanner.keysets import KeySet
-from spanctl.spanner.protocol import Call, Execution, TransactionOptions, check_tag
+from spanctl.spanner.operation import Call, TransactionOptions, check_tag
+from spanctl.spanner.protocol import Execution
 from spanctl.spanner.rows import Rows
 from spanctl.spanner.rpc import Rpc, Target, status_of
 from spanctl.spanner.sessions import SessionPool

@@ -33,10 +33,8 @@ from spanctl.errors import (
     OutcomeUnknownError,
     SpanctlError,
     UnreachableError,
-    UsageError,
 )
 from spanctl.ledger.canonical import arguments_digest, result_json
-from spanctl.ledger.keys import OperationKey, txn_id
 from spanctl.ledger.receipt import EntryKind, Outcome, Provenance, Receipt, TransactionResult
 from spanctl.spanner import receipts, values
 from spanctl.spanner.failures import (
@@ -46,6 +44,7 @@ from spanctl.spanner.failures import (
     retry_delay,
     translate,
 )
+from spanctl.spanner.operation import Call, TransactionOptions
 from spanctl.spanner.rows import as_datetime
 from spanctl.spanner.rpc import status_of
 from spanctl.spanner.sessions import Lease
@@ -56,45 +55,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_MAX_TAG = 50
 _REPLAYS: Final = 3
 _TRANSIENT_ATTEMPTS: Final = 4
 _FIRST_PAUSE: Final = 0.002
 _LONGEST_PAUSE: Final = 1.0
 _LEAST_PATIENCE: Final = 1.0
 _LOOK_AGAIN: Final = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One operation that may commit: its key, and how often it was reopened. It pickles."""
-
-    key: OperationKey
-    epoch: int = 0
-
-    @property
-    def txn_id(self) -> str:
-        """The txn ID of the operation in this epoch."""
-        return txn_id(self.key, self.epoch)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TransactionOptions:
-    """How long to try, and what to keep.
-
-    Attributes:
-        deadline: Seconds for the whole operation, its attempts and their resolution.
-        rpc_timeout: Longest wait for the reply to one RPC, in seconds.
-        resolve_timeout: Seconds on top of the deadline in which an open outcome is still resolved.
-        keep_result: Whether the receipt keeps what the body returned (JSON, at most 64 KiB).
-        undoes: The txn ID that this operation undoes.
-    """
-
-    deadline: float = 60.0
-    rpc_timeout: float = 30.0
-    resolve_timeout: float = 15.0
-    keep_result: bool = False
-    undoes: str | None = None
 
 
 class _CommitLostError(Exception):
@@ -394,14 +360,3 @@ class Execution(Generic[T]):
         longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(self._attempts, 16))
         jittered = random.uniform(longest / 2, longest)  # noqa: S311 - no secret
         time.sleep(max(0.0, min(retry_delay(cause) or jittered, self._deadline - monotonic())))
-
-
-def check_tag(tag: str | None) -> None:
-    """Refuse a transaction tag that Spanner would refuse.
-
-    Raises:
-        UsageError: It is longer than 50 characters or not printable ASCII.
-    """
-    if tag and (len(tag) > _MAX_TAG or not tag.isascii() or not tag.isprintable()):
-        msg = "a transaction tag has at most 50 printable ASCII characters"
-        raise UsageError(msg)

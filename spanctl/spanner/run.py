@@ -12,7 +12,7 @@ from spanctl.ledger.receipt import Provenance, TransactionResult
 from spanctl.spanner import leases, receipts
 from spanctl.spanner.client import Database
 from spanctl.spanner.leases import LARGEST_BLOCK, LARGEST_LIST, Intent
-from spanctl.spanner.protocol import Call, TransactionOptions
+from spanctl.spanner.operation import Call, TransactionOptions
 from spanctl.spanner.transaction import Transaction
 
 __all__ = ["Call", "Run", "TransactionOptions"]

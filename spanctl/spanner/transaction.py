@@ -4,8 +4,7 @@ The API is that of Google's own ``Transaction``, so that code moves over as it i
 statement begins the transaction (inline begin), which spares a round trip.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -14,7 +13,6 @@ from google.cloud.spanner_v1.keyset import KeySet
 from google.cloud.spanner_v1.types import (
     BeginTransactionRequest,
     ExecuteSqlRequest,
-    Mutation,
     PartialResultSet,
     ReadRequest,
     RequestOptions,
@@ -22,15 +20,15 @@ from google.cloud.spanner_v1.types import (
     TransactionOptions,
     Type,
 )
-from google.protobuf.struct_pb2 import ListValue
 from grpc import StatusCode
 
 from spanctl.clock import monotonic
 from spanctl.errors import UsageError
-from spanctl.ledger.receipt import Statement, StatementKind, changed_rows
+from spanctl.ledger.receipt import Statement, StatementKind
 from spanctl.spanner import sql as sql_text
 from spanctl.spanner import values
 from spanctl.spanner.failures import TRANSIENT, lost_session, translate
+from spanctl.spanner.recorded import Recorded
 from spanctl.spanner.rows import RowList, Rows
 from spanctl.spanner.rpc import Rpc, Target, status_of
 
@@ -55,15 +53,7 @@ class AttemptLostError(Exception):
         self.cause = cause
 
 
-@dataclass(slots=True)
-class _MutationCount:
-    kind: StatementKind
-    table: str
-    columns: tuple[str, ...]
-    rows: int | None
-
-
-class Transaction:
+class Transaction(Recorded):
     """One attempt at a read-write transaction; lives as long as the body's call.
 
     Attributes:
@@ -93,6 +83,7 @@ class Transaction:
             deadline: Monotonic time in seconds after which nothing is sent.
             rpc_timeout: Longest wait for one reply, in seconds.
         """
+        super().__init__()
         self.txn_id = txn_id
         self.status = Status.OPEN
         self._rpc = rpc
@@ -104,8 +95,6 @@ class Transaction:
         self._id: bytes = b""
         self._seqno = 0
         self._lost: AttemptLostError | None = None
-        self._statements: list[Statement | _MutationCount] = []
-        self._mutations: list[Mutation] = []
 
     # -- statements
 
@@ -126,10 +115,10 @@ class Transaction:
         request = self._sql_request(sql, params, param_types)
         if described.kind is StatementKind.QUERY:
             rows, _ = self._parts(request, self._rpc.stream_sql)
-            self._statements.append(_statement(described, params, None))
+            self._record(_statement(described, params, None))
             return rows
         rows, count = self._parts(request, self._rpc.stream_sql)
-        self._statements.append(_statement(described, params, count))
+        self._record(_statement(described, params, count))
         return rows
 
     def execute_update(
@@ -150,7 +139,7 @@ class Transaction:
         if result.metadata.transaction.id:
             self._id = result.metadata.transaction.id
         count = int(result.stats.row_count_exact)
-        self._statements.append(_statement(sql_text.describe(sql), params, count))
+        self._record(_statement(sql_text.describe(sql), params, count))
         return count
 
     def read(self, table: str, columns: Sequence[str], keyset: KeySet, index: str = "") -> RowList:
@@ -169,9 +158,7 @@ class Transaction:
             request_options=RequestOptions.wrap(self._options),
         )
         rows, _ = self._parts(request, self._rpc.stream_read)
-        self._statements.append(
-            Statement(kind=StatementKind.READ, tables=(table,), parameters=tuple(columns))
-        )
+        self._record(Statement(kind=StatementKind.READ, tables=(table,), parameters=tuple(columns)))
         return rows
 
     def _sql_request(
@@ -267,116 +254,12 @@ class Transaction:
     def _patience(self) -> float:
         return max(0.001, min(self._rpc_timeout, self._deadline - monotonic()))
 
-    # -- mutations
-
-    def insert(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Insert rows at the commit; a row that is there already fails the commit."""
-        self._write(StatementKind.INSERT, table, columns, rows)
-
-    def update(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Update rows at the commit; a row that is not there fails the commit."""
-        self._write(StatementKind.UPDATE, table, columns, rows)
-
-    def insert_or_update(
-        self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
-    ) -> None:
-        """Insert rows at the commit, or update the named columns of those that are there."""
-        self._write(StatementKind.INSERT_OR_UPDATE, table, columns, rows)
-
-    def replace(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Insert rows at the commit; columns that are not named become NULL in those there."""
-        self._write(StatementKind.REPLACE, table, columns, rows)
-
-    def delete(self, table: str, keyset: KeySet) -> None:
-        """Delete rows at the commit; keys without a row are no error.
-
-        The receipt counts the keys that were sent; nothing is counted for ranges.
-        """
-        self._check()
-        message = Mutation.Delete(table=table, key_set=keyset._to_pb())  # noqa: SLF001 - see read()
-        self._mutations.append(Mutation(delete=message))
-        exact = not (keyset.ranges or keyset.all_)
-        self._count(StatementKind.DELETE, table, (), len(keyset.keys) if exact else None)
-
-    def _write(
-        self,
-        kind: StatementKind,
-        table: str,
-        columns: Sequence[str],
-        rows: Iterable[Sequence[Any]],
-    ) -> None:
-        self._check()
-        self.write_encoded(kind, table, columns, [values.encode_row(row) for row in rows])
-
-    def write_encoded(
-        self,
-        kind: StatementKind,
-        table: str,
-        columns: Sequence[str],
-        rows: Sequence[ListValue],
-    ) -> None:
-        """Write rows at the commit whose values were encoded before, as bulk jobs do.
-
-        Raises:
-            UsageError: A row has more or fewer values than there are columns.
-        """
-        self._check()
-        names = tuple(columns)
-        if any(len(row.values) != len(names) for row in rows):
-            msg = f"a row for table {table} does not have {len(names)} values"
-            raise UsageError(msg, hint="give one value for each column")
-        mutation = Mutation.pb(Mutation())
-        write = getattr(mutation, kind.value)
-        write.table = table
-        write.columns.extend(names)
-        write.values.extend(rows)
-        self._mutations.append(Mutation.wrap(mutation))
-        self._count(kind, table, names, len(rows))
-
-    def note(self, statement: Statement) -> None:
-        """Name a statement in the receipt that runs outside of the transaction, as DDL does."""
-        self._check()
-        self._statements.append(statement)
-
-    def _count(
-        self, kind: StatementKind, table: str, columns: tuple[str, ...], rows: int | None
-    ) -> None:
-        last = self._statements[-1] if self._statements else None
-        if isinstance(last, _MutationCount) and (last.kind, last.table, last.columns) == (
-            kind,
-            table,
-            columns,
-        ):
-            last.rows = None if last.rows is None or rows is None else last.rows + rows
-        else:
-            self._statements.append(_MutationCount(kind, table, columns, rows))
-
     # -- for the protocol
 
     @property
     def id(self) -> bytes:
         """Spanner's id of the transaction; empty before it has begun."""
         return self._id
-
-    @property
-    def mutations(self) -> list[Mutation]:
-        """What will be sent with the commit."""
-        return self._mutations
-
-    @property
-    def statements(self) -> tuple[Statement, ...]:
-        """What the body did, in order, for the receipt."""
-        return tuple(
-            Statement(kind=s.kind, tables=(s.table,), parameters=s.columns, rows=s.rows)
-            if isinstance(s, _MutationCount)
-            else s
-            for s in self._statements
-        )
-
-    @property
-    def row_counts(self) -> tuple[int, ...]:
-        """Rows changed by each changing statement, in order."""
-        return changed_rows(self.statements)
 
     def ready(self) -> None:
         """Make sure that the transaction has begun and can be committed.

@@ -1,0 +1,52 @@
+"""One operation: its name, its bounds, its tag."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from spanctl.errors import UsageError
+from spanctl.ledger.keys import OperationKey, txn_id
+
+_MAX_TAG: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One operation that may commit: its key, and how often it was reopened. It pickles."""
+
+    key: OperationKey
+    epoch: int = 0
+
+    @property
+    def txn_id(self) -> str:
+        """The txn ID of the operation in this epoch."""
+        return txn_id(self.key, self.epoch)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransactionOptions:
+    """How long to try, and what to keep.
+
+    Attributes:
+        deadline: Seconds for the whole operation, its attempts and their resolution.
+        rpc_timeout: Longest wait for the reply to one RPC, in seconds.
+        resolve_timeout: Seconds on top of the deadline in which an open outcome is still resolved.
+        keep_result: Whether the receipt keeps what the body returned (JSON, at most 64 KiB).
+        undoes: The txn ID that this operation undoes.
+    """
+
+    deadline: float = 60.0
+    rpc_timeout: float = 30.0
+    resolve_timeout: float = 15.0
+    keep_result: bool = False
+    undoes: str | None = None
+
+
+def check_tag(tag: str | None) -> None:
+    """Refuse a transaction tag that Spanner would refuse.
+
+    Raises:
+        UsageError: It is longer than 50 characters or not printable ASCII.
+    """
+    if tag and (len(tag) > _MAX_TAG or not tag.isascii() or not tag.isprintable()):
+        msg = "a transaction tag has at most 50 printable ASCII characters"
+        raise UsageError(msg)

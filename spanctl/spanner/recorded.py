@@ -1,0 +1,140 @@
+"""What a body does, as the receipt tells it; and its mutations, which go with the commit."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from google.cloud.spanner_v1.keyset import KeySet
+from google.cloud.spanner_v1.types import Mutation
+from google.protobuf.struct_pb2 import ListValue
+
+from spanctl.errors import UsageError
+from spanctl.ledger.receipt import Statement, StatementKind, changed_rows
+from spanctl.spanner import values
+
+
+@dataclass(slots=True)
+class _MutationCount:
+    kind: StatementKind
+    table: str
+    columns: tuple[str, ...]
+    rows: int | None
+
+
+class Recorded(ABC):
+    """The part of a transaction that buffers mutations and keeps count of all it does."""
+
+    def __init__(self) -> None:
+        """Start with nothing done."""
+        self._statements: list[Statement | _MutationCount] = []
+        self._mutations: list[Mutation] = []
+
+    @abstractmethod
+    def _check(self) -> None:
+        """Raise if the transaction can't be used any more."""
+
+    def _record(self, statement: Statement) -> None:
+        self._statements.append(statement)
+
+    def insert(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Insert rows at the commit; a row that is there already fails the commit."""
+        self._write(StatementKind.INSERT, table, columns, rows)
+
+    def update(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Update rows at the commit; a row that is not there fails the commit."""
+        self._write(StatementKind.UPDATE, table, columns, rows)
+
+    def insert_or_update(
+        self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
+    ) -> None:
+        """Insert rows at the commit, or update the named columns of those that are there."""
+        self._write(StatementKind.INSERT_OR_UPDATE, table, columns, rows)
+
+    def replace(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Insert rows at the commit; columns that are not named become NULL in those there."""
+        self._write(StatementKind.REPLACE, table, columns, rows)
+
+    def delete(self, table: str, keyset: KeySet) -> None:
+        """Delete rows at the commit; keys without a row are no error.
+
+        The receipt counts the keys that were sent; nothing is counted for ranges.
+        """
+        self._check()
+        message = Mutation.Delete(table=table, key_set=keyset._to_pb())  # noqa: SLF001 - see read()
+        self._mutations.append(Mutation(delete=message))
+        exact = not (keyset.ranges or keyset.all_)
+        self._count(StatementKind.DELETE, table, (), len(keyset.keys) if exact else None)
+
+    def _write(
+        self,
+        kind: StatementKind,
+        table: str,
+        columns: Sequence[str],
+        rows: Iterable[Sequence[Any]],
+    ) -> None:
+        self._check()
+        self.write_encoded(kind, table, columns, [values.encode_row(row) for row in rows])
+
+    def write_encoded(
+        self,
+        kind: StatementKind,
+        table: str,
+        columns: Sequence[str],
+        rows: Sequence[ListValue],
+    ) -> None:
+        """Write rows at the commit whose values were encoded before, as bulk jobs do.
+
+        Raises:
+            UsageError: A row has more or fewer values than there are columns.
+        """
+        self._check()
+        names = tuple(columns)
+        if any(len(row.values) != len(names) for row in rows):
+            msg = f"a row for table {table} does not have {len(names)} values"
+            raise UsageError(msg, hint="give one value for each column")
+        mutation = Mutation.pb(Mutation())
+        write = getattr(mutation, kind.value)
+        write.table = table
+        write.columns.extend(names)
+        write.values.extend(rows)
+        self._mutations.append(Mutation.wrap(mutation))
+        self._count(kind, table, names, len(rows))
+
+    def note(self, statement: Statement) -> None:
+        """Name a statement in the receipt that runs outside of the transaction, as DDL does."""
+        self._check()
+        self._record(statement)
+
+    def _count(
+        self, kind: StatementKind, table: str, columns: tuple[str, ...], rows: int | None
+    ) -> None:
+        last = self._statements[-1] if self._statements else None
+        if isinstance(last, _MutationCount) and (last.kind, last.table, last.columns) == (
+            kind,
+            table,
+            columns,
+        ):
+            last.rows = None if last.rows is None or rows is None else last.rows + rows
+        else:
+            self._statements.append(_MutationCount(kind, table, columns, rows))
+
+    @property
+    def mutations(self) -> list[Mutation]:
+        """What will be sent with the commit."""
+        return self._mutations
+
+    @property
+    def statements(self) -> tuple[Statement, ...]:
+        """What the body did, in order, for the receipt."""
+        return tuple(
+            Statement(kind=s.kind, tables=(s.table,), parameters=s.columns, rows=s.rows)
+            if isinstance(s, _MutationCount)
+            else s
+            for s in self._statements
+        )
+
+    @property
+    def row_counts(self) -> tuple[int, ...]:
+        """Rows changed by each changing statement, in order."""
+        return changed_rows(self.statements)
