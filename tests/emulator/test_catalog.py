@@ -13,7 +13,8 @@ pytestmark = pytest.mark.emulator
 DDL = (
     (
         "CREATE TABLE Parent (id INT64 NOT NULL, b BYTES(4), c STRING(10) DEFAULT ('x'),"
-        " g STRING(20) AS (c || 'g') STORED, n NUMERIC NOT NULL, a ARRAY<STRING(3)>) PRIMARY KEY(id)"
+        " g STRING(20) AS (c || 'g') STORED, n NUMERIC NOT NULL, a ARRAY<STRING(3)>)"
+        " PRIMARY KEY(id)"
     ),
     (
         "CREATE TABLE Child (id INT64 NOT NULL, k STRING(MAX) NOT NULL) PRIMARY KEY(id, k DESC),"
