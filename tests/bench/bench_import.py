@@ -2,8 +2,9 @@
 
 Both sides read the same CSV and write the same typed table, watched by the same change stream, on
 the same emulator, each import into a new database with the ledger installed. Ours validates the
-whole file first, writes receipts, and is a Prefect flow against a real server; the time is the
-flow's.
+whole file first, writes leases and receipts, and is a Prefect flow against a real server: its rate
+is told both without and with what Prefect takes to start and to end a flow run (a second or so,
+whatever the file's size).
 """
 
 import contextlib
@@ -46,15 +47,19 @@ def figures() -> Iterator[Figure]:
                 theirs[chunk].append(_raw(emulator.address, once, chunk))
             ours.append(_import(emulator.address, once, api))
         best = max(theirs, key=lambda chunk: sorted(theirs[chunk])[len(theirs[chunk]) // 2])
-        yield Figure(
-            name="import of 28,000 airports",
-            unit="rows/s",
-            ours=Sample(tuple(one["rows"] / one["seconds"] for one in ours)),
-            theirs=Sample(tuple(theirs[best])),
-            against=f"csv.reader + database.batch(), {best} rows a commit (best of {_CHUNKS})",
-            goal=_GOAL,
-            at_least=True,
-        )
+        for name, seconds, goal in (
+            ("import of 28,000 airports", "seconds", _GOAL),
+            ("the same, with the flow run's start and end", "run_seconds", None),
+        ):
+            yield Figure(
+                name=name,
+                unit="rows/s",
+                ours=Sample(tuple(one["rows"] / one[seconds] for one in ours)),
+                theirs=Sample(tuple(theirs[best])),
+                against=f"csv.reader + database.batch(), {best} rows a commit, best of {_CHUNKS}",
+                goal=goal,
+                at_least=True,
+            )
         tenfold = _import(emulator.address, _repeated(once, Path(folder)), api)
         yield Figure(
             name="peak memory of an import, 10 times the file",
