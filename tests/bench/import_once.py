@@ -1,7 +1,7 @@
 """One import in a process of its own: ``python -m tests.bench.import_once FILE TABLE``.
 
-Prints JSON: rows, seconds of the flow's function and of the whole flow run, and the process's highest resident memory in MiB. The
-database is named by the environment, as for every flow.
+Prints JSON: rows, seconds of the flow's function and of the whole flow run, and the process's
+highest resident memory in MiB. The database is named by the environment, as for every flow.
 """
 
 import json
