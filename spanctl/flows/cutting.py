@@ -10,7 +10,7 @@ from spanctl.flows.reading import Mark, Record
 if TYPE_CHECKING:
     from spanctl.spanner.catalog import Table
 
-DEFAULT_ROWS = 200
+DEFAULT_ROWS = 100
 """Fastest on the emulator with a change stream; far from Spanner's limits."""
 
 CHUNK_BYTES = 4 * 1024 * 1024

@@ -9,6 +9,8 @@ import resource
 import sys
 import time
 
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
 from spanctl.flows.importing import import_file
 from spanctl.spanner import catalog, run
 
@@ -18,9 +20,10 @@ _LOADED = (catalog, run)  # the flow imports them late; that is start-up, not th
 def main() -> None:
     """Import and tell."""
     path, table = sys.argv[1:]
-    began = time.perf_counter()
-    result = import_file(path, table)
-    seconds = time.perf_counter() - began
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):  # as spanctl run does
+        began = time.perf_counter()
+        result = import_file(path, table)
+        seconds = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     told = {
         "rows": result.written,
