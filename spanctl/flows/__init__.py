@@ -16,9 +16,9 @@
 """
 
 from spanctl.flows.blocks import SpannerCredentials, SpannerDatabase
-from spanctl.flows.invocation import Invocation, using
 from spanctl.flows.steps import TransactionTask, transaction
 from spanctl.flows.tasks import Dml, Mutation, MutationKind, execute_dml, query, write
+from spanctl.invocation import Invocation, using
 
 __all__ = [
     "Dml",

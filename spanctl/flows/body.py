@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 from prefect.context import TaskRunContext
 
+from spanctl import invocation
 from spanctl.errors import KeyRequiredError, OutcomeUnknownError, UsageError
-from spanctl.flows import invocation
 from spanctl.flows.callsite import CallSite, Origin
 from spanctl.flows.runs import Entry, registry
 from spanctl.ledger.receipt import Outcome, Provenance, TransactionResult
 
 if TYPE_CHECKING:
-    from spanctl.flows.invocation import DatabaseLike
+    from spanctl.invocation import DatabaseLike
     from spanctl.spanner.operation import Call
     from spanctl.spanner.transaction import Transaction
 

@@ -14,16 +14,16 @@ import httpx
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 
+from spanctl import invocation
 from spanctl.errors import KeyRequiredError, UnreachableError, UsageError
-from spanctl.flows import invocation
-from spanctl.flows.invocation import Invocation
 from spanctl.flows.place import Place, here
 from spanctl.flows.targets import resolve
+from spanctl.invocation import Invocation
 from spanctl.ledger.keys import OperationKey
 from spanctl.ledger.receipt import Provenance
 
 if TYPE_CHECKING:
-    from spanctl.flows.invocation import DatabaseLike
+    from spanctl.invocation import DatabaseLike
     from spanctl.spanner.rpc import Target
 
 OUTSIDE = "keyed"

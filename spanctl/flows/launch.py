@@ -33,8 +33,8 @@ from spanctl.errors import (
     UnreachableError,
     UsageError,
 )
-from spanctl.flows.invocation import Invocation, using
 from spanctl.flows.runs import Entry, registry
+from spanctl.invocation import Invocation, using
 
 AnyFlow = Flow[..., Any]
 

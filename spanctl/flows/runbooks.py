@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from prefect.context import TaskRunContext
 from prefect.utilities.annotations import quote
 
+from spanctl import invocation
 from spanctl.errors import DeadlineError, OutcomeUnknownError, UnreachableError
-from spanctl.flows import invocation
 from spanctl.flows.callsite import allot
 from spanctl.flows.runs import Entry, registry, watch
 from spanctl.ledger.receipt import Provenance, TransactionResult

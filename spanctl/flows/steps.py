@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from prefect.futures import PrefectDistributedFuture, PrefectFutureList
     from prefect.tasks import RetryConditionCallable, TaskRunNameValueOrCallable
 
-    from spanctl.flows.invocation import DatabaseLike
+    from spanctl.invocation import DatabaseLike
     from spanctl.spanner.transaction import Transaction
 
 P = ParamSpec("P")
@@ -300,7 +300,7 @@ def transaction(  # noqa: PLR0913 - options of a decorator, all by name
         name: The step's name in operation keys, and the task's name; the function's by default.
             Renaming a step makes its earlier calls unknown to it.
         database: Where to write; see :func:`spanctl.flows.targets.resolve`. By default what
-            :func:`~spanctl.flows.invocation.using` says, else the context in use.
+            :func:`~spanctl.invocation.using` says, else the context in use.
         tag: Spanner's transaction tag, at most 50 printable ASCII characters.
         keep_result: Whether the receipt keeps what the function returned (JSON, at most 64 KiB),
             so that a replay returns it too; without it, a replay's result is None.

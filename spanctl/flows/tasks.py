@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from spanctl import invocation
 from spanctl.errors import UsageError
-from spanctl.flows import invocation
 from spanctl.flows.steps import transaction
 from spanctl.flows.targets import resolve
 

@@ -7,9 +7,9 @@ from prefect.client.orchestration import get_client
 
 from spanctl.errors import ConflictError, KeyReusedError, StatementError, UsageError
 from spanctl.flows import using
-from spanctl.flows.invocation import Invocation
 from spanctl.flows.launch import execute, register
 from spanctl.flows.sql import Script, SqlMode, prepared, run_sql
+from spanctl.invocation import Invocation
 from spanctl.ledger.receipt import StatementKind as Kind
 
 pytestmark = [pytest.mark.emulator, pytest.mark.prefect]

@@ -10,9 +10,10 @@ import pytest
 
 from spanctl_cli.main import COMMANDS
 from tests.fixtures.cli import child_environment
+from tests.unit.orchestration.test_transport import Server
 
 ROOT = Path(__file__).parents[2]
-HEAVY = {"google", "grpc", "prefect", "httpx", "sqlglot", "asyncio", "fastapi", "rich"}
+HEAVY = {"google", "grpc", "prefect", "httpx", "asyncio", "fastapi", "rich"}
 TYPERS_OWN = {"pydantic"}  # Typer imports it to read the value of an option or an argument
 
 _PROBE = """
@@ -25,10 +26,10 @@ print(json.dumps(sorted(sys.modules)))
 """
 
 
-def imported_by(*args: str) -> set[str]:
+def imported_by(*args: str, env: dict[str, str] | None = None) -> set[str]:
     done = subprocess.run(
         [sys.executable, "-c", _PROBE.format(args=args)],
-        env=child_environment(),
+        env=child_environment(env),
         capture_output=True,
         timeout=60,
         check=True,
@@ -55,6 +56,23 @@ def test_light_commands_import_no_sdk(args: tuple[str, ...]) -> None:
     assert tops & HEAVY == set()
     if args in {(), ("--help",), ("--version",)}:
         assert tops & TYPERS_OWN == set()
+
+
+def test_asking_for_a_deployments_run_imports_no_prefect() -> None:
+    """A deployment runs on its workers: asking for it costs neither Prefect nor Google's SDK."""
+    deployment = {"id": "d", "flow_id": "f", "name": "nightly"}
+    created = {"id": "r", "flow_id": "f", "name": "bold-fox", "deployment_id": "d"}
+    server = Server()
+    server.answers = [(200, json.dumps(deployment).encode()), (201, json.dumps(created).encode())]
+    try:
+        args = ("run", "transfer/nightly", "--detach", "--reason", "ticket 4711", "-o", "json")
+        found = imported_by(*args, env={"PREFECT_API_URL": server.url})
+    finally:
+        server.stop()
+    method, path, _, body = server.requests[-1]
+    assert (method, path) == ("POST", "/api/deployments/d/create_flow_run")
+    assert json.loads(body)["labels"]["spanctl.reason"] == "ticket 4711"
+    assert {name.partition(".")[0] for name in found} & {"prefect", "google", "grpc"} == set()
 
 
 def test_importing_the_front_end_imports_no_sdk() -> None:

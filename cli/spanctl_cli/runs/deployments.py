@@ -77,7 +77,7 @@ def run(app: AppContext, asked: Asked) -> None:
 
 
 def _labels(asked: Asked) -> dict[str, str]:
-    from spanctl.flows.invocation import Invocation, user_at_host
+    from spanctl.invocation import Invocation, user_at_host
 
     return Invocation(
         initiator=user_at_host(), reason=asked.reason, idempotency_key=asked.idempotency_key

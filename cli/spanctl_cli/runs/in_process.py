@@ -18,9 +18,9 @@ from spanctl_cli.runs import Asked, plan, summary
 if TYPE_CHECKING:
     from prefect.flows import Flow
 
-    from spanctl.flows.invocation import Invocation
     from spanctl.flows.launch import Finished
     from spanctl.flows.runs import Entry
+    from spanctl.invocation import Invocation
 
 
 def prepare(app: AppContext) -> None:
@@ -42,7 +42,7 @@ def prepare(app: AppContext) -> None:
 
 def invocation(app: AppContext, asked: Asked) -> "Invocation":
     """Return who asks, why, and for which database."""
-    from spanctl.flows.invocation import Invocation, user_at_host
+    from spanctl.invocation import Invocation, user_at_host
     from spanctl.spanner.client import Target
 
     return Invocation(
