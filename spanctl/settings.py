@@ -62,6 +62,23 @@ VARIABLES: tuple[Variable, ...] = (
         default="spanner.googleapis.com",
         help="API endpoint of Spanner",
     ),
+    Variable(
+        "secretmanager_endpoint",
+        ("SPANCTL_SECRETMANAGER_ENDPOINT",),
+        default="secretmanager.googleapis.com",
+        help="API endpoint of Secret Manager",
+    ),
+    Variable(
+        "iam_endpoint",
+        ("SPANCTL_IAM_ENDPOINT",),
+        default="https://iamcredentials.googleapis.com",
+        help="URL of IAM's APIs",
+    ),
+    Variable(
+        "ca_file",
+        ("SPANCTL_CA_FILE",),
+        help="PEM file of the roots that servers are verified with; the system's when unset",
+    ),
     Variable("prefect_api_url", ("PREFECT_API_URL",), help="Prefect API"),
     Variable("work_pool", ("SPANCTL_WORK_POOL",), help="Prefect work pool for deployments"),
 )

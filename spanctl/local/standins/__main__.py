@@ -1,0 +1,50 @@
+"""``python -m spanctl.local.standins --folder F --project P ...``: serve until SIGTERM."""
+
+import argparse
+import logging
+import os
+import resource
+import sys
+from pathlib import Path
+from typing import Final
+
+_PORTS: Final = ("iam", "secretmanager", "gateway")
+_TALKATIVE: Final = ("GRPC_TRACE", "GRPC_VERBOSITY", "GOOGLE_SDK_PYTHON_LOGGING_SCOPE")
+
+
+def main() -> None:
+    """Serve with the options on the command line.
+
+    Raises:
+        SystemExit: A port is taken, or a file can't be read or written.
+    """
+    parser = argparse.ArgumentParser(prog="python -m spanctl.local.standins")
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--project", required=True)
+    parser.add_argument("--spanner", required=True, metavar="HOST:PORT")
+    for name in _PORTS:
+        parser.add_argument(f"--{name}", type=int, required=True, metavar="PORT")
+    given = parser.parse_args()
+    _keep_secrets()
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    from spanctl.errors import SpanctlError
+    from spanctl.local.standins import serve
+
+    try:
+        serve.run(serve.Options(**vars(given)))
+    except SpanctlError as error:
+        sys.exit(error.message)
+
+
+def _keep_secrets() -> None:
+    """Leave nothing readable behind: no open file, no core dump, no log of the wire."""
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for name in _TALKATIVE:
+        os.environ.pop(name, None)
+
+
+if __name__ == "__main__":
+    main()

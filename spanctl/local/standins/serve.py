@@ -1,0 +1,212 @@
+"""One process for all stand-ins: started in order, stopped by SIGTERM, logged without secrets."""
+
+import asyncio
+import hashlib
+import logging
+import signal
+import ssl
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import grpc
+import grpc.aio
+
+from spanctl.errors import ConfigurationError
+from spanctl.local.standins import gateway, https, secretservice
+from spanctl.local.standins.accounts import Accounts
+from spanctl.local.standins.authority import Authority
+from spanctl.local.standins.bootstrap import bootstrap
+from spanctl.local.standins.files import Places
+from spanctl.local.standins.iam import Iam
+from spanctl.local.standins.oauth import OAuth
+from spanctl.local.standins.policy import Policy
+from spanctl.local.standins.secrets import SecretManager
+from spanctl.local.standins.secretstore import Secrets
+from spanctl.local.standins.store import Store
+from spanctl.local.standins.switches import Switches
+from spanctl.local.standins.tokens import Tokens
+
+LOOPBACK: Final = "127.0.0.1"
+
+_log = logging.getLogger(__name__)
+_GRACE: Final = 2.0
+_THREADS: Final = 8
+_RENEWAL: Final = 3600.0
+_REQUEST_AT_MOST: Final = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the process is told.
+
+    Attributes:
+        folder: Where everything is kept.
+        project: The id of the only project that there is.
+        iam: Port of the IAM stand-in.
+        secretmanager: Port of the Secret Manager stand-in.
+        gateway: Port of the gateway.
+        spanner: ``host:port`` of the emulator behind it.
+    """
+
+    folder: Path
+    project: str
+    iam: int
+    secretmanager: int
+    gateway: int
+    spanner: str
+
+
+def run(options: Options) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigurationError: A port is taken, or the files can't be read or written.
+    """
+    try:
+        asyncio.run(_serve(options))
+    except OSError as error:
+        msg = f"the stand-ins can't start: {error.strerror or error}"
+        raise ConfigurationError(msg, hint="look at the folder and the ports") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Core:
+    """What the stand-ins share."""
+
+    options: Options
+    places: Places
+    certificates: "_Certificates"
+    store: Store
+    tokens: Tokens
+    policy: Policy
+
+    @classmethod
+    def open(cls, options: Options) -> "_Core":
+        places = Places(options.folder)
+        certificates = _Certificates(places)
+        store = Store(places.database)
+        return cls(
+            options=options,
+            places=places,
+            certificates=certificates,
+            store=store,
+            tokens=Tokens(store, lambda: Switches.load(places.switches)),
+            policy=Policy(store, options.project),
+        )
+
+    def switches(self) -> Switches:
+        return Switches.load(self.places.switches)
+
+
+async def _serve(options: Options) -> None:
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    core = _Core.open(options)
+    manager = _secret_manager(core)
+    channel = grpc.aio.insecure_channel(options.spanner, options=gateway.OPTIONS)
+    handler = gateway.Gateway(core.tokens, core.policy, channel)
+    door = grpc.aio.server(handlers=(handler,), options=gateway.OPTIONS)
+    _bind(door, options.gateway, core.certificates)
+    await door.start()
+    front = _front(core)  # last: it answers for the health of all of them
+    _log.info("serving")
+    await stopped.wait()
+    front.stop()
+    manager.stop(_GRACE)
+    await door.stop(_GRACE)
+    await channel.close()
+    await asyncio.to_thread(manager.wait_for_termination)
+    core.store.close()
+    _log.info("stopped")
+
+
+def _secret_manager(core: _Core) -> grpc.Server:
+    project, number = core.options.project, project_number(core.options.project)
+    secrets = Secrets(core.store, f"projects/{number}", core.switches)
+    service = SecretManager(secrets, core.policy, project, number)
+    server = grpc.server(
+        ThreadPoolExecutor(_THREADS),
+        handlers=(secretservice.handlers(service, core.tokens, core.switches),),
+        options=(
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", _REQUEST_AT_MOST),
+        ),
+    )
+    _bind(server, core.options.secretmanager, core.certificates)
+    server.start()
+    return server
+
+
+def _front(core: _Core) -> https.Server:
+    base = f"https://{LOOPBACK}:{core.options.iam}"
+    accounts = Accounts(core.store, core.options.project)
+    bootstrap(accounts, core.policy, core.places, base)
+    iam = Iam(core.store, accounts, core.tokens, core.policy, base)
+    oauth = OAuth(core.store, accounts, core.tokens)
+    api = https.Api(iam, oauth, core.tokens, accounts, base)
+    return https.Server(api, core.options.iam, core.certificates.context)
+
+
+def _bind(server: grpc.Server | grpc.aio.Server, port: int, certificates: "_Certificates") -> None:
+    try:
+        server.add_secure_port(f"{LOOPBACK}:{port}", certificates.for_grpc())
+    except RuntimeError as error:
+        msg = f"port {port} is taken"
+        raise ConfigurationError(msg, hint="name another one") from error
+
+
+class _Certificates:
+    """The servers' certificate, looked at every hour: a stack may run for longer than it holds."""
+
+    def __init__(self, places: Places) -> None:
+        """Make or renew it now."""
+        self._places = places
+        self._authority = Authority(places)
+        self._lock = threading.Lock()
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._pair = (b"", b"")
+        self._checked = -_RENEWAL
+        self._current()
+
+    def _current(self) -> tuple[bytes, bytes]:
+        """Return key and certificate, after a look if an hour has gone by."""
+        with self._lock:
+            if time.monotonic() - self._checked >= _RENEWAL:
+                self._authority.ensure()
+                pair = (self._places.key.read_bytes(), self._places.certificate.read_bytes())
+                if pair != self._pair:
+                    self._context.load_cert_chain(self._places.certificate, self._places.key)
+                    self._pair = pair
+                self._checked = time.monotonic()
+            return self._pair
+
+    def context(self) -> ssl.SSLContext:
+        """Return the settings for one HTTPS connection."""
+        self._current()
+        return self._context
+
+    def for_grpc(self) -> grpc.ServerCredentials:
+        """Return credentials that look at the certificate at each handshake."""
+        shown = self._current()
+
+        def fetch() -> grpc.ServerCertificateConfiguration | None:
+            nonlocal shown
+            if self._current() == shown:
+                return None
+            shown = self._current()
+            return grpc.ssl_server_certificate_configuration([shown])
+
+        initial = grpc.ssl_server_certificate_configuration([shown])
+        return grpc.dynamic_ssl_server_credentials(initial, fetch)
+
+
+def project_number(project: str) -> str:
+    """Return the number that the project goes by in Secret Manager's answers: 12 digits."""
+    digest = hashlib.sha256(project.encode()).digest()
+    return str(10**11 + int.from_bytes(digest[:8], "big") % (9 * 10**11))
