@@ -23,6 +23,7 @@ from google.protobuf.struct_pb2 import Struct
 from grpc import StatusCode
 
 from spanctl.clock import monotonic
+from spanctl.errors import ConflictError
 from spanctl.ledger.receipt import Provenance, TransactionResult
 from spanctl.spanner import values
 from spanctl.spanner.failures import lost_session, translate
@@ -32,7 +33,7 @@ from spanctl.spanner.operation import Call, TransactionOptions, check_tag
 from spanctl.spanner.protocol import Execution
 from spanctl.spanner.rows import Rows
 from spanctl.spanner.rpc import Rpc, Target, status_of
-from spanctl.spanner.sessions import SessionPool
+from spanctl.spanner.sessions import Lease, SessionPool
 from spanctl.spanner.transaction import Transaction
 
 __all__ = ["Call", "Database", "Target", "TransactionOptions", "shared"]
@@ -73,6 +74,24 @@ class Database:
             SpanctlError: The database could not be read.
         """
         return read_identity(self)
+
+    def renew(self, lease: Lease) -> None:
+        """Give a borrower another session for one that the server has forgotten.
+
+        A server that forgot may be another one (an emulator that was started anew, a database that
+        was restored): what one ledger holds part of is not gone on with in another.
+
+        Raises:
+            ConflictError: The database holds another ledger now.
+            SpanctlError: The server could not be reached or refused.
+        """
+        self.sessions.exchange(lease)
+        if "ledger" not in self.__dict__:
+            return
+        before, found = self.ledger.ledger_id, read_identity(self).ledger_id
+        if found != before:
+            msg = f"{self.target.database} holds ledger {found} now, and held {before} before"
+            raise ConflictError(msg, hint="it was made anew or restored: start another run")
 
     # -- reading
 
@@ -150,7 +169,7 @@ class Database:
         deadline = monotonic() + timeout
         pause = _FIRST_PAUSE
         while True:
-            request.session = self.sessions.reader()
+            request.session = self.sessions.reader(max(0.001, deadline - monotonic()))
             try:
                 parts = send(request, timeout=max(0.001, deadline - monotonic()))
                 return Rows(parts, lambda late: translate(late, self.target, doing))

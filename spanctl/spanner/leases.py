@@ -129,7 +129,7 @@ def _commit(database: "Database", mutations: Sequence[Mutation]) -> None:
                     return  # an earlier send of these very rows
                 lost = lost_session(error)
                 if lost:
-                    database.sessions.exchange(session)
+                    database.renew(session)
                 passing = lost or status is StatusCode.ABORTED or status in TRANSIENT
                 if not passing or monotonic() > deadline:
                     raise translate(error, database.target, "a lease was written") from None

@@ -16,6 +16,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
@@ -30,6 +31,7 @@ from spanctl.errors import (
     DeadlineError,
     KeyClosedError,
     KeyReusedError,
+    NotPermittedError,
     OutcomeUnknownError,
     SpanctlError,
     UnreachableError,
@@ -61,6 +63,8 @@ _FIRST_PAUSE: Final = 0.002
 _LONGEST_PAUSE: Final = 1.0
 _LEAST_PATIENCE: Final = 1.0
 _LOOK_AGAIN: Final = 0.1
+_SILENCE: Final = (UnreachableError, NotPermittedError, DeadlineError)
+"""What a database that can't be asked ends an attempt with."""
 
 
 class _CommitLostError(Exception):
@@ -131,11 +135,8 @@ class Execution(Generic[T]):
                 try:
                     return self._attempt(lease)
                 except AttemptLostError as lost:
-                    if (error := self._gives_up(lost.cause)) is not None:
+                    if (error := self._gives_up(lost.cause, lease)) is not None:
                         return self._ended_by(error)
-                    self._pause(lost.cause)
-                    if lease.lost or lost_session(lost.cause):
-                        self.database.sessions.exchange(lease)
 
     def _attempt(self, lease: Lease) -> TransactionResult:
         self._attempts += 1
@@ -152,6 +153,8 @@ class Execution(Generic[T]):
             value = self.body(transaction)
             kept = result_json(value) if self.options.keep_result else None
             transaction.ready()
+            transaction.finish()
+            request = self._request(transaction, lease, kept)
         except AttemptLostError as lost:
             if status_of(lost.cause) is not StatusCode.ABORTED:
                 transaction.rollback()
@@ -159,16 +162,13 @@ class Execution(Generic[T]):
         except BaseException as error:  # noqa: BLE001 - Ctrl-C, too, must release the locks
             transaction.rollback()
             return self._ended_by(error)
-        transaction.finish()
         returned = json.loads(kept) if kept is not None else value
         self._sent[transaction.id.hex()] = _Sent(returned, transaction.row_counts)
-        return self._commit(transaction, lease, kept)
+        return self._commit(request, transaction, lease)
 
     # -- commit
 
-    def _commit(
-        self, transaction: Transaction, lease: Lease, kept: str | None
-    ) -> TransactionResult:
+    def _request(self, transaction: Transaction, lease: Lease, kept: str | None) -> CommitRequest:
         request = CommitRequest()
         message = CommitRequest.pb(request)  # filling the plain message is ten times as fast
         message.session = lease.name
@@ -179,6 +179,11 @@ class Execution(Generic[T]):
         insert.table = receipts.TABLE
         insert.columns.extend(receipts.COLUMNS)
         insert.values.append(values.encode_row(receipts.row(self._receipt_of(transaction, kept))))
+        return request
+
+    def _commit(
+        self, request: CommitRequest, transaction: Transaction, lease: Lease
+    ) -> TransactionResult:
         try:
             committed_at = self._send_commit(request)
         except GoogleAPICallError as error:
@@ -194,10 +199,9 @@ class Execution(Generic[T]):
             # Running the body again is safe: should the lost commit land after all, the receipt's
             # key lets only one of the two in.
             raise AttemptLostError(lost.cause) from None
-        except BaseException as interruption:
+        except BaseException as interruption:  # noqa: BLE001 - settled, then raised again
             lease.lost = True
-            self._settle_interrupted(request, interruption)
-            raise
+            return self._settle_interrupted(request, interruption)
         return self._result(transaction.id.hex(), committed_at)
 
     def _send_commit(self, request: CommitRequest, *, first: bool = True) -> datetime:
@@ -230,17 +234,17 @@ class Execution(Generic[T]):
             time.sleep(_FIRST_PAUSE * 4**replay)
         raise lost from None
 
-    def _settle_interrupted(self, request: CommitRequest, interruption: BaseException) -> None:
+    def _settle_interrupted(
+        self, request: CommitRequest, interruption: BaseException
+    ) -> TransactionResult:
         """Ctrl-C during Commit: settle it, note on the interruption what became of it."""
-        outcome = Outcome.UNKNOWN
-        try:
+        with suppress(GoogleAPICallError, _CommitLostError, ValueError):  # the last: channel closed
             self._send_commit(request, first=False)
-            outcome = Outcome.COMMITTED
-        except (GoogleAPICallError, _CommitLostError):
-            if self._receipt_or_unknown(interruption) is not None:
-                outcome = Outcome.COMMITTED
-        self.in_doubt = outcome is Outcome.UNKNOWN
-        interruption.add_note(f"transaction {self.call.txn_id}: {outcome}")
+            self.in_doubt = False
+            if not isinstance(interruption, Exception):
+                self._note(interruption, Outcome.COMMITTED)
+                raise interruption
+        return self._ended_by(interruption)
 
     def _receipt_of(self, transaction: Transaction, kept: str | None) -> Receipt:
         return Receipt(
@@ -284,16 +288,28 @@ class Execution(Generic[T]):
         try:
             found = self._receipt()
         except SpanctlError:
-            if self.fresh and not self.in_doubt:
+            # Anything but silence may be the work of another executor that has committed.
+            if self.fresh and not self.in_doubt and isinstance(error, _SILENCE):
                 raise error from None
-            raise self._unknown(error) from None
+            raise self._open(error) from None
         if found is not None and isinstance(error, Exception):
             return self._from_receipt(found)
         if found is not None:
-            error.add_note(f"transaction {self.call.txn_id}: {found.kind}")
+            self.in_doubt = False
+            self._note(error, found.kind)
         elif self.in_doubt:
-            raise self._unknown(error) from None
+            raise self._open(error) from None
         raise error
+
+    def _open(self, error: BaseException) -> BaseException:
+        """Return what to raise while the outcome is open: Ctrl-C stays what it is."""
+        if isinstance(error, Exception):
+            return self._unknown(error)
+        self._note(error, Outcome.UNKNOWN)
+        return error
+
+    def _note(self, error: BaseException, outcome: Outcome | EntryKind) -> None:
+        error.add_note(f"transaction {self.call.txn_id}: {outcome}")
 
     def _from_receipt(self, found: Receipt) -> TransactionResult:
         self.in_doubt = False
@@ -340,8 +356,21 @@ class Execution(Generic[T]):
 
     # -- once more, or not
 
-    def _gives_up(self, cause: GoogleAPICallError) -> SpanctlError | None:
-        """Return what to report instead of running the body again; None to run it."""
+    def _gives_up(self, cause: GoogleAPICallError, lease: Lease) -> SpanctlError | None:
+        """Return what to report; None, after a pause, to run the body again."""
+        if (error := self._exhausted(cause)) is not None:
+            return error
+        self._pause(cause)
+        try:
+            if lost_session(cause):
+                self.database.renew(lease)
+            elif lease.lost:
+                self.database.sessions.exchange(lease)
+        except SpanctlError as refused:
+            return refused
+        return None
+
+    def _exhausted(self, cause: GoogleAPICallError) -> SpanctlError | None:
         status = status_of(cause)
         self._aborts += status is StatusCode.ABORTED
         if monotonic() >= self._deadline:

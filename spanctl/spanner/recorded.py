@@ -1,5 +1,6 @@
 """What a body does, as the receipt tells it; and its mutations, which go with the commit."""
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ class Recorded(ABC):
 
     def __init__(self) -> None:
         """Start with nothing done."""
+        self._turn = threading.RLock()  # bodies may use threads, and begin but one transaction
         self._statements: list[Statement | _MutationCount] = []
         self._mutations: list[Mutation] = []
 
@@ -60,11 +62,12 @@ class Recorded(ABC):
 
         The receipt counts the keys that were sent; nothing is counted for ranges.
         """
-        self._check()
         message = Mutation.Delete(table=table, key_set=keyset._to_pb())  # noqa: SLF001 - see read()
-        self._mutations.append(Mutation(delete=message))
         exact = not (keyset.ranges or keyset.all_)
-        self._count(StatementKind.DELETE, table, (), len(keyset.keys) if exact else None)
+        with self._turn:
+            self._check()
+            self._mutations.append(Mutation(delete=message))
+            self._count(StatementKind.DELETE, table, (), len(keyset.keys) if exact else None)
 
     def _write(
         self,
@@ -88,7 +91,6 @@ class Recorded(ABC):
         Raises:
             UsageError: A row has more or fewer values than there are columns.
         """
-        self._check()
         names = tuple(columns)
         if any(len(row.values) != len(names) for row in rows):
             msg = f"a row for table {table} does not have {len(names)} values"
@@ -98,8 +100,10 @@ class Recorded(ABC):
         write.table = table
         write.columns.extend(names)
         write.values.extend(rows)
-        self._mutations.append(Mutation.wrap(mutation))
-        self._count(kind, table, names, len(rows))
+        with self._turn:
+            self._check()
+            self._mutations.append(Mutation.wrap(mutation))
+            self._count(kind, table, names, len(rows))
 
     def note(self, statement: Statement) -> None:
         """Name a statement in the receipt that runs outside of the transaction, as DDL does."""

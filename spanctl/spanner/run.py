@@ -199,7 +199,7 @@ class Run:
         """Close the leases if every call is accounted for; tell whether they are closed.
 
         A call that this process doesn't know the end of (it ran elsewhere, or is in doubt) is
-        accounted for by its receipt.
+        accounted for by its receipt. What is leased afterwards is another execution's.
 
         Raises:
             SpanctlError: Spanner could not be reached; the leases stay open, which is harmless.
@@ -212,6 +212,7 @@ class Run:
                 return not self._open
             leases.close(self.database, self._open)
             self._open.clear()
+            self.executor = str(uuid.uuid4())  # else a block of the same size would be a closed one
             self._through.clear()
             self._keyed.clear()
             return True

@@ -47,11 +47,13 @@ class SessionPool:
         self._changed = threading.Condition()
         self._reading = threading.Lock()
 
-    def _create(self, *, multiplexed: bool) -> str:
+    def _create(self, *, multiplexed: bool, timeout: float = _CREATE_TIMEOUT) -> str:
         for pause in (*_PAUSES, None):
             try:
                 session = self._rpc.create_session(
-                    labels=_labels(), multiplexed=multiplexed, timeout=_CREATE_TIMEOUT
+                    labels=_labels(),
+                    multiplexed=multiplexed,
+                    timeout=min(timeout, _CREATE_TIMEOUT),
                 )
                 break
             except GoogleAPICallError as error:
@@ -107,24 +109,34 @@ class SessionPool:
         Raises:
             SpanctlError: The server could not be reached or refused to create it.
         """
+        lease.lost = True
         lease.name = self._create(multiplexed=False)
         lease.lost = False
 
-    def reader(self) -> str:
+    def reader(self, timeout: float = _CREATE_TIMEOUT) -> str:
         """Return the name of the session to read with.
+
+        Args:
+            timeout: Seconds to wait for it, where there is none yet.
 
         Raises:
             SpanctlError: The server could not be reached or refused to create it.
         """
-        with self._reading:
+        if (reader := self._reader) is not None:
+            return reader
+        if not self._reading.acquire(timeout=timeout):
+            msg = f"Spanner at {self._target.host} did not answer while a session was opened"
+            raise UnreachableError(msg, hint="check that it can be reached, then try again")
+        try:
             if self._reader is None:
-                self._reader = self._create(multiplexed=True)
+                self._reader = self._create(multiplexed=True, timeout=timeout)
             return self._reader
+        finally:
+            self._reading.release()
 
     def forget_reader(self) -> None:
         """Have the next read create a session anew."""
-        with self._reading:
-            self._reader = None
+        self._reader = None
 
     def close(self) -> None:
         """Delete the sessions that are free; one that fails is left to the server's idle limit."""

@@ -54,7 +54,7 @@ class AttemptLostError(Exception):
 
 
 class Transaction(Recorded):
-    """One attempt at a read-write transaction; lives as long as the body's call.
+    """One attempt at a read-write transaction; thread-safe, lives as long as the body's call.
 
     Attributes:
         txn_id: The ID under which it will be known once it is committed.
@@ -112,13 +112,11 @@ class Transaction(Recorded):
             NotPermittedError: The credentials don't allow it.
         """
         described = sql_text.describe(sql)
-        request = self._sql_request(sql, params, param_types)
-        if described.kind is StatementKind.QUERY:
-            rows, _ = self._parts(request, self._rpc.stream_sql)
-            self._record(_statement(described, params, None))
-            return rows
-        rows, count = self._parts(request, self._rpc.stream_sql)
-        self._record(_statement(described, params, count))
+        with self._turn:
+            request = self._sql_request(sql, params, param_types)
+            rows, count = self._parts(request, self._rpc.stream_sql)
+            changed = None if described.kind is StatementKind.QUERY else count
+            self._record(_statement(described, params, changed))
         return rows
 
     def execute_update(
@@ -134,12 +132,14 @@ class Transaction(Recorded):
             UnreachableError: Spanner did not answer.
             NotPermittedError: The credentials don't allow it.
         """
-        request = self._sql_request(sql, params, param_types)
-        result = self._begun(request, self._rpc.execute_sql)
-        if result.metadata.transaction.id:
-            self._id = result.metadata.transaction.id
-        count = int(result.stats.row_count_exact)
-        self._record(_statement(sql_text.describe(sql), params, count))
+        described = sql_text.describe(sql)
+        with self._turn:
+            request = self._sql_request(sql, params, param_types)
+            result = self._begun(request, self._rpc.execute_sql)
+            if result.metadata.transaction.id:
+                self._id = result.metadata.transaction.id
+            count = int(result.stats.row_count_exact)
+            self._record(_statement(described, params, count))
         return count
 
     def read(self, table: str, columns: Sequence[str], keyset: KeySet, index: str = "") -> RowList:
@@ -157,8 +157,10 @@ class Transaction(Recorded):
             key_set=keyset._to_pb(),  # noqa: SLF001 - the only way from a KeySet to its message
             request_options=RequestOptions.wrap(self._options),
         )
-        rows, _ = self._parts(request, self._rpc.stream_read)
-        self._record(Statement(kind=StatementKind.READ, tables=(table,), parameters=tuple(columns)))
+        read = Statement(kind=StatementKind.READ, tables=(table,), parameters=tuple(columns))
+        with self._turn:
+            rows, _ = self._parts(request, self._rpc.stream_read)
+            self._record(read)
         return rows
 
     def _sql_request(
@@ -291,8 +293,9 @@ class Transaction(Recorded):
             raise translate(error, self._target, "a transaction was begun") from None
 
     def finish(self) -> None:
-        """Refuse all further use."""
-        self.status = Status.ENDED
+        """Refuse all further use, once a statement that a thread of the body sends has ended."""
+        with self._turn:
+            self.status = Status.ENDED
 
     def rollback(self) -> None:
         """Release the locks at once. Nothing is concluded from its reply, not even from its OK."""

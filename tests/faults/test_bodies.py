@@ -1,16 +1,18 @@
 """What bodies and servers do that isn't a lost reply: swallow, interrupt, go on, forget."""
 
 import contextlib
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from spanctl.errors import OutcomeUnknownError, StatementError
+from spanctl.errors import ConflictError, OutcomeUnknownError, StatementError, UsageError
 from spanctl.ledger.keys import txn_id
+from spanctl.ledger.receipt import Provenance
 from spanctl.spanner.client import Database
 from spanctl.spanner.run import Run
 from tests.faults import checks, raw
-from tests.faults.proxy import FaultProxy, black_hole, fail, lose_reply
-from tests.faults.test_protocol import INCREMENT, SHORT, increment, key, place
+from tests.faults.proxy import FaultProxy, black_hole, delay, fail, hold, lose_reply
+from tests.faults.test_protocol import INCREMENT, SHORT, increment, insert_fixed, key, place
 
 pytestmark = pytest.mark.emulator
 
@@ -131,6 +133,110 @@ def test_a_lease_stays_open_while_its_call_is_in_doubt(
     assert not Run(database, "job").step("step", increment).replayed
     assert run.close()
     assert checks.truth(emulator_address, ledger, call.txn_id) == (1, 1, 1)
+
+
+def test_a_lost_commit_without_another_session_is_unknown(
+    proxy, emulator_address, ledger, database
+) -> None:
+    """The held commit lands after all, so no failure to go on may be told as "not committed"."""
+    run = Run(database, "job")
+    (call,) = run.lease([key()])
+    rule = proxy.add("Commit", hold(), when=lambda p: "spanctl_receipts" in p.writes)
+    proxy.add("Commit", fail("INTERNAL"), count=None, when=lambda p: "spanctl_receipts" in p.writes)
+    proxy.add("CreateSession", fail("INTERNAL"), count=None)
+    with pytest.raises(OutcomeUnknownError):
+        checks.within_reason(lambda: run.execute(call, increment, options=SHORT))
+    rule.release()
+    proxy.clear()
+    assert checks.truth(emulator_address, ledger, call.txn_id) == (1, 1, 1)
+    assert run.close()
+
+
+def test_another_ledger_behind_a_forgotten_session_is_refused(
+    emulator_address, ledger, database
+) -> None:
+    """A database that was made anew under a running job is told from the one that it began in."""
+    run = Run(database, "job")
+    run.step("step", increment)
+    with raw.database(emulator_address, ledger) as google:
+        api = google.spanner_api
+        for session in list(api.list_sessions(database=google.name)):
+            if not session.multiplexed:
+                api.delete_session(name=session.name)
+        with google.batch() as batch:
+            batch.update("spanctl_settings", ["name", "value"], [["ledger_id", "another"]])
+    held = database.ledger.ledger_id
+    with pytest.raises(ConflictError, match=f"holds ledger another now, and held {held} before"):
+        checks.within_reason(lambda: run.step("step", increment))
+    assert checks.truth(emulator_address, ledger, txn_id(key(1))) == (1, 1, 0)
+
+
+def test_statements_of_several_threads_are_one_transaction(
+    proxy, emulator_address, ledger, database
+) -> None:
+    """Threads of a body that send its first statements at once begin one transaction, not two."""
+    proxy.add("ExecuteSql", delay(0.2), count=None)
+
+    def body(txn) -> int:
+        with ThreadPoolExecutor(3) as pool:
+            return sum(pool.map(lambda _: txn.execute_update(INCREMENT), range(3)))
+
+    result = checks.within_reason(lambda: Run(database, "job").step("step", body))
+    assert result.row_counts == (1, 1, 1)
+    assert checks.truth(emulator_address, ledger, result.txn_id) == (3, 0, 1)
+    checks.rollbacks_are_right(proxy)
+
+
+def test_a_receipt_that_cant_be_written_is_rolled_back(proxy, database) -> None:
+    """What fails between the body and its Commit releases the locks as its own error does."""
+    run = Run(database, "job", provenance=Provenance(reason="\udcff"))
+    with pytest.raises(UsageError, match="surrogate"):
+        run.step("step", increment)
+    assert len(proxy.rpcs("Rollback")) == 1
+    checks.rollbacks_are_right(proxy)
+
+
+def test_ctrl_c_stays_ctrl_c_where_nothing_can_be_found_out(
+    proxy, emulator_address, ledger, database
+) -> None:
+    """An interruption is no error that a retry could mend, whatever became of the transaction."""
+    run = Run(database, "job")
+    (call,) = run.lease([key()])
+
+    def body(txn) -> None:
+        increment(txn)
+        proxy.refuse()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        checks.within_reason(lambda: run.execute(call, body, options=SHORT, expect_replay=True))
+    assert caught.value.__notes__ == [f"transaction {call.txn_id}: UNKNOWN"]
+    proxy.refuse(refusing=False)
+    assert checks.truth(emulator_address, ledger, call.txn_id) == (0, 0, 0)
+
+
+def test_a_row_that_is_there_already_is_unknown_while_the_receipt_cant_be_read(
+    proxy, emulator_address, ledger, database
+) -> None:
+    """ALREADY_EXISTS may mean that another executor has committed: unread, it is no "no"."""
+    with Database(raw.target(emulator_address, ledger)) as earlier:
+        Run(earlier, "job").step("step", insert_fixed)
+    run = Run(database, "job")
+    (call,) = run.lease([key()])
+    proxy.add("StreamingRead", fail("INTERNAL"), count=None)
+    with pytest.raises(OutcomeUnknownError):
+        checks.within_reason(lambda: run.execute(call, insert_fixed, options=SHORT))
+    assert checks.truth(emulator_address, ledger, call.txn_id) == (1, 1, 1)
+
+
+def test_what_is_leased_after_a_close_is_open_again(emulator_address, ledger, database) -> None:
+    """A lease of the same calls as one that was closed is a row of its own."""
+    run = Run(database, "job")
+    for _ in range(2):
+        run.step("step", increment, key="same")
+        assert open_leases(emulator_address, ledger) == 1
+        assert run.close()
+        assert open_leases(emulator_address, ledger) == 0
 
 
 def test_a_kept_result_comes_back_with_the_replay(database) -> None:
