@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,6 +57,15 @@ def test_up_starts_everything_on_loopback(stack: Stack) -> None:
     for port in ports:
         (at,) = {row[1] for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "0A"}
         assert at.partition(":")[0].endswith("0100007F"), "127.0.0.1, and no other address"
+
+
+def test_prefect_s_pages_find_their_api(stack: Stack) -> None:
+    """The pages ask the API on the port that the stack chose, not on Prefect's default one."""
+    endpoints = stack.status().endpoints
+    assert endpoints is not None
+    pages = endpoints.prefect_api_url.removesuffix("/api")
+    with urllib.request.urlopen(f"{pages}/ui-settings", timeout=10) as reply:
+        assert json.load(reply)["api_url"] == endpoints.prefect_api_url
 
 
 def test_the_context_local_is_used_by_default(stack: Stack, environ: dict[str, str]) -> None:
