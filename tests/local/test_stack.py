@@ -64,7 +64,7 @@ def test_prefect_s_pages_find_their_api(stack: Stack) -> None:
     endpoints = stack.status().endpoints
     assert endpoints is not None
     pages = endpoints.prefect_api_url.removesuffix("/api")
-    with urllib.request.urlopen(f"{pages}/ui-settings", timeout=10) as reply:
+    with urllib.request.urlopen(f"{pages}/ui-settings", timeout=10) as reply:  # noqa: S310 - http on loopback
         assert json.load(reply)["api_url"] == endpoints.prefect_api_url
 
 
