@@ -186,6 +186,7 @@ class StandIns:
             host=f"127.0.0.1:{self.ports['secretmanager']}",
             credentials=credentials,
             ssl_channel_credentials=self.roots(),
+            always_use_jwt_access=True,  # as the client sets it when it makes its transport
         )
         return SecretManagerServiceClient(transport=transport)
 
@@ -194,6 +195,7 @@ class StandIns:
             host=f"127.0.0.1:{self.ports['gateway']}",
             credentials=credentials,
             ssl_channel_credentials=self.roots(),
+            always_use_jwt_access=True,  # as the client sets it when it makes its transport
         )
         return SpannerClient(transport=transport)
 

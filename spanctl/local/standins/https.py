@@ -120,6 +120,7 @@ class _Listener(http.server.ThreadingHTTPServer):
 
     def server_bind(self) -> None:
         # The base class looks the host's name up, which may take seconds and a name server.
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = "localhost", self.server_address[1]

@@ -8,6 +8,7 @@ import ssl
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -107,21 +108,22 @@ async def _serve(options: Options) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     core = _Core.open(options)
-    manager = _secret_manager(core)
-    channel = grpc.aio.insecure_channel(options.spanner, options=gateway.OPTIONS)
-    handler = gateway.Gateway(core.tokens, core.policy, channel)
-    door = grpc.aio.server(handlers=(handler,), options=gateway.OPTIONS)
-    _bind(door, options.gateway, core.certificates)
-    await door.start()
-    front = _front(core)  # last: it answers for the health of all of them
-    _log.info("serving")
-    await stopped.wait()
-    front.stop()
-    manager.stop(_GRACE)
-    await door.stop(_GRACE)
-    await channel.close()
-    await asyncio.to_thread(manager.wait_for_termination)
-    core.store.close()
+    async with AsyncExitStack() as closing:
+        closing.callback(core.store.close)
+        manager = _secret_manager(core)
+        closing.push_async_callback(asyncio.to_thread, manager.wait_for_termination)
+        closing.callback(manager.stop, _GRACE)
+        channel = grpc.aio.insecure_channel(options.spanner, options=gateway.OPTIONS)
+        closing.push_async_callback(channel.close)
+        handler = gateway.Gateway(core.tokens, core.policy, channel)
+        door = grpc.aio.server(handlers=(handler,), options=gateway.OPTIONS)
+        closing.push_async_callback(door.stop, _GRACE)
+        _bind(door, options.gateway, core.certificates)
+        await door.start()
+        front = _front(core)  # last: it answers for the health of all of them
+        closing.callback(front.stop)
+        _log.info("serving")
+        await stopped.wait()
     _log.info("stopped")
 
 
