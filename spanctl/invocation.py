@@ -20,6 +20,7 @@ LABEL_PREFIX = "spanctl."
 IDEMPOTENCY_KEY_LABEL = f"{LABEL_PREFIX}idempotency_key"
 INITIATOR_LABEL = f"{LABEL_PREFIX}initiator"
 REASON_LABEL = f"{LABEL_PREFIX}reason"
+LEDGER_LABEL = f"{LABEL_PREFIX}ledger_id"
 
 DatabaseLike = Union["Target", "SpannerDatabase", str]
 """A database: a target, a block, a block's name, or ``projects/P/instances/I/databases/D``."""

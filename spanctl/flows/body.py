@@ -11,6 +11,7 @@ from prefect.context import TaskRunContext
 from spanctl import invocation
 from spanctl.errors import KeyRequiredError, OutcomeUnknownError, UsageError
 from spanctl.flows.callsite import CallSite, Origin
+from spanctl.flows.ledgers import refuse_other_ledger
 from spanctl.flows.runs import Entry, registry
 from spanctl.ledger.receipt import Outcome, Provenance, TransactionResult
 
@@ -112,6 +113,7 @@ class Step:
         options = TransactionOptions(deadline=self.deadline, keep_result=self.keep_result)
         call = Call(origin.key)
         try:
+            refuse_other_ledger(origin.provenance.root_run, origin.target, origin.ledger)
             with registry.run(origin) as run:
                 (call,) = run.lease([origin.key])
                 result = run.execute(

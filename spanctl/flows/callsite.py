@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import httpx
-from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 
 from spanctl import invocation
-from spanctl.errors import KeyRequiredError, UnreachableError, UsageError
-from spanctl.flows.place import Place, here
+from spanctl.errors import KeyRequiredError, UsageError
+from spanctl.flows.ledgers import ledger_label
+from spanctl.flows.place import Place, here, put_labels
 from spanctl.flows.targets import resolve
 from spanctl.invocation import Invocation
 from spanctl.ledger.keys import OperationKey
@@ -39,12 +38,14 @@ class Origin:
         target: The database.
         provenance: Where the call comes from; the body adds its task run.
         expect_replay: Whether the operation may well have been committed by an earlier run.
+        ledger: Id of the ledger that the root flow run belongs to; None while nobody has said.
     """
 
     key: OperationKey
     target: "Target"
     provenance: Provenance = field(default_factory=Provenance)
     expect_replay: bool = False
+    ledger: str | None = None
 
 
 class CallSite(str):  # noqa: SLOT000 - the origin is kept in its dictionary, which pickles
@@ -100,6 +101,7 @@ def allot(
             provenance=_provenance(place, given),
             # Outside of flows anybody may have used the key before.
             expect_replay=place is None or place.rerun or bool(given.idempotency_key),
+            ledger=place.labels.get(ledger_label(target)) if place else None,
         )
         for call in keys
     ]
@@ -166,18 +168,9 @@ def _invocation(place: Place | None) -> Invocation:
         raise UsageError(msg, hint="leave the key out, or start another run")
     missing = {name: text for name, text in merged.labels.items() if name not in place.labels}
     if missing:
-        _label(place, missing)
+        put_labels(place.root_run, missing)
+        place.labels.update(missing)
     return merged
-
-
-def _label(place: Place, labels: dict[str, str]) -> None:
-    try:
-        with get_client(sync_client=True) as client:
-            client.update_flow_run_labels(place.root_run, dict(labels))
-    except httpx.HTTPError as error:
-        msg = f"Prefect did not take the labels of flow run {place.root_run}"
-        raise UnreachableError(msg, hint="check the Prefect API, then retry the run") from error
-    place.labels.update(labels)
 
 
 def _provenance(place: Place | None, given: Invocation) -> Provenance:

@@ -5,6 +5,7 @@ else the order of calls differs from one attempt to the next. This module reads 
 as they are in 3.8, the only release series that is accepted.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -136,6 +137,38 @@ def _same_name(context: FlowRunContext, above: Ancestry) -> str:
         return ""
     name = context.flow.name if context.flow else "?"
     return f"two different subflows here are named {name!r}; give one another name"
+
+
+def put_labels(flow_run: UUID, labels: Mapping[str, str]) -> None:
+    """Put labels on a flow run, beside those that it has.
+
+    Raises:
+        UnreachableError: The Prefect API did not take them.
+    """
+    try:
+        with get_client(sync_client=True) as client:
+            client.update_flow_run_labels(flow_run, dict(labels))
+    except (httpx.HTTPError, PrefectException) as error:
+        msg = f"Prefect did not take the labels of flow run {flow_run}"
+        raise UnreachableError(msg, hint="check the Prefect API, then retry the run") from error
+
+
+def read_labels(flow_run: UUID) -> dict[str, Any]:
+    """Return the labels of a flow run as Prefect has them now.
+
+    Raises:
+        UnreachableError: The Prefect API did not answer.
+        NotFoundError: The flow run was deleted.
+    """
+    try:
+        with get_client(sync_client=True) as client:
+            return dict(client.read_flow_run(flow_run).labels)
+    except ObjectNotFound as error:
+        msg = f"flow run {flow_run} no longer exists in Prefect"
+        raise NotFoundError(msg) from error
+    except (httpx.HTTPError, PrefectException) as error:
+        msg = f"Prefect did not say which labels flow run {flow_run} has"
+        raise UnreachableError(msg, hint="check the Prefect API, then retry the run") from error
 
 
 def _ancestry(flow_run: FlowRun) -> Ancestry:

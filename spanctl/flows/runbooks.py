@@ -9,6 +9,7 @@ from prefect.utilities.annotations import quote
 from spanctl import invocation
 from spanctl.errors import DeadlineError, OutcomeUnknownError, UnreachableError
 from spanctl.flows.callsite import allot
+from spanctl.flows.ledgers import refuse_other_ledger
 from spanctl.flows.runs import Entry, registry, watch
 from spanctl.ledger.receipt import Provenance, TransactionResult
 
@@ -43,11 +44,13 @@ def standing(runbook: str) -> Standing:
 
     Raises:
         ConfigurationError: No database is set.
-        UnreachableError: Prefect's API did not answer.
+        UnreachableError: Prefect's API or Spanner did not answer.
+        ConflictError: The flow run belongs to another ledger than the database's.
     """
     site = allot(runbook, key="runbook")[0]
     watch()
     origin = site.origin
+    refuse_other_ledger(origin.provenance.root_run, origin.target, origin.ledger)
     return Standing(
         target=origin.target,
         root=origin.key.root,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from spanctl.errors import SpanctlError, StatementError
 from spanctl.flows.callsite import Origin
+from spanctl.flows.ledgers import refuse_other_ledger
 from spanctl.flows.runbooks import in_task, record
 from spanctl.flows.script import SqlMode
 from spanctl.ledger.receipt import StatementKind, TransactionResult
@@ -95,6 +96,7 @@ def commit(
     from spanctl.spanner.run import Run, TransactionOptions
 
     provenance, again = in_task(origin.provenance, _TAG)
+    refuse_other_ledger(provenance.root_run, origin.target, origin.ledger)
     run = Run(shared(origin.target), origin.key.root, provenance=provenance)
     try:
         (call,) = run.lease([origin.key])

@@ -1,0 +1,126 @@
+"""A flow run belongs to one ledger: in another, its writes are refused and not taken for new."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.flow_engine import run_flow
+from prefect.states import Scheduled
+
+from spanctl.errors import ConflictError
+from spanctl.flows import ledgers
+from spanctl.flows.ledgers import ledger_label
+from spanctl.flows.runbooks import standing
+from tests.faults import raw
+from tests.flows.bank import Bank, Fails, deposit
+
+pytestmark = [pytest.mark.emulator, pytest.mark.prefect, pytest.mark.usefixtures("prefect")]
+
+ANOTHER = "00000000-0000-4000-8000-000000000000"
+
+
+def make_anew(emulator: str, bank: Bank) -> str:
+    """Put another, empty ledger into the database; return the id of the one that was there."""
+    from google.cloud.spanner_v1 import KeySet
+
+    before = bank.database.ledger.ledger_id
+    name = bank.target.database.database
+    with raw.database(emulator, name) as google, google.batch() as batch:
+        batch.update("spanctl_settings", ["name", "value"], [["ledger_id", ANOTHER]])
+        batch.delete("spanctl_receipts", KeySet(all_=True))
+        batch.delete("spanctl_intents", KeySet(all_=True))
+    # As in the process of a later worker.
+    del bank.database.__dict__["ledger"]
+    ledgers._settled.cache_clear()  # noqa: SLF001
+    return before
+
+
+def again(run: UUID) -> FlowRun:
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(run, Scheduled(), force=True)
+        return client.read_flow_run(run)
+
+
+def in_a_step() -> Any:
+    return deposit("a", 5)
+
+
+def in_a_runbook() -> Any:
+    return standing("import")
+
+
+@pytest.mark.parametrize("write", [in_a_step, in_a_runbook])
+def test_a_run_of_an_old_ledger_is_refused(
+    emulator: str, bank: Bank, write: Callable[[], Any]
+) -> None:
+    """Retried on a database that was made anew, a run names both ledgers and writes nothing."""
+    lost = Fails()
+
+    @flow
+    def settle() -> None:
+        write()
+        lost()
+
+    with get_client(sync_client=True) as client:
+        created = client.create_flow_run(settle)
+    with pytest.raises(RuntimeError, match="lost its worker"):
+        run_flow(settle, flow_run=created)
+    balance = bank.balance()
+    before = make_anew(emulator, bank)
+    with pytest.raises(ConflictError, match=f"belongs to ledger {before}, .* holds {ANOTHER}"):
+        run_flow(settle, flow_run=again(created.id))
+    assert bank.balance() == balance
+    assert bank.receipts() == []
+    assert bank.leases() == 0
+
+
+def test_a_retry_on_the_same_ledger_is_let_in(bank: Bank) -> None:
+    """The label names the database and its ledger; with the same ledger a retry replays."""
+
+    @flow
+    def settle() -> Any:
+        return deposit("a", 5)
+
+    with get_client(sync_client=True) as client:
+        created = client.create_flow_run(settle)
+        run_flow(settle, flow_run=created)
+        ledgers._settled.cache_clear()  # noqa: SLF001
+        rerun = again(created.id)
+        assert rerun.labels[ledger_label(bank.target)] == bank.database.ledger.ledger_id
+        assert run_flow(settle, flow_run=rerun).replayed
+    assert bank.balance() == 5
+
+
+def test_a_worker_that_knows_of_no_label_asks_before_it_writes_one(
+    emulator: str, bank: Bank
+) -> None:
+    """A body whose call site came before the label finds it in Prefect, and overwrites nothing."""
+
+    @flow
+    def settle() -> Any:
+        return deposit("a", 5)
+
+    with get_client(sync_client=True) as client:
+        created = client.create_flow_run(settle)
+        run_flow(settle, flow_run=created)
+        before = make_anew(emulator, bank)
+        with pytest.raises(ConflictError):
+            ledgers.refuse_other_ledger(str(created.id), bank.target, None)
+        assert client.read_flow_run(created.id).labels[ledger_label(bank.target)] == before
+
+
+def test_another_run_is_at_home_in_the_new_ledger(emulator: str, bank: Bank) -> None:
+    """Only runs of the old ledger are refused."""
+
+    @flow
+    def settle() -> Any:
+        return deposit("a", 5)
+
+    settle()
+    make_anew(emulator, bank)
+    assert not settle().replayed
+    assert bank.balance() == 10
