@@ -8,7 +8,7 @@ from typing import Any
 
 from spanctl.errors import UsageError
 from spanctl.ledger.receipt import StatementKind
-from spanctl.spanner.catalog import is_ledger
+from spanctl.spanner.catalog import LEDGER_PREFIX, is_ledger
 from spanctl.spanner.sql import SqlStatement, statements
 from spanctl.spanner.values import (
     Type,
@@ -20,6 +20,8 @@ from spanctl.spanner.values import (
 )
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_LEDGERS = re.compile(rf"(?<!\w)({LEDGER_PREFIX}\w+)", re.IGNORECASE)
+_VIEW = re.compile(r"CREATE\s+(OR\s+REPLACE\s+)?VIEW\b", re.IGNORECASE)
 _SYNTAX = "write -p name:TYPE=value, such as -p id:INT64=7; without =value it is NULL"
 
 
@@ -158,9 +160,8 @@ def _mode(found: Sequence[SqlStatement], *, ddl: bool, partitioned: bool) -> Sql
             word = statement.text.split(maxsplit=1)[0][:20].upper()
             msg = f"the statement in line {statement.line} ({word}) can't be run"
             raise UsageError(msg, hint="run queries, DML or DDL; transactions are made for you")
-        changes = statement.is_dml or statement.kind is StatementKind.DDL
-        if changes and statement.tables and is_ledger(statement.tables[0]):
-            msg = f"the statement in line {statement.line} changes {statement.tables[0]}"
+        if name := _changed_in_ledger(statement):
+            msg = f"the statement in line {statement.line} changes {name}"
             raise UsageError(msg, hint="the ledger is written by the protocol only")
     if ddl and partitioned:
         msg = "DDL and partitioned DML can't be run together"
@@ -179,6 +180,15 @@ def _mode(found: Sequence[SqlStatement], *, ddl: bool, partitioned: bool) -> Sql
             raise UsageError(msg, hint="run the other statements in another call")
         return SqlMode.PARTITIONED
     return SqlMode.QUERIES if kinds == {StatementKind.QUERY} else SqlMode.TRANSACTION
+
+
+def _changed_in_ledger(statement: SqlStatement) -> str | None:
+    """Return what a statement would change of the ledger: a table, an index, its change stream."""
+    if statement.kind is StatementKind.DDL and not _VIEW.match(statement.text):
+        named = _LEDGERS.search(statement.text)
+        return named.group(1) if named else None
+    target = statement.tables[0] if statement.is_dml and statement.tables else ""
+    return target if is_ledger(target) else None
 
 
 def _first(found: Sequence[SqlStatement], kind: StatementKind) -> int:

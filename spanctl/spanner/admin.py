@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from google.api_core.exceptions import AlreadyExists, GoogleAPICallError, NotFound
+from google.api_core.exceptions import AlreadyExists, GoogleAPICallError
 from google.auth.credentials import AnonymousCredentials, Credentials
 
-from spanctl.errors import ConflictError, NotFoundError, UsageError
+from spanctl.errors import UsageError
 from spanctl.spanner.failures import translate
 from spanctl.spanner.rpc import Target, insecure_transport
 
@@ -44,34 +44,6 @@ def _instances(target: Target, credentials: Credentials | None) -> "InstanceAdmi
         return InstanceAdminClient(transport=plain)
     options = {"api_endpoint": target.endpoint}
     return InstanceAdminClient(credentials=credentials, client_options=options)
-
-
-def refuse_dialect(target: Target, credentials: Credentials | None = None) -> None:
-    """Refuse a database that is not of the GoogleSQL dialect.
-
-    Raises:
-        ConflictError: It is of the PostgreSQL dialect.
-        NotFoundError: It does not exist.
-        SpanctlError: Spanner could not be reached or refused.
-    """
-    from google.cloud.spanner_admin_database_v1 import DatabaseDialect
-
-    client = _databases(target, credentials)
-    try:
-        found = client.get_database(name=str(target.database), retry=None, timeout=_TIMEOUT)
-    except NotFound:
-        msg = f"there is no database {target.database}"
-        hint = "run: spanctl local up" if target.emulator_host else "check: spanctl context show"
-        raise NotFoundError(msg, hint=hint) from None
-    except GoogleAPICallError as error:
-        raise translate(error, target, "the database was looked up") from None
-    finally:
-        client.transport.close()
-    if found.database_dialect == DatabaseDialect.POSTGRESQL:
-        msg = f"{target.database} has the PostgreSQL dialect; spanctl works with GoogleSQL only"
-        raise ConflictError(
-            msg, hint="choose a GoogleSQL database: spanctl context set database=NAME"
-        )
 
 
 def ensure_database(target: Target, credentials: Credentials | None = None) -> bool:

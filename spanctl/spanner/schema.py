@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from spanctl.errors import NotFoundError, SchemaVersionError, UsageError
 from spanctl.ledger.receipt import Provenance
-from spanctl.spanner import admin, receipts
+from spanctl.spanner import admin, catalog, receipts
 from spanctl.spanner.changes import STREAM
 from spanctl.spanner.identity import (
     LEDGER_ID,
@@ -143,7 +143,7 @@ def plan(database: "Database", tables: Sequence[str] = ()) -> list[str]:
         UsageError: A table's name is no identifier, or names a table of the ledger.
         ConflictError: The database has the PostgreSQL dialect.
     """
-    admin.refuse_dialect(database.target)
+    catalog.refuse_postgresql(database)
     present = _names(
         database, "SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ''"
     )

@@ -299,7 +299,7 @@ def test_a_preview_writes_nothing(target, tmp_path):
     path = head(tmp_path / "a.csv", 500)
     found = preview(target, path, "airports", ImportOptions(mode=Mode.UPSERT))
     assert found.plan is not None
-    assert (found.plan.rows, found.plan.chunks) == (500, 3)
+    assert (found.plan.rows, found.plan.chunks) == (500, 5)
     assert (found.already, found.resumed) == (False, False)
     assert count(target) == 0
     assert of_import(target) == []

@@ -65,7 +65,9 @@ def run(app: AppContext, asked: Asked, options: dict[str, Any]) -> None:
 
     started = monotonic()
     with live.view(asked.output, quiet=app.quiet) as view, reporting(_telling(view)):
-        finished, _ = execute(app, import_file, options, asking, view, runbook=True, heartbeats=False)
+        finished, _ = execute(
+            app, import_file, options, asking, view, runbook=True, heartbeats=False
+        )
     finished.check()
     result: ImportResult = finished.result
     values = {**asdict(result), **facts_of(finished), "seconds": monotonic() - started}

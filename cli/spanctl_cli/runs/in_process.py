@@ -4,11 +4,11 @@ import contextlib
 import io
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from spanctl.clock import monotonic
-from spanctl.errors import UsageError
+from spanctl.errors import OutcomeUnknownError, UsageError
 from spanctl_cli import live
 from spanctl_cli.context import AppContext
 from spanctl_cli.live import Seen, View
@@ -74,10 +74,25 @@ def run(app: AppContext, asked: Asked) -> None:
     started = monotonic()
     with live.view(asked.output, quiet=app.quiet) as view:
         finished, seen = execute(app, flow, bound, asking, view)
+    refuse_open(seen)
     finished.check()
     facts = {**facts_of(finished), "seconds": monotonic() - started}
     emit(summary(facts, seen), asked.output)
     next_step(app, finished)
+
+
+def refuse_open(seen: "Sequence[Seen]") -> None:
+    """Return when the outcome of every transaction is known, whatever the flow made of it.
+
+    Raises:
+        OutcomeUnknownError: One is open.
+    """
+    unknown = [one.txn_id for one in seen if one.outcome == "UNKNOWN"]
+    if unknown:
+        more = f", and of {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        msg = f"the outcome of transaction {unknown[0]}{more} is UNKNOWN"
+        hint = f"once the database answers, run: spanctl audit {unknown[0]}"
+        raise OutcomeUnknownError(msg, hint=hint, txn_id=unknown[0], txn_ids=unknown)
 
 
 def next_step(app: AppContext, finished: "Finished") -> None:

@@ -1,0 +1,358 @@
+"""``spanctl run`` from end to end: what it prints, its exit code, and what is in the database."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spanctl.spanner.client import Target
+from tests.faults import raw
+from tests.faults.emulator import INSTANCE, PROJECT, free_port, new_name
+from tests.faults.proxy import FaultProxy, black_hole
+from tests.fixtures.cli import Spanctl
+from tests.flows.bank import Bank
+
+pytestmark = [pytest.mark.emulator, pytest.mark.prefect, pytest.mark.usefixtures("prefect")]
+
+FLOWS = """
+import contextlib
+import threading
+
+from prefect import flow
+from spanctl.flows import transaction
+
+
+@transaction
+def pay(txn, account: str, cents: int) -> None:
+    sql = "UPDATE accounts SET balance = balance + @n WHERE id = @id"
+    txn.execute_update(sql, {"n": cents, "id": account})
+
+
+@flow
+def settle(cents: int = 5) -> None:
+    pay("a", cents)
+    pay("b", cents)
+
+
+@flow
+def unordered() -> None:
+    import contextvars
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(contextvars.copy_context().run, pay, "a", 5).result()
+
+
+@flow
+def careless() -> None:
+    with contextlib.suppress(Exception):
+        pay("a", 5)
+
+
+@flow
+def broken() -> None:
+    pay("a", 5)
+    raise RuntimeError("no such luck")
+"""
+
+
+@pytest.fixture
+def flows(tmp_path: Path) -> str:
+    path = tmp_path / "bank_flows.py"
+    path.write_text(FLOWS, encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Callable[..., str]:
+    def write(*lines: str, name: str = "accounts.csv") -> str:
+        path = tmp_path / name
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+def refused(result: Any, code: int, told: str) -> None:
+    """One clear line says why, stdout stays empty, and the exit code is that of the cause."""
+    assert (result.exit_code, result.stdout) == (code, ""), result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, result.stderr
+    assert told in lines[0]
+    assert "Traceback" not in result.stderr
+
+
+def untouched(bank: Bank) -> None:
+    assert (bank.balance("a"), bank.balance("b")) == (0, 0)
+    assert next(iter(bank.database.query("SELECT COUNT(*) FROM accounts"))) == (2,)
+    assert bank.receipts() == []
+
+
+def test_a_flow_in_a_file(spanctl: Spanctl, bank: Bank, flows: str) -> None:
+    """Its transactions are listed with their IDs; its parameters and reason are used."""
+    done = spanctl(
+        "run", f"{flows}:settle", "-p", "cents=7", "--reason", "ticket 4711", "-o", "json"
+    )
+    assert done.exit_code == 0, done.stderr
+    data = json.loads(done.stdout)
+    assert (data["state"], data["committed"], data["rows"]) == ("Completed", 2, 2)
+    shown = {one["txn_id"] for one in data["transactions"]}
+    assert shown == {one.txn_id for one in bank.receipts()}
+    assert {one.provenance.reason for one in bank.receipts()} == {"ticket 4711"}
+    assert (bank.balance("a"), bank.balance("b")) == (7, 7)
+    assert f"next: spanctl audit {data['flow_run']}" in done.stderr
+
+
+def test_a_flow_under_an_idempotency_key(spanctl: Spanctl, bank: Bank, flows: str) -> None:
+    """Typed again with the same key it does nothing; with other arguments it is refused."""
+    command = ("run", f"{flows}:settle", "--idempotency-key", "july")
+    assert spanctl(*command).exit_code == 0
+    again = spanctl(*command, "-o", "json")
+    assert again.exit_code == 0
+    assert [one["replayed"] for one in json.loads(again.stdout)["transactions"]] == [True, True]
+    refused(spanctl(*command, "-p", "cents=6"), 6, "was committed before with other arguments")
+    assert (bank.balance("a"), len(bank.receipts())) == (5, 2)
+
+
+def test_what_a_failed_flow_committed_is_not_denied(
+    spanctl: Spanctl, bank: Bank, flows: str
+) -> None:
+    """A flow that fails after a transaction ends with 1; the receipt is there."""
+    refused(spanctl("run", f"{flows}:broken"), 1, "ended as Failed with RuntimeError")
+    assert (bank.balance("a"), len(bank.receipts())) == (5, 1)
+
+
+@pytest.mark.parametrize("flow", ["settle", "careless"])
+def test_an_open_outcome_is_the_exit_code(  # noqa: PLR0913, PLR0917 - fixtures
+    spanctl: Spanctl,
+    emulator: str,
+    bank: Bank,
+    flows: str,
+    flow: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """UNKNOWN ends with 9 and names the transaction, also when the flow hides it."""
+    from spanctl.spanner import operation
+
+    monkeypatch.setattr(operation.TransactionOptions, "__init__", _short(operation))
+    with FaultProxy(emulator) as proxy:
+        monkeypatch.setenv("SPANNER_EMULATOR_HOST", proxy.address)
+        target = Target(database=bank.target.database, emulator_host=proxy.address)
+        proxy.add("Commit", black_hole(), count=None, when=_receipts)
+        done = spanctl("run", f"{flows}:{flow}")
+        refused(done, 9, "UNKNOWN")
+        from spanctl.spanner.client import shared
+
+        shared(target).close()
+    assert "spanctl audit " in done.stderr
+    untouched(bank)
+
+
+def _receipts(peek: Any) -> bool:
+    return "spanctl_receipts" in peek.writes
+
+
+def _short(operation: Any) -> Callable[..., None]:
+    """Make every operation give up after a second."""
+    usual = operation.TransactionOptions.__init__
+
+    def init(self: Any, **options: Any) -> None:
+        usual(self, **{**options, "deadline": 1.0, "rpc_timeout": 0.3, "resolve_timeout": 0.5})
+
+    return init
+
+
+def test_a_call_without_a_key_where_one_is_needed(spanctl: Spanctl, bank: Bank, flows: str) -> None:
+    """A step that is called in a thread is refused by name."""
+    refused(spanctl("run", f"{flows}:unordered"), 2, "step 'pay' needs key=")
+    untouched(bank)
+
+
+@pytest.mark.parametrize(
+    ("target", "code", "told"),
+    [
+        ("nowhere.py:settle", 5, "there is no file nowhere.py"),
+        ("no_such_package.flows:settle", 5, "module no_such_package can't be found"),
+        ("{flows}:stettle", 5, "has no flow 'stettle'"),
+        ("settle", 2, "'settle' names no flow"),
+        ("settle/nightly", 5, "there is no deployment 'settle/nightly'"),
+    ],
+)
+def test_a_target_that_is_none(  # noqa: PLR0913, PLR0917 - fixtures and cases
+    spanctl: Spanctl, bank: Bank, flows: str, target: str, code: int, told: str
+) -> None:
+    """Files, modules, flows and deployments that don't exist are named."""
+    refused(spanctl("run", target.format(flows=flows)), code, told)
+    untouched(bank)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [("cents=much", "refuses its parameters"), ("pence=1", "has no parameter pence")],
+)
+def test_a_parameter_that_the_flow_does_not_take(
+    spanctl: Spanctl, bank: Bank, flows: str, given: str, told: str
+) -> None:
+    """Parameters are checked before anything runs; their values are not repeated."""
+    done = spanctl("run", f"{flows}:settle", "-p", given)
+    refused(done, 2, told)
+    assert "much" not in done.stderr
+    untouched(bank)
+
+
+def test_a_flow_in_a_file_can_not_be_detached(spanctl: Spanctl, bank: Bank, flows: str) -> None:
+    """There is no process that it could be left to."""
+    refused(spanctl("run", f"{flows}:settle", "--detach"), 2, "can't be detached")
+    untouched(bank)
+
+
+def test_a_plan_starts_nothing(spanctl: Spanctl, bank: Bank, flows: str) -> None:
+    """``--dry-run`` of a flow names flow, parameters and database, and runs nothing."""
+    done = spanctl("run", f"{flows}:settle", "-p", "cents=7", "--dry-run", "-o", "json")
+    assert done.exit_code == 0
+    plan = json.loads(done.stdout)
+    assert (plan["flow"], plan["parameters"]) == ("settle", "cents=7")
+    assert plan["database"] == str(bank.target.database)
+    untouched(bank)
+
+
+# -- run sql
+
+
+def test_sql_with_an_error(spanctl: Spanctl, bank: Bank) -> None:
+    """The statement's line is named, not its text; the transaction as a whole is undone."""
+    good = "UPDATE accounts SET balance = 4711 WHERE id = 'a';"
+    done = spanctl("run", "sql", "-e", f"{good}\nUPDATE accounts SET nope = 4711 WHERE id = 'a'")
+    refused(done, 1, "the statement in line 2: Spanner answered INVALID_ARGUMENT")
+    assert "4711" not in done.stderr
+    untouched(bank)
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "told"),
+    [
+        (("missing.sql",), 5, "there is no file missing.sql"),
+        (("-e", "UPDATE accounts SET balance = 1 WHERE id = 'a"), 2, "is never closed"),
+        (("-e", "DROP TABLE accounts"), 2, "is DDL"),
+        (("-e", "DELETE FROM spanctl_receipts WHERE true"), 2, "changes spanctl_receipts"),
+        (("--ddl", "-e", "DROP CHANGE STREAM spanctl_changes"), 2, "changes spanctl_changes"),
+        (("--ddl", "-e", "DROP INDEX spanctl_receipts_by_time"), 2, "spanctl_receipts_by_time"),
+        (("-e", "DELETE FROM accounts WHERE id = @id"), 2, "parameter @id has no value"),
+        (("-e", "SELECT @n", "-p", "n:INT64=x1y2"), 2, "parameter n is no whole number"),
+    ],
+)
+def test_sql_that_is_not_run(
+    spanctl: Spanctl, bank: Bank, args: tuple[str, ...], code: int, told: str
+) -> None:
+    """What can't be run is refused before Spanner sees any of it."""
+    done = spanctl("run", "sql", *args)
+    refused(done, code, told)
+    assert "x1y2" not in done.stderr
+    untouched(bank)
+
+
+def test_a_view_of_the_ledger_may_be_made(spanctl: Spanctl, bank: Bank) -> None:
+    """Reading the ledger is no change of it."""
+    view = "CREATE VIEW mine SQL SECURITY INVOKER AS SELECT r.txn_id FROM spanctl_receipts AS r"
+    assert spanctl("run", "sql", "--ddl", "-e", view).exit_code == 0
+    assert list(bank.database.query("SELECT COUNT(*) FROM mine"))
+
+
+# -- run import
+
+
+@pytest.mark.parametrize(
+    ("lines", "table", "code", "told"),
+    [
+        (("id,balance,colour", "c,1,red"), "accounts", 2, "colour"),
+        (("id,balance", "c,1", "d,lots"), "accounts", 2, "line 3: balance is no whole number"),
+        (("id,balance", "c,1"), "acounts", 5, "there is no table acounts"),
+        (("id,balance", "c,1"), "spanctl_receipts", 2, "belongs to the ledger"),
+        (("id", "c"), "accounts", 2, "the header lacks balance"),
+    ],
+)
+def test_a_file_that_does_not_fit(  # noqa: PLR0913, PLR0917 - fixtures and cases
+    spanctl: Spanctl,
+    bank: Bank,
+    rows: Callable[..., str],
+    lines: tuple[str, ...],
+    table: str,
+    code: int,
+    told: str,
+) -> None:
+    """The whole file is checked first: nothing of it is written, and no value is repeated."""
+    done = spanctl("run", "import", rows(*lines), "--table", table)
+    refused(done, code, told)
+    assert "lots" not in done.stderr
+    untouched(bank)
+
+
+def test_a_file_that_is_not_there(spanctl: Spanctl, bank: Bank) -> None:
+    """A missing file is named."""
+    refused(spanctl("run", "import", "gone.csv", "--table", "accounts"), 5, "no file gone.csv")
+    untouched(bank)
+
+
+def test_an_import_twice(spanctl: Spanctl, bank: Bank, rows: Callable[..., str]) -> None:
+    """The same command once more says so and writes nothing."""
+    command = ("run", "import", rows("id,balance", "c,1", "d,2"), "--table", "accounts")
+    first = spanctl(*command, "-o", "json")
+    assert (first.exit_code, json.loads(first.stdout)["written"]) == (0, 2)
+    again = spanctl(*command, "-o", "json")
+    assert (again.exit_code, json.loads(again.stdout)["written"]) == (0, 0)
+    assert f"already imported by {json.loads(first.stdout)['flow_run']}" in again.stderr
+    assert next(iter(bank.database.query("SELECT COUNT(*) FROM accounts"))) == (4,)
+
+
+# -- surroundings
+
+
+COMMANDS = (("run", "sql", "-e", "SELECT 1"), ("run", "{flows}:settle"), ("audit", "list"))
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda one: one[1])
+@pytest.mark.usefixtures("bank")
+def test_nothing_is_set_up(
+    spanctl: Spanctl, flows: str, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a context, or a database in the environment, the next command to type is named."""
+    for name in ("PROJECT", "INSTANCE", "DATABASE"):
+        monkeypatch.delenv(f"SPANCTL_{name}")
+    done = spanctl(*(part.format(flows=flows) for part in command))
+    refused(done, 2, "is set")
+    assert "hint: run: spanctl local up" in done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda one: one[1])
+def test_no_database_answers(
+    spanctl: Spanctl,
+    bank: Bank,
+    flows: str,
+    command: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A stack that isn't running is told as such: 3, not an open outcome."""
+    monkeypatch.setenv("SPANNER_EMULATOR_HOST", f"127.0.0.1:{free_port()}")
+    refused(spanctl(*(part.format(flows=flows) for part in command)), 3, "did not answer")
+    untouched(bank)
+
+
+@pytest.mark.usefixtures("bank")
+def test_a_database_of_the_other_dialect(
+    spanctl: Spanctl, emulator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL's dialect is refused by name."""
+    from google.cloud.spanner_admin_database_v1.types import DatabaseDialect
+
+    name = new_name()
+    with raw.client(emulator) as client:
+        dialect = DatabaseDialect.POSTGRESQL
+        client.instance(INSTANCE).database(name, database_dialect=dialect).create().result(30)
+    monkeypatch.setenv("SPANCTL_PROJECT", PROJECT)
+    monkeypatch.setenv("SPANCTL_DATABASE", name)
+    try:
+        refused(spanctl("init"), 6, "PostgreSQL dialect")
+    finally:
+        raw.drop_database(emulator, name)
