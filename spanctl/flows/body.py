@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from prefect.context import TaskRunContext
 
 from spanctl import invocation
-from spanctl.errors import KeyRequiredError, OutcomeUnknownError, UsageError
+from spanctl.errors import KeyRequiredError, KeyReusedError, UsageError
 from spanctl.flows.callsite import CallSite, Origin
 from spanctl.flows.ledgers import refuse_other_ledger
 from spanctl.flows.runs import Entry, registry
@@ -112,6 +112,12 @@ class Step:
         provenance, again = _attempt(replace(origin.provenance, tag=self.tag))
         options = TransactionOptions(deadline=self.deadline, keep_result=self.keep_result)
         call = Call(origin.key)
+        outcome = Outcome.NOT_COMMITTED
+
+        def tell(told: Outcome) -> None:
+            nonlocal outcome
+            outcome = told
+
         try:
             refuse_other_ledger(origin.provenance.root_run, origin.target, origin.ledger)
             with registry.run(origin) as run:
@@ -123,10 +129,11 @@ class Step:
                     arguments=arguments,
                     options=options,
                     expect_replay=again or origin.expect_replay,
+                    tell=tell,
                 )
-        except BaseException as error:
-            unknown = isinstance(error, OutcomeUnknownError) or not isinstance(error, Exception)
-            outcome = Outcome.UNKNOWN if unknown else Outcome.NOT_COMMITTED
+        except KeyReusedError:  # the txn ID is that of another write, which did commit
+            raise
+        except BaseException:
             self._record(origin, call, outcome)
             raise
         self._record(origin, call, result.outcome, result)

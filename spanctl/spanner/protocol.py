@@ -97,7 +97,8 @@ class Execution(Generic[T]):
         options: Deadlines and what to keep.
         fresh: Whether nobody can have run this operation before, so that no receipt is looked for
             first.
-        in_doubt: Whether a Commit was sent whose outcome is still open.
+        in_doubt: Whether the outcome is open: a Commit was sent whose reply did not tell, or the
+            receipt that would tell can't be read.
     """
 
     database: "Database"
@@ -108,11 +109,22 @@ class Execution(Generic[T]):
     options: TransactionOptions
     fresh: bool
     in_doubt: bool = False
+    _landed: bool = False
     _attempts: int = 0
     _aborts: int = 0
     _deadline: float = 0.0
     _digest: str | None = None
     _sent: dict[str, _Sent] = field(default_factory=dict)
+
+    @property
+    def outcome(self) -> Outcome:
+        """What came of the operation, as far as :meth:`run` found out before it returned or raised.
+
+        NOT_COMMITTED speaks of this call: a later one may still commit the operation.
+        """
+        if self.in_doubt:
+            return Outcome.UNKNOWN
+        return Outcome.COMMITTED if self._landed else Outcome.NOT_COMMITTED
 
     def run(self) -> TransactionResult:
         """Run the body until its outcome is known.
@@ -240,7 +252,7 @@ class Execution(Generic[T]):
         """Ctrl-C during Commit: settle it, note on the interruption what became of it."""
         with suppress(GoogleAPICallError, _CommitLostError, ValueError):  # the last: channel closed
             self._send_commit(request, first=False)
-            self.in_doubt = False
+            self._settle(landed=True)
             if not isinstance(interruption, Exception):
                 self._note(interruption, Outcome.COMMITTED)
                 raise interruption
@@ -295,7 +307,7 @@ class Execution(Generic[T]):
         if found is not None and isinstance(error, Exception):
             return self._from_receipt(found)
         if found is not None:
-            self.in_doubt = False
+            self._settle(landed=found.kind is EntryKind.COMMITTED)
             self._note(error, found.kind)
         elif self.in_doubt:
             raise self._open(error) from None
@@ -305,6 +317,7 @@ class Execution(Generic[T]):
         """Return what to raise while the outcome is open: Ctrl-C stays what it is."""
         if isinstance(error, Exception):
             return self._unknown(error)
+        self.in_doubt = True
         self._note(error, Outcome.UNKNOWN)
         return error
 
@@ -312,7 +325,7 @@ class Execution(Generic[T]):
         error.add_note(f"transaction {self.call.txn_id}: {outcome}")
 
     def _from_receipt(self, found: Receipt) -> TransactionResult:
-        self.in_doubt = False
+        self._settle(landed=found.kind is EntryKind.COMMITTED)
         if found.kind is EntryKind.FENCED:
             msg = f"operation {found.operation_key} is closed by the fence {found.txn_id}"
             hint = f"run: spanctl audit {found.txn_id}"
@@ -336,7 +349,7 @@ class Execution(Generic[T]):
         )
 
     def _result(self, api_transaction_id: str, committed_at: datetime) -> TransactionResult:
-        self.in_doubt = False
+        self._settle(landed=True)
         sent = self._sent[api_transaction_id]
         return TransactionResult(
             txn_id=self.call.txn_id,
@@ -346,7 +359,11 @@ class Execution(Generic[T]):
             result=sent.value,
         )
 
+    def _settle(self, *, landed: bool) -> None:
+        self.in_doubt, self._landed = False, landed
+
     def _unknown(self, cause: BaseException) -> OutcomeUnknownError:
+        self.in_doubt = True
         host = self.database.target.host
         msg = f"the outcome of transaction {self.call.txn_id} is UNKNOWN: {host} can't be asked"
         hint = f"once it answers, run: spanctl audit {self.call.txn_id}"

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from spanctl.ledger.keys import OperationKey
-from spanctl.ledger.receipt import Provenance, TransactionResult
+from spanctl.ledger.receipt import Outcome, Provenance, TransactionResult
 from spanctl.spanner import leases, receipts
 from spanctl.spanner.client import Database
 from spanctl.spanner.leases import LARGEST_BLOCK, LARGEST_LIST, Intent
@@ -137,8 +137,12 @@ class Run:
         arguments: Mapping[str, Any] | None = None,
         options: TransactionOptions | None = None,
         expect_replay: bool = False,
+        tell: Callable[[Outcome], None] | None = None,
     ) -> TransactionResult:
-        """Run a leased operation; as :meth:`spanctl.spanner.client.Database.transact` does."""
+        """Run a leased operation; as :meth:`spanctl.spanner.client.Database.transact` does.
+
+        ``tell`` is told what came of it, also when it raises.
+        """
         execution = self.database.execution(
             call,
             body,
@@ -152,6 +156,8 @@ class Run:
         finally:
             if not execution.in_doubt:
                 self.ended(call)
+            if tell is not None:
+                tell(execution.outcome)
 
     def step(  # noqa: PLR0913 - one operation, told in full
         self,

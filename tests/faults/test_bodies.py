@@ -7,7 +7,7 @@ import pytest
 
 from spanctl.errors import ConflictError, OutcomeUnknownError, StatementError, UsageError
 from spanctl.ledger.keys import txn_id
-from spanctl.ledger.receipt import Provenance
+from spanctl.ledger.receipt import Outcome, Provenance
 from spanctl.spanner.client import Database
 from spanctl.spanner.run import Run
 from tests.faults import checks, raw
@@ -75,8 +75,12 @@ def test_an_interrupted_body_is_rolled_back_at_once(
         increment(txn)
         raise interruption
 
+    told = []
+    run = Run(database, "job")
+    (call,) = run.lease([key()])
     with pytest.raises(interruption):
-        checks.within_reason(lambda: Run(database, "job").step("step", body))
+        checks.within_reason(lambda: run.execute(call, body, tell=told.append))
+    assert told == [Outcome.NOT_COMMITTED]
     assert len(proxy.rpcs("Rollback")) == 1
     assert checks.truth(emulator_address, ledger, txn_id(key())) == (0, 0, 0)
     checks.rollbacks_are_right(proxy)
@@ -227,6 +231,8 @@ def test_a_row_that_is_there_already_is_unknown_while_the_receipt_cant_be_read(
     with pytest.raises(OutcomeUnknownError):
         checks.within_reason(lambda: run.execute(call, insert_fixed, options=SHORT))
     assert checks.truth(emulator_address, ledger, call.txn_id) == (1, 1, 1)
+    proxy.clear()
+    assert run.close()
 
 
 def test_what_is_leased_after_a_close_is_open_again(emulator_address, ledger, database) -> None:

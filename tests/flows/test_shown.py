@@ -10,7 +10,7 @@ from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 
-from spanctl.errors import NotFoundError, UsageError
+from spanctl.errors import KeyReusedError, NotFoundError, UsageError
 from spanctl.flows import (
     Dml,
     Mutation,
@@ -23,10 +23,10 @@ from spanctl.flows import (
     using,
     write,
 )
-from spanctl.flows.runs import ARTIFACT_KEY
+from spanctl.flows.runs import ARTIFACT_KEY, registry
 from spanctl.flows.targets import resolve
 from spanctl.ledger.receipt import TransactionResult
-from tests.flows.bank import Bank, deposit
+from tests.flows.bank import Bank, add, deposit
 
 pytestmark = [pytest.mark.emulator, pytest.mark.prefect, pytest.mark.usefixtures("prefect")]
 
@@ -130,6 +130,42 @@ def test_an_artifact_that_cannot_be_written_fails_nothing(
     assert bank.balance() == 5
     assert "no artifact of the transactions: ConnectError" in caplog.text
     assert bank.leases(only_open=True) == 0
+
+
+def test_an_interrupted_body_is_not_shown_as_unknown(bank: Bank) -> None:
+    """Ctrl-C in a body: rolled back, its lease closed, and shown as what it is."""
+    seen = []
+
+    @transaction
+    def interrupted(txn) -> None:
+        add(txn, "a", 5)
+        raise KeyboardInterrupt
+
+    @flow
+    def settle() -> None:
+        interrupted()
+
+    with registry.observed(seen.append), pytest.raises(KeyboardInterrupt):
+        settle()
+    assert [(one.step, one.outcome.value) for one in seen] == [("interrupted", "NOT_COMMITTED")]
+    assert bank.balance() == 0
+    assert bank.leases(only_open=True) == 0
+
+
+def test_a_reused_key_does_not_deny_what_it_committed(bank: Bank) -> None:
+    """The txn ID of a refused call is that of a commit: nothing says NOT_COMMITTED of it."""
+    seen = []
+
+    @flow
+    def settle() -> None:
+        deposit("a", 5, key="k")
+        with pytest.raises(KeyReusedError):
+            deposit("a", 6, key="k")
+
+    with registry.observed(seen.append):
+        settle()
+    assert [one.outcome.value for one in seen] == ["COMMITTED"]
+    assert bank.balance() == 5
 
 
 def test_a_failed_flow_closes_its_leases(bank: Bank) -> None:
