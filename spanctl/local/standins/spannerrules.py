@@ -33,6 +33,7 @@ _PERMISSIONS: Final[Mapping[str, str]] = {
     f"{_SPANNER}StreamingRead": "spanner.databases.read",
     f"{_SPANNER}ExecuteSql": "spanner.databases.select",
     f"{_SPANNER}ExecuteStreamingSql": "spanner.databases.select",
+    f"{_SPANNER}FetchCacheUpdate": "spanner.databases.select",
     f"{_SPANNER}PartitionQuery": "spanner.databases.partitionQuery",
     f"{_SPANNER}PartitionRead": "spanner.databases.partitionRead",
     f"{_SPANNER}BeginTransaction": _BEGIN_READ_ONLY,

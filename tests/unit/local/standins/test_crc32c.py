@@ -1,0 +1,21 @@
+"""CRC-32C against the published vectors."""
+
+import pytest
+
+from spanctl.local.standins.crc32c import crc32c
+
+
+@pytest.mark.parametrize(
+    ("data", "checksum"),
+    [
+        (b"", 0),
+        (b"123456789", 0xE3069283),
+        (bytes(32), 0x8A9136AA),
+        (b"\xff" * 32, 0x62A8AB43),
+        (bytes(range(32)), 0x46DD794E),
+        (bytes(range(31, -1, -1)), 0x113FDB5C),
+    ],
+)
+def test_published_vectors(data: bytes, checksum: int) -> None:
+    """RFC 3720's examples, and the customary check value."""
+    assert crc32c(data) == checksum
