@@ -14,7 +14,8 @@ TEST_PERMISSIONS: Final = f"{_DATABASES}TestIamPermissions"
 PUBLIC: Final = ""
 """What it takes to ask for one's own permissions."""
 STREAMS: Final = frozenset(
-    f"{_SPANNER}{name}" for name in ("ExecuteStreamingSql", "StreamingRead", "BatchWrite")
+    f"{_SPANNER}{name}"
+    for name in ("ExecuteStreamingSql", "StreamingRead", "BatchWrite", "FetchCacheUpdate")
 )
 """The methods that answer with a stream; every other one answers once."""
 
