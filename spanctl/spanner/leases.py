@@ -87,7 +87,12 @@ def acknowledge(database: "Database", intents: Sequence[Intent]) -> None:
         UnreachableError: Spanner did not acknowledge in time; nothing may commit under them.
         SpanctlError: Spanner refused.
     """
-    _commit(database, [_mutation("insert", intent.row()) for intent in intents])
+    mutations = [_mutation("insert", intent.row()) for intent in intents]
+    if _commit(database, mutations) or len(mutations) == 1:
+        return
+    # One of them is there from an earlier send, so none of the others went in with it.
+    for mutation in mutations:
+        _commit(database, [mutation])
 
 
 def close(database: "Database", intents: Sequence[Intent]) -> None:
@@ -109,8 +114,8 @@ def _mutation(kind: str, row: Mapping[str, Any]) -> Mutation:
     return Mutation(**{kind: write})
 
 
-def _commit(database: "Database", mutations: Sequence[Mutation]) -> None:
-    """Commit idempotent mutations, again while the reply is missing.
+def _commit(database: "Database", mutations: Sequence[Mutation]) -> bool:
+    """Commit idempotent mutations, again while the reply is missing; False where a row was there.
 
     A single-use commit may be applied twice; these mutations don't mind.
     """
@@ -126,7 +131,7 @@ def _commit(database: "Database", mutations: Sequence[Mutation]) -> None:
             except GoogleAPICallError as error:
                 status = status_of(error)
                 if status is StatusCode.ALREADY_EXISTS:
-                    return  # an earlier send of these very rows
+                    return False  # an earlier send
                 lost = lost_session(error)
                 if lost:
                     database.renew(session)
@@ -136,4 +141,4 @@ def _commit(database: "Database", mutations: Sequence[Mutation]) -> None:
                 time.sleep(retry_delay(error) or pause)
                 pause = min(pause * 2, 1.0)
             else:
-                return
+                return True

@@ -17,9 +17,9 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from google.api_core.exceptions import GoogleAPICallError
 from google.cloud.spanner_v1.types import CommitRequest, Mutation
@@ -29,12 +29,7 @@ from spanctl import __version__
 from spanctl.clock import monotonic, now
 from spanctl.errors import (
     DeadlineError,
-    KeyClosedError,
-    KeyReusedError,
-    NotPermittedError,
-    OutcomeUnknownError,
     SpanctlError,
-    UnreachableError,
 )
 from spanctl.ledger.canonical import arguments_digest, result_json
 from spanctl.ledger.receipt import EntryKind, Outcome, Provenance, Receipt, TransactionResult
@@ -46,14 +41,11 @@ from spanctl.spanner.failures import (
     retry_delay,
     translate,
 )
-from spanctl.spanner.operation import Call, TransactionOptions
+from spanctl.spanner.resolution import Resolution, Sent
 from spanctl.spanner.rows import as_datetime
 from spanctl.spanner.rpc import status_of
 from spanctl.spanner.sessions import Lease
 from spanctl.spanner.transaction import AttemptLostError, Transaction
-
-if TYPE_CHECKING:
-    from spanctl.spanner.client import Database
 
 T = TypeVar("T")
 
@@ -62,9 +54,6 @@ _TRANSIENT_ATTEMPTS: Final = 4
 _FIRST_PAUSE: Final = 0.002
 _LONGEST_PAUSE: Final = 1.0
 _LEAST_PATIENCE: Final = 1.0
-_LOOK_AGAIN: Final = 0.1
-_SILENCE: Final = (UnreachableError, NotPermittedError, DeadlineError)
-"""What a database that can't be asked ends an attempt with."""
 
 
 class _CommitLostError(Exception):
@@ -75,56 +64,21 @@ class _CommitLostError(Exception):
         self.cause = cause
 
 
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    """What an attempt of this very call would return, should its commit turn out to have landed."""
-
-    value: Any
-    row_counts: tuple[int, ...]
-
-
 @dataclass(slots=True, kw_only=True)
-class Execution(Generic[T]):
+class Execution(Resolution, Generic[T]):
     """One call of :meth:`spanctl.spanner.client.Database.transact`, from start to outcome.
 
     Attributes:
-        database: Where it runs.
-        call: The operation.
         body: The user's function.
         provenance: Where it comes from; goes into the receipt.
         arguments: What the body was called with, for the digest; None when there is nothing to
             compare.
-        options: Deadlines and what to keep.
-        fresh: Whether nobody can have run this operation before, so that no receipt is looked for
-            first.
-        in_doubt: Whether the outcome is open: a Commit was sent whose reply did not tell, or the
-            receipt that would tell can't be read.
     """
 
-    database: "Database"
-    call: Call
     body: Callable[[Transaction], T]
     provenance: Provenance
     arguments: Mapping[str, Any] | None
-    options: TransactionOptions
-    fresh: bool
-    in_doubt: bool = False
-    _landed: bool = False
-    _attempts: int = 0
     _aborts: int = 0
-    _deadline: float = 0.0
-    _digest: str | None = None
-    _sent: dict[str, _Sent] = field(default_factory=dict)
-
-    @property
-    def outcome(self) -> Outcome:
-        """What came of the operation, as far as :meth:`run` found out before it returned or raised.
-
-        NOT_COMMITTED speaks of this call: a later one may still commit the operation.
-        """
-        if self.in_doubt:
-            return Outcome.UNKNOWN
-        return Outcome.COMMITTED if self._landed else Outcome.NOT_COMMITTED
 
     def run(self) -> TransactionResult:
         """Run the body until its outcome is known.
@@ -175,7 +129,7 @@ class Execution(Generic[T]):
             transaction.rollback()
             return self._ended_by(error)
         returned = json.loads(kept) if kept is not None else value
-        self._sent[transaction.id.hex()] = _Sent(returned, transaction.row_counts)
+        self._sent[transaction.id.hex()] = Sent(returned, transaction.row_counts)
         return self._commit(request, transaction, lease)
 
     # -- commit
@@ -272,103 +226,6 @@ class Execution(Generic[T]):
             result=kept,
             undoes=self.options.undoes,
             client_version=__version__,
-        )
-
-    # -- the receipt wins
-
-    def _time_left(self) -> float:
-        return self._deadline + self.options.resolve_timeout - monotonic()
-
-    def _receipt(self) -> Receipt | None:
-        """Read this operation's receipt strongly; while the outcome is open, until time is up."""
-        while True:
-            try:
-                return receipts.get(self.database, self.call.txn_id)
-            except UnreachableError:
-                if not self.in_doubt or self._time_left() < 0:
-                    raise
-            time.sleep(_LOOK_AGAIN)
-
-    def _receipt_or_unknown(self, cause: BaseException) -> Receipt | None:
-        try:
-            return self._receipt()
-        except SpanctlError:
-            raise self._unknown(cause) from None
-
-    def _ended_by(self, error: BaseException) -> TransactionResult:
-        """Report what ended the attempt, unless the receipt says that the operation committed."""
-        try:
-            found = self._receipt()
-        except SpanctlError:
-            # Anything but silence may be the work of another executor that has committed.
-            if self.fresh and not self.in_doubt and isinstance(error, _SILENCE):
-                raise error from None
-            raise self._open(error) from None
-        if found is not None and isinstance(error, Exception):
-            return self._from_receipt(found)
-        if found is not None:
-            self._settle(landed=found.kind is EntryKind.COMMITTED)
-            self._note(error, found.kind)
-        elif self.in_doubt:
-            raise self._open(error) from None
-        raise error
-
-    def _open(self, error: BaseException) -> BaseException:
-        """Return what to raise while the outcome is open: Ctrl-C stays what it is."""
-        if isinstance(error, Exception):
-            return self._unknown(error)
-        self.in_doubt = True
-        self._note(error, Outcome.UNKNOWN)
-        return error
-
-    def _note(self, error: BaseException, outcome: Outcome | EntryKind) -> None:
-        error.add_note(f"transaction {self.call.txn_id}: {outcome}")
-
-    def _from_receipt(self, found: Receipt) -> TransactionResult:
-        self._settle(landed=found.kind is EntryKind.COMMITTED)
-        if found.kind is EntryKind.FENCED:
-            msg = f"operation {found.operation_key} is closed by the fence {found.txn_id}"
-            hint = f"run: spanctl audit {found.txn_id}"
-            raise KeyClosedError(msg, hint=hint, txn_id=found.txn_id)
-        if found.api_transaction_id in self._sent:
-            return self._result(found.api_transaction_id, found.commit_timestamp)
-        if found.arguments_digest != self._digest:
-            msg = f"operation {found.operation_key} was committed before with other arguments"
-            hint = (
-                f"run: spanctl audit {found.txn_id}; for another write use another key; what one"
-                " step hands to the next needs keep_result, to be the same on a retry"
-            )
-            raise KeyReusedError(msg, hint=hint, txn_id=found.txn_id)
-        return TransactionResult(
-            txn_id=found.txn_id,
-            commit_timestamp=found.commit_timestamp,
-            attempts=self._attempts,
-            replayed=True,
-            row_counts=found.row_counts,
-            result=json.loads(found.result) if found.result is not None else None,
-        )
-
-    def _result(self, api_transaction_id: str, committed_at: datetime) -> TransactionResult:
-        self._settle(landed=True)
-        sent = self._sent[api_transaction_id]
-        return TransactionResult(
-            txn_id=self.call.txn_id,
-            commit_timestamp=committed_at,
-            attempts=self._attempts,
-            row_counts=sent.row_counts,
-            result=sent.value,
-        )
-
-    def _settle(self, *, landed: bool) -> None:
-        self.in_doubt, self._landed = False, landed
-
-    def _unknown(self, cause: BaseException) -> OutcomeUnknownError:
-        self.in_doubt = True
-        host = self.database.target.host
-        msg = f"the outcome of transaction {self.call.txn_id} is UNKNOWN: {host} can't be asked"
-        hint = f"once it answers, run: spanctl audit {self.call.txn_id}"
-        return OutcomeUnknownError(
-            msg, hint=hint, txn_id=self.call.txn_id, cause=type(cause).__name__
         )
 
     # -- once more, or not

@@ -2,11 +2,12 @@
 
 import threading
 import uuid
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from spanctl.errors import UsageError
 from spanctl.ledger.keys import OperationKey
 from spanctl.ledger.receipt import Outcome, Provenance, TransactionResult
 from spanctl.spanner import leases, receipts
@@ -49,8 +50,7 @@ class Run:
         self._blocks: dict[str, int] = {}
         self._keyed: set[tuple[str, str]] = set()
         self._open: list[Intent] = []
-        self._pending: set[str] = set()
-        self._by_intent: dict[str, set[str]] = defaultdict(set)
+        self._pending: Counter[str] = Counter()  # a call may be executed in several threads at once
 
     # -- leases
 
@@ -142,7 +142,15 @@ class Run:
         """Run a leased operation; as :meth:`spanctl.spanner.client.Database.transact` does.
 
         ``tell`` is told what came of it, also when it raises.
+
+        Raises:
+            UsageError: The operation is not leased: nothing is committed without its lease.
         """
+        with self._lock:
+            leased = call.txn_id in self._pending
+        if not leased:
+            msg = f"operation {call.key} is not leased"
+            raise UsageError(msg, hint="lease it first, once for each time that it is executed")
         execution = self.database.execution(
             call,
             body,
@@ -199,7 +207,9 @@ class Run:
     def ended(self, call: Call) -> None:
         """Note that the outcome of a leased call is known."""
         with self._lock:
-            self._pending.discard(call.txn_id)
+            self._pending[call.txn_id] -= 1
+            if self._pending[call.txn_id] <= 0:
+                del self._pending[call.txn_id]
 
     def close(self) -> bool:
         """Close the leases if every call is accounted for; tell whether they are closed.
@@ -212,8 +222,8 @@ class Run:
         """
         with self._lock:
             if self._pending:
-                found = receipts.get_many(self.database, sorted(self._pending))
-                self._pending.difference_update(found)
+                for txn_id in receipts.get_many(self.database, sorted(self._pending)):
+                    del self._pending[txn_id]
             if self._pending or not self._open:
                 return not self._open
             leases.close(self.database, self._open)

@@ -6,10 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from spanctl.errors import ConflictError, OutcomeUnknownError, StatementError, UsageError
-from spanctl.ledger.keys import txn_id
+from spanctl.ledger.keys import OperationKey, txn_id
 from spanctl.ledger.receipt import Outcome, Provenance
+from spanctl.spanner import leases
 from spanctl.spanner.client import Database
-from spanctl.spanner.run import Run
+from spanctl.spanner.run import Call, Run
 from tests.faults import checks, raw
 from tests.faults.proxy import FaultProxy, black_hole, delay, fail, hold, lose_reply
 from tests.faults.test_protocol import INCREMENT, SHORT, increment, insert_fixed, key, place
@@ -233,6 +234,53 @@ def test_a_row_that_is_there_already_is_unknown_while_the_receipt_cant_be_read(
     assert checks.truth(emulator_address, ledger, call.txn_id) == (1, 1, 1)
     proxy.clear()
     assert run.close()
+
+
+def test_nothing_runs_without_its_lease(emulator_address, ledger, database) -> None:
+    """An operation that was never leased, or whose lease was used, is refused by name."""
+    run = Run(database, "job")
+    with pytest.raises(UsageError, match="job/step#0 is not leased"):
+        run.execute(Call(key()), increment)
+    (call,) = run.lease([key()])
+    run.execute(call, increment)
+    with pytest.raises(UsageError, match="job/step#0 is not leased"):
+        run.execute(call, increment)
+    assert checks.truth(emulator_address, ledger, call.txn_id) == (1, 1, 1)
+
+
+def test_a_call_in_doubt_keeps_the_lease_that_its_twin_has_settled(
+    proxy, emulator_address, ledger, database
+) -> None:
+    """The same call in two threads: one fails for sure, the other's commit may still land."""
+    run = Run(database, "job")
+    (call,) = run.lease([key()])
+    run.lease([key()])
+    with pytest.raises(ZeroDivisionError):
+        run.execute(call, lambda _: 1 // 0)
+    proxy.add("Commit", black_hole(), count=None)
+    with pytest.raises(OutcomeUnknownError):
+        checks.within_reason(lambda: run.execute(call, increment, options=SHORT))
+    proxy.clear()
+    assert not run.close()
+    assert open_leases(emulator_address, ledger) == 1
+
+
+def test_a_lease_that_landed_unheard_takes_no_other_with_it(
+    proxy, emulator_address, ledger, database, monkeypatch
+) -> None:
+    """Leased again together with a new one, of two rows one is there: the other is written too."""
+    monkeypatch.setattr(leases, "_TIMEOUT", 0.1)
+    monkeypatch.setattr(leases, "_RPC_TIMEOUT", 0.2)
+    run = Run(database, "job")
+    rule = proxy.add("Commit", lose_reply("INTERNAL"))
+    proxy.add("Commit", fail("INTERNAL"), nth=2, count=None)
+    with pytest.raises(StatementError):
+        run.lease([key()])
+    assert rule.hits == 1
+    proxy.clear()
+    assert open_leases(emulator_address, ledger) == 1
+    run.lease([key(), OperationKey("job", (), "other", 0)])
+    assert open_leases(emulator_address, ledger) == 2
 
 
 def test_what_is_leased_after_a_close_is_open_again(emulator_address, ledger, database) -> None:
