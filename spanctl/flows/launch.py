@@ -29,6 +29,7 @@ from spanctl.errors import (
     FlowCancelledError,
     FlowFailedError,
     NotFoundError,
+    PendingError,
     SpanctlError,
     UnreachableError,
     UsageError,
@@ -37,6 +38,13 @@ from spanctl.flows.runs import Entry, registry
 from spanctl.invocation import Invocation, using
 
 AnyFlow = Flow[..., Any]
+
+_ENDINGS: dict[str, type[SpanctlError]] = {
+    "FAILED": FlowFailedError,
+    "CANCELLED": FlowCancelledError,
+    "CRASHED": FlowCancelledError,
+}
+"""What a run that ended without completing is told as, by the type of its state."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +76,7 @@ class Finished:
             SpanctlError: The flow's own error of that kind, so that its exit code counts.
             FlowFailedError: The flow failed for another reason.
             FlowCancelledError: The run was cancelled or crashed.
+            PendingError: It was paused or suspended, and goes on later.
         """
         if self.state_type == "COMPLETED":
             return
@@ -76,7 +85,7 @@ class Finished:
         cause = f" with {type(self.error).__name__}" if self.error else ""
         msg = f"flow run {self.flow_run} ended as {self.state}{cause}"
         hint = f"run: spanctl audit {self.flow_run}"
-        kind = FlowFailedError if self.state_type == "FAILED" else FlowCancelledError
+        kind = _ENDINGS.get(self.state_type, PendingError)
         raise kind(msg, hint=hint, flow_run=str(self.flow_run))
 
 
