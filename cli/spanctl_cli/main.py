@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from spanctl_cli import boundary
+from spanctl_cli import boundary, talk
 from spanctl_cli.context import AppContext
 from spanctl_cli.help import Group
 from spanctl_cli.options import Panel
@@ -84,6 +84,8 @@ def main() -> None:
     """Run spanctl with the arguments of the process, and exit."""
     os.environ.update(_PRIVATE)
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its core writes to stderr as it ends
+    stdout.replace_closed()
+    talk.replace_closed()
     boundary.arm()
     if "_SPANCTL_COMPLETE" in os.environ:
         from typer.completion import get_completion_inspect_parameters

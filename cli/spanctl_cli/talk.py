@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _STYLES: Final = {"error": "\x1b[1;31m", "warning": "\x1b[1;33m", "hint": "\x1b[2m"}
 _RESET: Final = "\x1b[0m"
+_STDERR: Final = 2
 
 
 def stderr_is_terminal() -> bool:
@@ -26,11 +27,32 @@ def coloured() -> bool:
     return stderr_is_terminal() and not plain
 
 
+def replace_closed() -> None:
+    """Give a process that was started without a stderr one that goes nowhere."""
+    if sys.stderr is None:
+        _to_nowhere()
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
+
+
 def write(text: str) -> None:
     """Write text to stderr; a stderr that went away is no reason to fail."""
-    with contextlib.suppress(OSError, ValueError):
+    try:
         sys.stderr.write(text)
         sys.stderr.flush()
+    except OSError:
+        # Else the interpreter's last flush fails as well, and its exit code is 120.
+        with contextlib.suppress(OSError, ValueError):
+            if sys.stderr.fileno() == _STDERR:
+                _to_nowhere()
+    except ValueError:
+        return
+
+
+def _to_nowhere() -> None:
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, _STDERR)
+    if null != _STDERR:
+        os.close(null)
 
 
 def say(text: str, *, label: str = "") -> None:

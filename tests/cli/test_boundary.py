@@ -297,3 +297,41 @@ def test_a_failing_command_exits_with_its_code_through_a_real_process(
     ended = child("context", "use", "nope")
     assert (ended.exit_code, ended.stdout) == (5, "")
     assert ended.stderr.startswith("error: there is no context 'nope'\n")
+
+
+def redirected(how: str, *args: str) -> tuple[int, bytes, bytes]:
+    """Run spanctl with a shell's redirection, such as ``>&-``."""
+    done = subprocess.run(
+        [
+            "/bin/sh",
+            "-c",
+            f'exec "$@" {how}',
+            "sh",
+            sys.executable,
+            "-m",
+            "spanctl_cli.main",
+            *args,
+        ],
+        env=child_environment(),
+        capture_output=True,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("args", [("context", "show"), ("context", "show", "-o", "json")])
+def test_a_closed_stdout_is_told_in_one_line(args: tuple[str, ...]) -> None:
+    """A result that has nowhere to go is an error like a full disk's, not a traceback."""
+    code, stdout, stderr = redirected(">&-", *args)
+    assert (code, stdout) == (1, b"")
+    assert b"can't write to stdout" in stderr
+    assert b"Traceback" not in stderr
+
+
+@pytest.mark.parametrize("how", ["2>&-", "2>/dev/full"])
+def test_a_stderr_that_takes_nothing_changes_neither_result_nor_exit_code(how: str) -> None:
+    """Talk that can't be written is lost; results and exit codes are what they are with it."""
+    code, stdout, _ = redirected(how, "context", "show", "-o", "json")
+    assert code == 0
+    assert json.loads(stdout)["schema"] == "spanctl.context/v1"
+    assert redirected(how, "context", "use", "nope")[:2] == (5, b"")

@@ -27,6 +27,20 @@ def diverted(to: TextIO) -> Iterator[None]:
         _diverted.pop()
 
 
+def replace_closed() -> None:
+    """Give a process that was started without a stdout one that refuses what is written to it.
+
+    Else the next file or connection that is opened gets its number, and results go there.
+    """
+    if sys.stdout is not None:
+        return
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 1)
+    if null != 1:
+        os.close(null)
+    sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+
+
 def write(text: str) -> None:
     """Write text to stdout and flush it; does nothing once the reader of the pipe went away.
 
