@@ -1,0 +1,86 @@
+"""Where Google's identity services are: the real ones, or stand-ins on this machine."""
+
+from dataclasses import dataclass
+from typing import Final, Self
+from urllib.parse import urlsplit
+
+from spanctl.errors import ConfigurationError
+from spanctl.settings import Settings
+
+_GOOGLE: Final = (".googleapis.com", ".google.com")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoints:
+    """Where the identity services are reached; it pickles, and holds no secret.
+
+    Attributes:
+        secretmanager: ``host[:port]`` of Secret Manager's gRPC API.
+        iam: Base URL of the IAM Credentials API.
+        admin: Base URL of the IAM API, which keeps service-account keys.
+        oauth2: Base URL of the token and tokeninfo endpoints.
+        ca_file: PEM file of the only authority to trust; None for the system's.
+    """
+
+    secretmanager: str = "secretmanager.googleapis.com"
+    iam: str = "https://iamcredentials.googleapis.com"
+    admin: str = "https://iam.googleapis.com"
+    oauth2: str = "https://oauth2.googleapis.com"
+    ca_file: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what tokens must not be sent to.
+
+        Raises:
+            ConfigurationError: A URL is not HTTPS.
+        """
+        for url in (self.iam, self.admin, self.oauth2):
+            if urlsplit(url).scheme != "https" or not urlsplit(url).hostname:
+                msg = f"{url!r} is no https:// address"
+                raise ConfigurationError(msg, hint="check: spanctl context show")
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Take the endpoints from resolved settings; what they don't name is Google's.
+
+        One ``iam_endpoint`` stands in for the three HTTPS services.
+
+        Raises:
+            ConfigurationError: A URL is not HTTPS.
+        """
+
+        def get(name: str) -> str | None:
+            setting = settings.values.get(name)
+            return setting.value if setting else None
+
+        real = cls()
+        iam = (get("iam_endpoint") or real.iam).rstrip("/")
+        if "://" not in iam:
+            iam = f"https://{iam}"
+        replaced = iam != real.iam
+        return cls(
+            secretmanager=get("secretmanager_endpoint") or real.secretmanager,
+            iam=iam,
+            admin=iam if replaced else real.admin,
+            oauth2=iam if replaced else real.oauth2,
+            ca_file=get("ca_file"),
+        )
+
+    def check(self, url: str, what: str) -> str:
+        """Return a URL found in a credential document if a credential may be sent there.
+
+        Raises:
+            ConfigurationError: It is neither Google's nor one of these endpoints.
+        """
+        parts = urlsplit(url)
+        ours = {urlsplit(base).netloc for base in (self.iam, self.admin, self.oauth2)}
+        google = (parts.hostname or "").endswith(_GOOGLE) and parts.port in (None, 443)
+        if parts.scheme == "https" and (parts.netloc in ours or google):
+            return url
+        msg = f"the credential's {what} is neither Google's nor this context's"
+        raise ConfigurationError(msg, hint="a document from elsewhere may steal what it is given")
+
+
+def impersonation_url(endpoints: Endpoints, target: str) -> str:
+    """Return the URL at which a token of a service account is minted."""
+    return f"{endpoints.iam}/v1/projects/-/serviceAccounts/{target}:generateAccessToken"

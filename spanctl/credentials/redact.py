@@ -1,0 +1,184 @@
+"""Take live secrets out of text, in whatever encoding they appear, before anybody sees it.
+
+Two nets, one behind the other: the values that this process holds (every
+:class:`~spanctl.credentials.secret.Secret` is learned when it is made), in the encodings in which
+libraries print them; and the shapes of Google's credentials, for those that came by another way.
+"""
+
+import base64
+import binascii
+import json
+import logging
+import re
+import threading
+import urllib.parse
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+MASK: Final = "[secret]"
+SHORTEST: Final = 8
+"""Values of fewer bytes are not looked for: masking them would tear up ordinary text."""
+
+_MOST_VALUES = 128
+_SHAPES = re.compile(
+    r"ya29\.[\w.~+/=-]{8,}"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
+    r"|\beyJ[\w-]{8,}\.eyJ[\w-]{8,}(?:\.[\w-]*)?"
+    r"|(?<=bearer )[\w.~+/=-]{8,}",
+    re.IGNORECASE | re.DOTALL,
+)
+_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
+
+
+class Redactor:
+    """Knows live values and masks them; thread-safe, bounded to the newest 128 values."""
+
+    def __init__(self) -> None:
+        """Start without any value."""
+        self._needles: OrderedDict[bytes, frozenset[str] | None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def learn(self, value: bytes) -> None:
+        """Mask this value from now on, also encoded; shorter ones than 8 bytes are left."""
+        if len(value) < SHORTEST:
+            return
+        with self._lock:
+            # Most values are never looked for, so their encodings are worked out at the first look.
+            self._needles.setdefault(value, None)
+            self._needles.move_to_end(value)
+            while len(self._needles) > _MOST_VALUES:
+                self._needles.popitem(last=False)
+
+    def redact(self, text: str) -> str:
+        """Return the text with every known value, and whatever looks like one, masked."""
+        found = {needle for needles in self._known() for needle in needles if needle in text}
+        # A value may hold another one (a document its key), so the longest goes first.
+        for needle in sorted(found, key=len, reverse=True):
+            text = text.replace(needle, MASK)
+        return _SHAPES.sub(MASK, text)
+
+    def _known(self) -> list[frozenset[str]]:
+        with self._lock:
+            for value, needles in self._needles.items():
+                if needles is None:
+                    self._needles[value] = frozenset(encodings(value))
+            return [needles for needles in self._needles.values() if needles is not None]
+
+    def redact_data(self, data: Any) -> Any:  # noqa: ANN401 - JSON-like data of any shape
+        """Return data with every text in it redacted; what is neither data nor text, as text."""
+        match data:
+            case str():
+                return self.redact(data)
+            case None | bool() | int() | float():
+                return data
+            case Mapping():
+                return {self.redact(str(k)): self.redact_data(v) for k, v in data.items()}
+            case list() | tuple():
+                return [self.redact_data(item) for item in data]
+            case bytes():
+                return self.redact(data.decode("utf-8", "backslashreplace"))
+            case _:
+                return self.redact(str(data))
+
+
+def encodings(value: bytes) -> Iterator[str]:
+    """Yield how libraries write a value: as it is, quoted, escaped, in Base64 and hexadecimal."""
+    text = value.decode("utf-8", "backslashreplace")
+    yield text
+    yield repr(text)[1:-1]
+    yield repr(value)[2:-1]
+    for plain in (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]):
+        yield plain
+        yield json.dumps(plain)[1:-1]
+        yield plain.replace("/", "\\/")
+    for quoted in (
+        urllib.parse.quote(value),
+        urllib.parse.quote(value, safe=""),
+        urllib.parse.quote_plus(value),
+    ):
+        yield quoted
+        yield re.sub(r"%[0-9A-F]{2}", lambda found: found.group().lower(), quoted)
+    for separator in ((), (":",), (" ",)):
+        digits = binascii.hexlify(value, *separator).decode()
+        yield digits
+        yield digits.upper()
+    yield from _inside_base64(value)
+
+
+def _inside_base64(value: bytes) -> Iterator[str]:
+    """Yield the value's Base64 at each of the three offsets at which larger data may hold it."""
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        for offset in range(3):
+            encoded = encode(b"\0" * offset + value).decode().rstrip("=")
+            # Characters at either end also carry bits of the neighbours.
+            start = 0 if offset == 0 else offset + 1
+            end = len(encoded) if (offset + len(value)) % 3 == 0 else len(encoded) - 1
+            if end - start >= SHORTEST:
+                yield encoded[start:end]
+
+
+REDACTOR: Final = Redactor()
+"""This process's redactor: it learns each secret when it is made."""
+
+
+def redact(text: str) -> str:
+    """Mask what this process's redactor knows."""
+    return REDACTOR.redact(text)
+
+
+class RedactingFilter(logging.Filter):
+    """A filter for handlers: lets every record pass, without its secrets."""
+
+    def __init__(self, redactor: Redactor = REDACTOR) -> None:
+        """Use this redactor."""
+        super().__init__()
+        self._redactor = redactor
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Format the record once, mask its message, traceback and extra fields, and keep it."""
+        clean(record, self._redactor)
+        for name in record.__dict__.keys() - _STANDARD:
+            record.__dict__[name] = self._redactor.redact_data(record.__dict__[name])
+        return True
+
+
+def clean(record: logging.LogRecord, redactor: Redactor = REDACTOR) -> None:
+    """Replace a record's message, arguments, traceback and stack by masked text."""
+    try:
+        message = record.getMessage()
+    except Exception:  # noqa: BLE001 - whatever the arguments' own code raises
+        # Left alone, logging would print the arguments themselves to stderr.
+        message = f"{record.msg} (with arguments that don't fit)"
+    record.msg = redactor.redact(message)
+    record.args = ()
+    if record.exc_info and not record.exc_text:
+        record.exc_text = logging.Formatter().formatException(record.exc_info)
+    if record.exc_text:
+        record.exc_text = redactor.redact(record.exc_text)
+        record.exc_info = None
+    if record.stack_info:
+        record.stack_info = redactor.redact(record.stack_info)
+
+
+def install_logging(redactor: Redactor = REDACTOR) -> None:
+    """Mask every log record of this process, of any logger, present and future.
+
+    Records are cleaned as they are made; fields that callers add to them (``extra``) are cleaned
+    by a filter on the handlers that exist now. Calling it again changes nothing.
+    """
+    current = logging.getLogRecordFactory()
+    if not getattr(current, "redacts", False):
+
+        def factory(*args: Any, **kwargs: Any) -> logging.LogRecord:  # noqa: ANN401 - passed on
+            record = current(*args, **kwargs)
+            clean(record, redactor)
+            return record
+
+        factory.redacts = True  # type: ignore[attr-defined]
+        logging.setLogRecordFactory(factory)
+    known = [logging.getLogger(name) for name in [*logging.root.manager.loggerDict]]
+    for logger in [logging.root, *known]:
+        for handler in logger.handlers:
+            if not any(isinstance(found, RedactingFilter) for found in handler.filters):
+                handler.addFilter(RedactingFilter(redactor))
