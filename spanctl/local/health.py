@@ -15,6 +15,10 @@ def _emulator(record: Record, _state: State, _environ: Mapping[str, str]) -> boo
     return probes.grpc_answers(record.endpoint) and probes.alone_on(record.endpoint)
 
 
+def _identity(record: Record, _state: State, _environ: Mapping[str, str]) -> bool:
+    return probes.standins_answer(record.endpoint)
+
+
 def _server(record: Record, _state: State, _environ: Mapping[str, str]) -> bool:
     return probes.api_answers(record.endpoint, {})
 
@@ -32,6 +36,7 @@ def _worker(record: Record, state: State, environ: Mapping[str, str]) -> bool:
 
 CHECKS: Final[Mapping[str, Check]] = {
     parts.EMULATOR: _emulator,
+    parts.IDENTITY: _identity,
     parts.SERVER: _server,
     parts.WORKER: _worker,
 }

@@ -19,10 +19,17 @@ from spanctl.local.state import Folder
 from spanctl.settings import CONTEXT_VARIABLE, LOCAL, config_home
 
 EMULATOR: Final = "emulator"
+IDENTITY: Final = "identity"
 SERVER: Final = "server"
 WORKER: Final = "worker"
-NAMES: Final = (EMULATOR, SERVER, WORKER)
+NAMES: Final = (EMULATOR, IDENTITY, SERVER, WORKER)
 """Every part, in the order in which they are shown; they end in the reverse order."""
+
+IAM: Final = "iam"
+SECRETMANAGER: Final = "secretmanager"
+GATEWAY: Final = "gateway"
+DOORS: Final = (IAM, SECRETMANAGER, GATEWAY)
+"""What the part ``identity`` serves, each on a port of its own."""
 
 POOL: Final = "local"
 PROJECT: Final = "spanctl-local"
@@ -86,6 +93,29 @@ def emulator(folder: Folder, program: Emulator, port: int, environ: Mapping[str,
         endpoint=endpoint,
         timeout=600.0 if program.image else 30.0,  # an image may have to be pulled first
         cleanup=program.cleanup(label),
+    )
+
+
+def identity(
+    folder: Folder, ports: Mapping[str, int], spanner: str, environ: Mapping[str, str]
+) -> Part:
+    """Return the stand-ins for IAM and Secret Manager, and the gateway to the emulator.
+
+    Args:
+        folder: The stack's folder.
+        ports: Door to port.
+        spanner: ``host:port`` of the emulator.
+        environ: The environment that it inherits.
+    """
+    doors = [word for door in DOORS for word in (f"--{door}", str(ports[door]))]
+    told = ("--folder", str(folder.identity), "--project", PROJECT, "--spanner", spanner, *doors)
+    return Part(
+        name=IDENTITY,
+        command=(sys.executable, "-P", "-m", "spanctl.local.standins", *told),
+        environment=_environment(folder, environ),
+        endpoint=f"https://{LOOPBACK}:{ports[IAM]}",
+        timeout=60.0,
+        fingerprint=hashlib.sha256(repr(told).encode()).hexdigest(),
     )
 
 

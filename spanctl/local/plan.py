@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from spanctl.errors import ConflictError, UsageError
 from spanctl.local import health, ports
-from spanctl.local.parts import EMULATOR, SERVER, Endpoints
+from spanctl.local.parts import DOORS, EMULATOR, IDENTITY, SERVER, Endpoints
 from spanctl.local.ports import LOOPBACK
 from spanctl.local.state import State
 
@@ -62,11 +62,23 @@ def make(
             _refuse_both(name, port, state, endpoint)
             external[name] = endpoint
         else:
-            others = frozenset(value for key, value in chosen.items() if key != name)
+            others = frozenset(value for key, value in chosen.items() if key not in {name, *DOORS})
             chosen[name] = _port(name, port, state, others)
+    chosen = _with_doors(chosen, state)
     spanner = external.get(EMULATOR) or f"{LOOPBACK}:{chosen[EMULATOR]}"
     prefect = external.get(SERVER) or f"http://{LOOPBACK}:{chosen[SERVER]}/api"
     return Plan(replace(state, external=external, ports=chosen), Endpoints(spanner, prefect))
+
+
+def _with_doors(chosen: Mapping[str, int], state: State) -> dict[str, int]:
+    """Return the ports with those of the stand-ins: as they are while these run, else free ones."""
+    places = dict(chosen)
+    running = health.alive(state.parts.get(IDENTITY))
+    for door in DOORS:
+        if not (running and door in places):
+            others = frozenset(value for key, value in places.items() if key != door)
+            places[door] = ports.choose(places.get(door), others)
+    return places
 
 
 def _external(name: str, state: State, environ: Mapping[str, str]) -> str | None:

@@ -38,6 +38,28 @@ def grpc_answers(endpoint: str, timeout: float = 1.0) -> bool:
     return header[3] == _SETTINGS
 
 
+def standins_answer(url: str, timeout: float = 1.0) -> bool:
+    """Whether the stand-ins answer over TLS.
+
+    Their certificate isn't looked at: nothing is sent to them, and they are known by their process.
+    """
+    import ssl  # a light command that only looks at the state shall not pay for it
+
+    parts = urlsplit(url)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    connection = http.client.HTTPSConnection(
+        parts.hostname or "", parts.port, timeout=timeout, context=context
+    )
+    try:
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status == _OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
 def alone_on(endpoint: str) -> bool:
     """Whether only one socket listens on the endpoint's port (two would share its traffic)."""
     return (ports.listeners(int(endpoint.rpartition(":")[2])) or 1) == 1

@@ -9,6 +9,7 @@ from typing import Final
 from spanctl.errors import ConfigurationError, NotFoundError
 from spanctl.local import database, emulator, follow, health, parts, plan, processes
 from spanctl.local.parts import EMULATOR, NAMES, SERVER, Endpoints
+from spanctl.local.ports import LOOPBACK
 from spanctl.local.results import (
     DownResult,
     Failure,
@@ -18,6 +19,7 @@ from spanctl.local.results import (
     Phase,
     StackStatus,
 )
+from spanctl.local.standins.files import Places
 from spanctl.local.starter import Progress, Starter, clean
 from spanctl.local.state import Folder, State
 from spanctl.settings import LOCAL, Contexts, config_home, state_home
@@ -83,7 +85,7 @@ class Stack:
             own = self._parts(wanted)
             starter = Starter(self.folder, wanted.state, self._environ, progress)
             self.folder.save(starter.state)
-            self._write_context(contexts, wanted.endpoints)
+            self._write_context(contexts, wanted)
             failures, notes = self._bring_up(starter, own, wanted, progress)
         status = self.status()
         return replace(status, failures=failures, notes=notes)
@@ -94,6 +96,8 @@ class Stack:
             program = emulator.find(self._environ)
             port = wanted.port(EMULATOR)
             own.append(parts.emulator(self.folder, program, port, self._environ))
+        doors, spanner = wanted.state.ports, wanted.endpoints.spanner
+        own.append(parts.identity(self.folder, doors, spanner, self._environ))
         if wanted.is_own(SERVER):
             own.append(parts.server(self.folder, wanted.port(SERVER), self._environ))
         external = not wanted.is_own(SERVER)
@@ -193,7 +197,7 @@ class Stack:
         return DownResult(tuple(stopped), killed, len(strays), data_gone)
 
     def reset(self, progress: Progress = lambda _event: None) -> DownResult:
-        """End the stack and remove what it kept: Prefect's runs, logs, ports, its context.
+        """End the stack and remove what it kept: runs, secrets, logs, ports, its context.
 
         Raises:
             ConfigurationError: Something can't be removed.
@@ -235,13 +239,18 @@ class Stack:
     def _contexts(self) -> Contexts:
         return Contexts.load(config_home(self._environ) / "contexts.toml")
 
-    @staticmethod
-    def _write_context(contexts: Contexts, endpoints: Endpoints) -> None:
+    def _write_context(self, contexts: Contexts, wanted: plan.Plan) -> None:
+        endpoints = wanted.endpoints
+        doors = {door: f"{LOOPBACK}:{wanted.port(door)}" for door in parts.DOORS}
         values = {
             "project": parts.PROJECT,
             "instance": parts.INSTANCE,
             "database": parts.DATABASE,
             "emulator_host": endpoints.spanner,
+            "spanner_endpoint": doors[parts.GATEWAY],
+            "secretmanager_endpoint": doors[parts.SECRETMANAGER],
+            "iam_endpoint": f"https://{doors[parts.IAM]}",
+            "ca_file": str(Places(self.folder.identity).bundle),
             "prefect_api_url": endpoints.prefect_api_url,
             "work_pool": parts.POOL,
         }

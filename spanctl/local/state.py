@@ -126,6 +126,11 @@ class Folder:
         return self.path / "prefect-home"
 
     @property
+    def identity(self) -> Path:
+        """Secrets, service accounts and certificates: they outlive ``down``."""
+        return self.path / "identity"
+
+    @property
     def state_file(self) -> Path:
         """The JSON file."""
         return self.path / "stack.json"
@@ -232,7 +237,7 @@ class Folder:
             ConfigurationError: Something can't be removed.
         """
         with writing(self.path, "remove"):
-            for folder in (self.path / "logs", self.prefect_home):
+            for folder in (self.path / "logs", self.prefect_home, self.identity):
                 if folder.exists():
                     shutil.rmtree(folder)
             self.state_file.unlink(missing_ok=True)

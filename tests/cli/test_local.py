@@ -35,6 +35,7 @@ def test_status_of_nothing_exits_3(spanctl: Spanctl) -> None:
     assert answer["up"] is False
     assert {item["part"]: item["state"] for item in answer["items"]} == {
         "emulator": "stopped",
+        "identity": "stopped",
         "server": "stopped",
         "worker": "stopped",
     }
@@ -62,7 +63,7 @@ def test_logs_of_what_is_no_part(spanctl: Spanctl) -> None:
     """The parts that exist are named."""
     result = spanctl("local", "logs", "gateway")
     assert result.exit_code == 5
-    assert "emulator, server, worker" in result.stderr
+    assert "emulator, identity, server, worker" in result.stderr
 
 
 def test_down_of_nothing_is_harmless(spanctl: Spanctl, folder: Folder) -> None:

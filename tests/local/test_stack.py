@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import textwrap
@@ -12,12 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from google.cloud.secretmanager_v1 import SecretManagerServiceClient
+from google.oauth2.credentials import Credentials
 
 from spanctl.local import parts
 from spanctl.local.processes import identity, marked
 from spanctl.local.results import PartEvent, PartState, Phase
 from spanctl.local.stack import Stack
 from spanctl.settings import Contexts, resolve
+from tests.local.identity import StandIns
 
 Pids = Callable[[Stack], dict[str, int | None]]
 
@@ -41,8 +45,16 @@ def states(stack: Stack) -> dict[str, PartState]:
     return {part.name: part.state for part in stack.status().parts}
 
 
+def secret_manager(stack: Stack) -> SecretManagerServiceClient:
+    """Return Google's client of the stack's Secret Manager, as the local user."""
+    served = StandIns(stack.folder.identity)
+    served.ports.update({door: stack.folder.load().ports[door] for door in parts.DOORS})
+    credentials = Credentials(served.user_token())
+    return served.secret_manager(credentials)
+
+
 def test_up_starts_everything_on_loopback(stack: Stack) -> None:
-    """Every part runs, has a log, and only the emulator's and the server's ports are open."""
+    """Every part runs, has a log, and listens on loopback only."""
     status = stack.status()
     assert set(states(stack).values()) == {PartState.RUNNING}
     for part in status.parts:
@@ -50,11 +62,11 @@ def test_up_starts_everything_on_loopback(stack: Stack) -> None:
         assert part.log.exists()
         assert part.log.stat().st_mode & 0o777 == 0o600
     assert status.endpoints is not None
-    places = (status.endpoints.spanner, status.endpoints.prefect_api_url)
-    ports = [int(place.removesuffix("/api").rpartition(":")[2]) for place in places]
+    listening = stack.folder.load().ports
+    assert set(listening) == {"emulator", "server", "iam", "secretmanager", "gateway"}
     tables = [Path("/proc/net", name).read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
     rows = [line.split() for table in tables for line in table]
-    for port in ports:
+    for port in listening.values():
         (at,) = {row[1] for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "0A"}
         assert at.partition(":")[0].endswith("0100007F"), "127.0.0.1, and no other address"
 
@@ -90,7 +102,7 @@ def test_up_twice_changes_nothing(stack: Stack, pids: Pids) -> None:
     assert pids(stack) == before
     assert stack.folder.load().ledger_id == ledger
     kept = {event.part for event in events if event.phase is Phase.KEPT}
-    assert kept == {"emulator", "server", "worker"}
+    assert kept == {"emulator", "identity", "server", "worker"}
 
 
 def test_a_dead_emulator_is_seen_and_replaced_by_an_empty_one(stack: Stack, pids: Pids) -> None:
@@ -123,6 +135,50 @@ def test_a_dead_server_is_seen_and_mended_on_its_port(stack: Stack, pids: Pids) 
     assert result.notes == ()
     assert pids(stack)["emulator"] == before["emulator"]
     assert stack.folder.load().ledger_id == ledger
+
+
+def test_secrets_outlive_identity_s_death_and_down(stack: Stack, pids: Pids) -> None:
+    """Killed, it is seen and mended on its ports; what was answered is kept, by down as well."""
+    before, listening = pids(stack), stack.folder.load().ports
+    client, project = secret_manager(stack), f"projects/{parts.PROJECT}"
+    automatic = {"replication": {"automatic": {}}}
+    name = client.create_secret(parent=project, secret_id="kept", secret=automatic).name  # noqa: S106 - a name
+    client.add_secret_version(parent=name, payload={"data": b"x"})
+    kill(before["identity"])
+    assert states(stack)["identity"] is PartState.CRASHED
+    assert stack.up().is_up
+    assert stack.folder.load().ports == listening
+    assert pids(stack)["server"] == before["server"]
+    version = f"{name}/versions/1"
+    assert secret_manager(stack).access_secret_version(name=version).payload.data == b"x"
+    stack.down()
+    assert stack.up().is_up
+    assert secret_manager(stack).access_secret_version(name=version).payload.data == b"x"
+
+
+def test_the_context_leads_to_the_stand_ins(stack: Stack, environ: dict[str, str]) -> None:
+    """Endpoints and CA of the context are those at which Google's clients are served."""
+    settings = resolve(environ=environ)
+    listening = stack.folder.load().ports
+    assert settings.get("secretmanager_endpoint") == f"127.0.0.1:{listening['secretmanager']}"
+    assert settings.get("iam_endpoint") == f"https://127.0.0.1:{listening['iam']}"
+    assert settings.get("spanner_endpoint") == f"127.0.0.1:{listening['gateway']}"
+    bundle = Path(settings.get("ca_file") or "")
+    trusted = ssl.create_default_context(cafile=str(bundle))
+    with urllib.request.urlopen(  # noqa: S310 - https on loopback
+        f"{settings.get('iam_endpoint')}/healthz", timeout=10, context=trusted
+    ) as reply:
+        assert reply.status == 200
+
+
+def test_an_identity_that_hangs_is_seen_and_replaced(stack: Stack, pids: Pids) -> None:
+    """A process that is there, but doesn't answer, is not called running."""
+    pid = pids(stack)["identity"]
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    assert states(stack)["identity"] is PartState.UNHEALTHY
+    assert stack.up().is_up
+    assert identity(pid) is None
 
 
 def test_an_emulator_that_hangs_is_seen_and_replaced(stack: Stack, pids: Pids) -> None:
@@ -234,7 +290,8 @@ def test_down_leaves_no_process(stack: Stack, tmp_path: Path, pids: Pids, crash:
         kill(pids(stack)["worker"])
         assert identity(int(run)) is not None
     result = stack.down()
-    assert set(result.stopped) == {"emulator", "server"} | (set() if crash else {"worker"})
+    ended = {"emulator", "identity", "server"} | (set() if crash else {"worker"})
+    assert set(result.stopped) == ended
     assert result.data_gone
     assert identity(int(run)) is None
     assert marked(parts.mark(stack.folder)) == set()
@@ -247,7 +304,7 @@ def test_down_without_its_state_file(stack: Stack) -> None:
     """A damaged file keeps nobody from ending the stack, and is gone afterwards."""
     stack.folder.state_file.write_text("{")
     result = stack.down()
-    assert result.strays >= 3
+    assert result.strays >= 4
     assert marked(parts.mark(stack.folder)) == set()
     assert set(states(stack).values()) == {PartState.STOPPED}
 
@@ -277,7 +334,7 @@ def test_ctrl_c_leaves_what_down_cleans(stack: Stack, environ: dict[str, str]) -
 def test_an_external_emulator_is_used_and_left_alone(
     emulator: str, home: Path, environ: dict[str, str], stack: Stack
 ) -> None:
-    """SPANNER_EMULATOR_HOST and PREFECT_API_URL are respected: only the worker is ours."""
+    """SPANNER_EMULATOR_HOST and PREFECT_API_URL are respected: worker and identity are ours."""
     endpoints = stack.status().endpoints
     assert endpoints is not None
     outside = {
@@ -292,13 +349,14 @@ def test_an_external_emulator_is_used_and_left_alone(
         assert result.is_up, result.failures
         assert states(other) == {
             "emulator": PartState.EXTERNAL,
+            "identity": PartState.RUNNING,
             "server": PartState.EXTERNAL,
             "worker": PartState.RUNNING,
         }
         context = Contexts.load(home / "config-2" / "contexts.toml").get("local")
         assert context["emulator_host"] == emulator
     finally:
-        assert other.down().stopped == ("worker",)
+        assert other.down().stopped == ("worker", "identity")
     assert stack.status().is_up
 
 
@@ -325,6 +383,7 @@ def test_a_part_that_fails_leaves_the_others_and_its_last_words(
     assert failure.log == ("no memory for me",)
     assert states(stack) == {
         "emulator": PartState.CRASHED,
+        "identity": PartState.RUNNING,
         "server": PartState.RUNNING,
         "worker": PartState.RUNNING,
     }

@@ -1,4 +1,4 @@
-"""``spanctl local``: the emulator, a Prefect server and a worker on this machine."""
+"""``spanctl local``: emulator, identity, a Prefect server and a worker on this machine."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from spanctl.local.results import DownResult, PartEvent, StackStatus
     from spanctl.local.stack import Stack
 
-app = typer.Typer(help="Run everything on this machine: emulator, Prefect server, worker.")
+app = typer.Typer(help="Run everything on this machine: emulator, identity, server, worker.")
 
 _COLUMNS = (
     Column("part", kind=Kind.ID),
@@ -28,7 +28,7 @@ _COLUMNS = (
     Column("since", kind=Kind.TIME),
     Column("log", extra=True),  # its path is wide: a table would turn into blocks
 )
-_PARTS = ("emulator", "server", "worker")
+_PARTS = ("emulator", "identity", "server", "worker")
 
 PartArgument = Annotated[
     str | None,
@@ -99,7 +99,7 @@ def _not_up(app_context: AppContext, status: "StackStatus") -> SpanctlError:
 def down(ctx: typer.Context) -> None:
     """End every process of the stack; harmless when nothing runs.
 
-    The emulator keeps its data in memory: it is gone then. Prefect's runs are kept.
+    The emulator keeps its data in memory: it is gone then. Prefect's runs and secrets are kept.
     """
     app_context = AppContext.of(ctx)
     with app_context.status("stopping the local stack"):
@@ -164,9 +164,9 @@ def logs(
 
 @app.command()
 def reset(ctx: typer.Context, yes: YesOption = False) -> None:
-    """End the stack and forget all it kept: Prefect's runs, logs, ports, the context "local"."""
+    """End the stack and forget all it kept: runs, secrets, logs, ports, the context "local"."""
     app_context = AppContext.of(ctx)
-    confirm(app_context, "Remove the local stack with its runs, logs and data?", yes=yes)
+    confirm(app_context, "Remove the local stack with its runs, secrets, logs and data?", yes=yes)
     with app_context.status("removing the local stack"):
         result = _stack().reset(lambda event: app_context.note(event.text))
     _tell_down(app_context, result)

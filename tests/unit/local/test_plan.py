@@ -9,7 +9,7 @@ import pytest
 from spanctl.clock import now
 from spanctl.errors import ConflictError, UsageError
 from spanctl.local import plan, ports
-from spanctl.local.parts import EMULATOR, SERVER
+from spanctl.local.parts import DOORS, EMULATOR, IDENTITY, SERVER
 from spanctl.local.processes import identity
 from spanctl.local.state import Record, State
 
@@ -38,6 +38,31 @@ def test_free_ports_are_found_and_remembered() -> None:
 def test_a_remembered_port_that_was_taken_is_replaced(taken: int) -> None:
     """Somebody else's port is not fought for."""
     assert plan.make(State(ports={EMULATOR: taken}), {}).port(EMULATOR) != taken
+
+
+def test_every_door_has_a_port_of_its_own() -> None:
+    """The stand-ins' ports are free, differ from all others, and are had again."""
+    first = plan.make(State(), {}).state.ports
+    assert set(first) == {EMULATOR, SERVER, *DOORS}
+    assert len(set(first.values())) == 5
+    assert plan.make(State(ports=first), {}).state.ports == first
+
+
+def test_doors_that_are_open_stay_where_they_are(taken: int) -> None:
+    """While the stand-ins run, their ports are theirs; when they don't, others may take them."""
+    listening = {DOORS[0]: taken, DOORS[1]: ports.choose(), DOORS[2]: ports.choose()}
+    served = running(IDENTITY, f"https://127.0.0.1:{taken}", taken)
+    state = State(parts=served.parts, ports=listening)
+    assert plan.make(state, {}).state.ports.items() >= listening.items()
+    assert plan.make(State(ports=listening), {}).port(DOORS[0]) != taken
+
+
+def test_a_port_asked_for_is_not_kept_for_a_door() -> None:
+    """A door's remembered port gives way to one that a person names."""
+    wanted = ports.choose()
+    made = plan.make(State(ports={DOORS[0]: wanted}), {}, spanner_port=wanted)
+    assert made.port(EMULATOR) == wanted
+    assert made.port(DOORS[0]) != wanted
 
 
 @pytest.mark.parametrize("flag", ["spanner_port", "prefect_port"])
