@@ -133,7 +133,10 @@ class Contexts:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
             msg = f"can't read the contexts in {path}: {error}"
             raise ConfigurationError(msg, hint="mend or remove that file") from error
-        contexts = data.get("contexts", {})
+        contexts, current = data.get("contexts", {}), data.get("current")
+        if not isinstance(contexts, dict) or not isinstance(current, str | None):
+            msg = f"{path} is no context file: current is a name, and contexts are tables"
+            raise ConfigurationError(msg, hint="mend or remove that file")
         known = {variable.name for variable in VARIABLES}
         for name, values in contexts.items():
             unknown = set(values) - known if isinstance(values, dict) else {"(not a table)"}
@@ -142,7 +145,11 @@ class Contexts:
                     f"context {name!r} in {path} has unknown settings: {', '.join(sorted(unknown))}"
                 )
                 raise ConfigurationError(msg, hint=f"known are: {', '.join(sorted(known))}")
-        return cls(path, data.get("current"), contexts)
+            wrong = sorted(key for key, value in values.items() if not isinstance(value, str))
+            if wrong:
+                msg = f"context {name!r} in {path} has values that are no text: {', '.join(wrong)}"
+                raise ConfigurationError(msg, hint="write each value in quotes")
+        return cls(path, current, contexts)
 
     def save(self) -> None:
         """Write the file, owner-only, whole or not at all."""

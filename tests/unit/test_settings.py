@@ -154,6 +154,9 @@ def test_a_failing_save_leaves_the_old_file_whole(
         ("[contexts", "can't read the contexts"),
         ("[contexts.a]\ndatbase = 'x'", "unknown settings: datbase"),
         ("[contexts]\na = 3", "unknown settings"),
+        ("contexts = 3", "no context file"),
+        ("current = 3", "no context file"),
+        ("[contexts.a]\nproject = 5", "no text: project"),
         ("\x80\x81", "can't read the contexts"),
     ],
 )
