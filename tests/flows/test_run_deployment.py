@@ -1,0 +1,153 @@
+"""``spanctl run flow/name``: a deployment's run elsewhere, asked for and watched from here."""
+
+import contextvars
+import json
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.flow_engine import run_flow
+from prefect.flows import Flow
+from prefect.states import Pending
+
+from tests.fixtures.cli import Spanctl
+from tests.flows.bank import Bank, deposit
+
+pytestmark = [pytest.mark.emulator, pytest.mark.prefect, pytest.mark.usefixtures("prefect")]
+
+Deploy = Callable[..., str]
+PATIENT = ("--timeout", "30s")
+
+
+@flow
+def settle(cents: int = 5) -> None:
+    deposit("a", cents)
+    if cents > 100:
+        msg = "more than is allowed"
+        raise ValueError(msg)
+
+
+@pytest.fixture
+def deploy() -> Deploy:
+    """Return a function that makes a deployment of ``settle`` and returns its name."""
+
+    def make() -> str:
+        name = f"d-{uuid.uuid4().hex[:8]}"
+        with get_client(sync_client=True) as client:
+            schema = settle.parameters.model_dump()
+            flow_id = client.create_flow(settle)
+            client.create_deployment(flow_id, name=name, parameter_openapi_schema=schema)
+        return f"settle/{name}"
+
+    return make
+
+
+@pytest.fixture
+def worker() -> Iterator[Callable[[str], None]]:
+    """Yield a function that has a deployment's runs executed by a thread, as a worker does."""
+    stop = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def start(name: str) -> None:
+        # With Prefect's settings of this test, which are in its context.
+        work = partial(contextvars.copy_context().run, _work, settle, name, stop)
+        threads.append(threading.Thread(target=work))
+        threads[-1].start()
+
+    yield start
+    stop.set()
+    for thread in threads:
+        thread.join(30)
+
+
+def _work(deployed: Flow[..., None], name: str, stop: threading.Event) -> None:
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
+
+    with get_client(sync_client=True) as client:
+        deployment = client.read_deployment_by_name(name).id
+        mine = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment]))
+        while not stop.is_set():
+            for run in client.read_flow_runs(flow_run_filter=mine):
+                if run.state is not None and run.state.is_scheduled():
+                    client.set_flow_run_state(run.id, Pending())
+                    run_flow(deployed, run, parameters=run.parameters, return_type="state")
+            time.sleep(0.1)
+
+
+def test_a_deployments_run_is_watched_to_its_end(
+    spanctl: Spanctl, bank: Bank, deploy: Deploy, worker: Callable[[str], None]
+) -> None:
+    """Its transactions are listed; reason and initiator reach the receipts on the worker."""
+    name = deploy()
+    worker(name)
+    done = spanctl("run", name, "-p", "cents=7", "--reason", "ticket 4711", "-o", "json", *PATIENT)
+    assert done.exit_code == 0, done.stderr
+    data = json.loads(done.stdout)
+    (receipt,) = bank.receipts()
+    assert [one["txn_id"] for one in data["transactions"]] == [receipt.txn_id]
+    assert (data["state"], data["flow_run"]) == ("Completed", receipt.provenance.root_run)
+    assert receipt.provenance.reason == "ticket 4711"
+    assert receipt.provenance.deployment is not None
+    assert bank.balance() == 7
+
+
+def test_a_deployments_run_that_fails(
+    spanctl: Spanctl, bank: Bank, deploy: Deploy, worker: Callable[[str], None]
+) -> None:
+    """It ends with 1 and says where to look; what it committed is there."""
+    name = deploy()
+    worker(name)
+    done = spanctl("run", name, "-p", "cents=700", *PATIENT)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "ended as Failed" in done.stderr
+    assert bank.balance() == 700
+
+
+def test_a_deployments_run_under_one_key_is_one_run(
+    spanctl: Spanctl, bank: Bank, deploy: Deploy, worker: Callable[[str], None]
+) -> None:
+    """Asked for again it is the same run; with other parameters it is refused with 6."""
+    name = deploy()
+    worker(name)
+    command = ("run", name, "--idempotency-key", uuid.uuid4().hex, *PATIENT)
+    first = json.loads(spanctl(*command, "-o", "json").stdout)
+    again = spanctl(*command, "-o", "json")
+    assert json.loads(again.stdout)["flow_run"] == first["flow_run"]
+    assert "was asked for before" in again.stderr
+    refused = spanctl(*command, "-p", "cents=6")
+    assert (refused.exit_code, refused.stdout) == (6, "")
+    assert (bank.balance(), len(bank.receipts())) == (5, 1)
+
+
+def test_a_deployment_that_nobody_works_on(spanctl: Spanctl, bank: Bank, deploy: Deploy) -> None:
+    """Detached it is accepted, 0; waited for it is pending when the time is over, 8."""
+    name = deploy()
+    accepted = spanctl("run", name, "--detach", "-o", "json")
+    assert (accepted.exit_code, json.loads(accepted.stdout)["state"]) == (0, "Scheduled")
+    waited = spanctl("run", name, "--timeout", "500ms")
+    assert (waited.exit_code, waited.stdout) == (8, "")
+    assert "it goes on" in waited.stderr
+    assert bank.receipts() == []
+
+
+def test_a_deployments_plan_asks_for_nothing(spanctl: Spanctl, bank: Bank, deploy: Deploy) -> None:
+    """``--dry-run`` names the parameters that the run would have; no run is made."""
+    name = deploy()
+    done = spanctl("run", name, "-p", "cents=7", "--dry-run", "-o", "json")
+    assert (done.exit_code, json.loads(done.stdout)["parameters"]) == (0, "cents=7")
+    with get_client(sync_client=True) as client:
+        deployment = client.read_deployment_by_name(name).id
+        assert deployment not in {run.deployment_id for run in client.read_flow_runs()}
+    assert bank.receipts() == []
+
+
+def test_a_parameter_that_a_deployment_does_not_take(spanctl: Spanctl, deploy: Deploy) -> None:
+    """It is refused before a run is made, and the others are named."""
+    done = spanctl("run", deploy(), "-p", "pence=7")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "takes no parameter pence" in done.stderr
