@@ -337,6 +337,50 @@ print(refused(lambda: runner.create_database(parent=name.rpartition("/databases/
     assert done.stdout.split() == ["1", "True", "2", "True", "True", "True"], done.stderr
 
 
+COUNTERS = """
+import sys, threading
+from google.cloud import spanner
+from tests.local.identity import StandIns
+import pathlib
+folder, ports, place, endpoint = {told!r}
+standins = StandIns(pathlib.Path(folder))
+standins.ports.update(ports)
+_, project, _, instance, _, name = place.split("/")
+client = spanner.Client(project=project, credentials=standins.acting_as("runner"),
+                        client_options={{"api_endpoint": endpoint}})
+database = client.instance(instance).database(name)
+with database.batch() as batch:
+    batch.insert("t", ["k", "v"], [[1, "0"]])
+def add(transaction):
+    ((value,),) = transaction.execute_sql("SELECT v FROM t WHERE k = 1")
+    transaction.execute_update("UPDATE t SET v = @v WHERE k = 1",
+        params={{"v": str(int(value) + 1)}}, param_types={{"v": spanner.param_types.STRING}})
+def work():
+    for _ in range(5):
+        database.run_in_transaction(add, timeout_secs=60)
+threads = [threading.Thread(target=work) for _ in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+with database.snapshot() as snapshot:
+    print(*[row[0] for row in snapshot.execute_sql("SELECT v FROM t")])
+"""
+
+
+def test_the_whole_client_works_through_the_gateway(standins: StandIns, place: str) -> None:
+    """Google's full client, unchanged: four threads of five increments each make twenty."""
+    endpoint = f"127.0.0.1:{standins.ports['gateway']}"
+    told = (str(standins.folder), standins.ports, place, endpoint)
+    done = subprocess.run(
+        [sys.executable, "-c", COUNTERS.format(told=told)],
+        env=child_environment(environment(standins)),
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert done.stdout == "20\n", done.stderr
+
+
 def test_refusals_of_the_emulator_arrive_whole(runner: SpannerClient, place: str) -> None:
     """Status, text and trailing metadata of the emulator are handed on."""
     with pytest.raises(exceptions.NotFound, match=r"(?i)session not found"):

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import google.auth.jwt
@@ -26,7 +27,7 @@ from google.iam.v1.policy_pb2 import Binding, Policy
 from google.oauth2.credentials import Credentials
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from spanctl.local.standins.crc32c import crc32c
+from spanctl.credentials.crc32c import crc32c
 from spanctl.local.standins.switches import Switches
 from tests.fixtures.cli import child_environment
 from tests.local.identity import PARENT, PROJECT, SCOPE, Keyed, StandIns, environment
@@ -828,6 +829,37 @@ def test_a_taken_port_is_refused(standins: StandIns) -> None:
     assert b"taken" in done.stderr or b"in use" in done.stderr, done.stderr
     assert b"Traceback" not in done.stderr
     assert standins.answers()
+
+
+def test_a_damaged_database_is_told(standins: StandIns, tmp_path: Path) -> None:
+    """A file that is none ends the start with one line and the way out; it is not replaced."""
+    broken = StandIns(tmp_path / "broken")
+    broken.use_authority_of(standins.places)
+    broken.places.database.write_bytes(b"no database " * 1000)
+    done = subprocess.run(
+        broken.command(), env=child_environment(), capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert b"spanctl local reset" in done.stderr
+    assert b"Traceback" not in done.stderr
+    assert broken.places.database.read_bytes().startswith(b"no database")
+
+
+def test_a_request_of_unknown_length_ends_the_connection(standins: StandIns) -> None:
+    """A chunked body is refused whole: no part of it is taken for a further request."""
+    context = ssl.create_default_context(cafile=str(standins.places.bundle))
+    hidden = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    with (
+        socket.create_connection(("127.0.0.1", standins.ports["iam"]), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1") as stream,
+    ):
+        head = b"POST /token HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        stream.sendall(head + b"%x\r\n" % len(hidden) + hidden + b"\r\n0\r\n\r\n")
+        told = b""
+        while part := stream.recv(4096):
+            told += part
+    assert told.startswith(b"HTTP/1.1 411 ")
+    assert told.count(b"HTTP/1.1") == 1
 
 
 def test_other_projects_are_closed(standins: StandIns) -> None:

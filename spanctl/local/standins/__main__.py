@@ -35,7 +35,7 @@ def main() -> None:
     try:
         serve.run(serve.Options(**vars(given)))
     except SpanctlError as error:
-        sys.exit(error.message)
+        sys.exit(f"{error.message}; {error.hint}")
 
 
 def _keep_secrets() -> None:

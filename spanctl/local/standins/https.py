@@ -5,11 +5,12 @@ import json
 import logging
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final, cast
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from spanctl.local.standins.accounts import Accounts
 from spanctl.local.standins.iam import Call, Iam, route
@@ -45,8 +46,8 @@ class Api:
         self, method: str, target: str, authorization: str | None, body: bytes
     ) -> tuple[HTTPStatus, dict[str, Any]]:
         """Answer one request; every refusal is an answer too."""
-        parts = urlsplit(target)
-        path, query = unquote(parts.path), dict(parse_qsl(parts.query))
+        address, _, asked = target.partition("#")[0].partition("?")
+        path, query = unquote(address), dict(parse_qsl(asked))
         try:
             return HTTPStatus.OK, self._answer(method, path, query, authorization, body)
         except GrantError as error:
@@ -134,7 +135,11 @@ class _Listener(http.server.ThreadingHTTPServer):
         return wrapped, address  # its own thread shakes hands: a silent peer waits alone
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401, ARG002 - the base class's
-        _log.info("a connection failed", exc_info=False)
+        error = sys.exception()
+        if isinstance(error, OSError):  # TLS errors too: the peer's fault, or its leaving
+            _log.info("a connection failed: %s", type(error).__name__)
+        else:
+            _log.error("a request failed", exc_info=error)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -144,6 +149,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _respond(self) -> None:
         api = cast("_Listener", self.server).api
+        if "Transfer-Encoding" in self.headers:
+            self.close_connection = True  # where the next request begins is not known
+            self.send_error(HTTPStatus.LENGTH_REQUIRED)
+            return
         length = self.headers.get("Content-Length") or "0"
         if not length.isdecimal() or int(length) > _LARGEST:
             self.close_connection = True

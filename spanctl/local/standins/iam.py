@@ -52,8 +52,8 @@ class Iam:
     def generate_access_token(self, call: Call) -> dict[str, Any]:
         """Mint a token for an account that the caller, or its last delegate, may act as."""
         account, chain = self._delegated(call, "getAccessToken")
-        scopes = call.body.get("scope")
-        if not isinstance(scopes, list) or not scopes or not all(map(_is_text, scopes)):
+        scopes = _texts(call.body, "scope")
+        if not scopes:
             msg = "Request contains an invalid argument: scope is required."
             raise invalid(msg)
         token, expires = self._tokens.mint(
@@ -89,11 +89,7 @@ class Iam:
         principal = call.principal
         chain = [*principal.chain, principal.email]
         member = principal.member
-        delegates = call.body.get("delegates") or []
-        if not isinstance(delegates, list) or not all(map(_is_text, delegates)):
-            msg = "Request contains an invalid argument: delegates."
-            raise invalid(msg)
-        for name in delegates:
+        for name in _texts(call.body, "delegates"):
             account = self._may(member, "implicitDelegation", name.rpartition("/")[2])
             chain.append(account.email)
             member = f"serviceAccount:{account.email}"
@@ -128,7 +124,7 @@ class Iam:
         if not isinstance(name, str) or not _ACCOUNT_ID.fullmatch(name):
             msg = "The account ID must be 6 to 30 characters of [a-z0-9-], a letter first."
             raise invalid(msg)
-        details = call.body.get("serviceAccount") or {}
+        details = _object(call.body, "serviceAccount")
         return self._told(self._accounts.create(name, str(details.get("displayName", ""))))
 
     def disable_account(self, call: Call) -> dict[str, Any]:
@@ -151,21 +147,24 @@ class Iam:
     def set_policy(self, call: Call) -> dict[str, Any]:
         """Replace the policy of a service account."""
         account = self._for(call, "iam.serviceAccounts.setIamPolicy")
-        bindings = (call.body.get("policy") or {}).get("bindings") or []
+        bindings = _object(call.body, "policy").get("bindings") or []
+        if not isinstance(bindings, list) or not all(isinstance(one, dict) for one in bindings):
+            msg = "Request contains an invalid argument: bindings."
+            raise invalid(msg)
         wanted: dict[str, list[str]] = {}
         for binding in bindings:
             if binding.get("condition"):
                 msg = "Conditions are not supported by the local stand-in."
                 raise RefusedError(Status.UNIMPLEMENTED, msg)
-            wanted.setdefault(str(binding.get("role")), []).extend(binding.get("members") or [])
+            wanted.setdefault(str(binding.get("role")), []).extend(_texts(binding, "members"))
         self._policy.replace(self._resource(account), wanted)
         return _policy(wanted)
 
     def test_permissions(self, call: Call) -> dict[str, Any]:
         """Return those of the permissions asked for that the caller has on a service account."""
         resource = self._resource(self._accounts.get(call.account))
-        member, asked = call.principal.member, call.body.get("permissions") or []
-        held = [name for name in asked if self._policy.allowed(member, str(name), resource)]
+        member, asked = call.principal.member, _texts(call.body, "permissions")
+        held = [name for name in asked if self._policy.allowed(member, name, resource)]
         return {"permissions": held} if held else {}
 
     def create_key(self, call: Call) -> dict[str, Any]:
@@ -308,7 +307,7 @@ def route(method: str, path: str, project: str) -> tuple[Method, str, str]:
 
 
 def _lifetime(text: object) -> timedelta:
-    if text in {None, ""}:
+    if text is None or text == "":
         return _LONGEST
     match = _LIFETIME.fullmatch(text) if isinstance(text, str) else None
     seconds = timedelta(seconds=int(match[1])) if match else timedelta()
@@ -334,5 +333,19 @@ def _seconds(text: str) -> str:
     return text.partition(".")[0] + "Z"
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
+def _texts(body: Body, name: str) -> list[str]:
+    """Return a list of texts from a request; none at all is an empty one."""
+    value = body.get(name) or []
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        msg = f"Request contains an invalid argument: {name}."
+        raise invalid(msg)
+    return value
+
+
+def _object(body: Body, name: str) -> Body:
+    """Return an object from a request; none at all is an empty one."""
+    value = body.get(name) or {}
+    if not isinstance(value, dict):
+        msg = f"Request contains an invalid argument: {name}."
+        raise invalid(msg)
+    return value

@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
+from spanctl.credentials.crc32c import crc32c
 from spanctl.local.standins import secretrules
-from spanctl.local.standins.crc32c import crc32c
 from spanctl.local.standins.status import RefusedError, Status, invalid
 from spanctl.local.standins.store import Store, from_micros
 from spanctl.local.standins.switches import Switches

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import logging
 import signal
+import sqlite3
 import ssl
 import threading
 import time
@@ -72,6 +73,9 @@ def run(options: Options) -> None:
     except OSError as error:
         msg = f"the stand-ins can't start: {error.strerror or error}"
         raise ConfigurationError(msg, hint="look at the folder and the ports") from error
+    except sqlite3.DatabaseError as error:
+        msg = f"the stand-ins can't read {Places(options.folder).database}: {error}"
+        raise ConfigurationError(msg, hint="run: spanctl local reset") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

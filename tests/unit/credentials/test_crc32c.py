@@ -2,7 +2,7 @@
 
 import pytest
 
-from spanctl.local.standins.crc32c import crc32c
+from spanctl.credentials.crc32c import crc32c
 
 
 @pytest.mark.parametrize(
