@@ -221,6 +221,19 @@ def test_a_plan_starts_nothing(spanctl: Spanctl, bank: Bank, flows: str) -> None
 # -- run sql
 
 
+def test_a_dry_run_counts_the_rows_beside_a_query(spanctl: Spanctl, bank: Bank) -> None:
+    """A query among the statements doesn't hide what the others would have changed."""
+    query, change = "SELECT id FROM accounts WHERE id = 'a'", "DELETE FROM accounts WHERE true"
+    done = spanctl("run", "sql", "-e", query, "-e", change, "--dry-run", "-o", "json")
+    assert done.exit_code == 0
+    result = json.loads(done.stdout)
+    assert (result["dry_run"], result["txn_id"]) == (True, None)
+    assert [one["rows"] for one in result["statements"]] == [None, result["rows"]]
+    assert result["rows"] > 0
+    assert result["returned_1"] == [{"id": "a"}]
+    untouched(bank)
+
+
 def test_sql_with_an_error(spanctl: Spanctl, bank: Bank) -> None:
     """The statement's line is named, not its text; the transaction as a whole is undone."""
     good = "UPDATE accounts SET balance = 4711 WHERE id = 'a';"

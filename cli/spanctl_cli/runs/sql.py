@@ -90,7 +90,8 @@ def run(app: AppContext, asked: Asked, sql: Sequence[str], *, ddl: bool, partiti
 def _print(app: AppContext, asked: Asked, finished: "Finished", seconds: float) -> None:
     result: SqlResult = finished.result
     returned = [one for one in result.statements if one.rows is not None]
-    if result.transaction is None and not result.entries and len(returned) == 1:
+    only_a_query = len(result.statements) == len(returned) == 1 and returned[0].row_count is None
+    if result.transaction is None and only_a_query:
         emit(rows_of(returned[0]), asked.output, fields=asked.fields)
     else:
         values = {**facts_of(finished), **_values(result), "seconds": seconds}
