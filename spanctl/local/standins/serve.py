@@ -5,9 +5,6 @@ import hashlib
 import logging
 import signal
 import sqlite3
-import ssl
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -20,8 +17,8 @@ import grpc.aio
 from spanctl.errors import ConfigurationError
 from spanctl.local.standins import gateway, https, secretservice
 from spanctl.local.standins.accounts import Accounts
-from spanctl.local.standins.authority import Authority
 from spanctl.local.standins.bootstrap import bootstrap
+from spanctl.local.standins.certificates import Certificates
 from spanctl.local.standins.files import Places
 from spanctl.local.standins.iam import Iam
 from spanctl.local.standins.oauth import OAuth
@@ -37,7 +34,6 @@ LOOPBACK: Final = "127.0.0.1"
 _log = logging.getLogger(__name__)
 _GRACE: Final = 2.0
 _THREADS: Final = 8
-_RENEWAL: Final = 3600.0
 _REQUEST_AT_MOST: Final = 4 * 1024 * 1024
 
 
@@ -84,7 +80,7 @@ class _Core:
 
     options: Options
     places: Places
-    certificates: "_Certificates"
+    certificates: Certificates
     store: Store
     tokens: Tokens
     policy: Policy
@@ -92,7 +88,7 @@ class _Core:
     @classmethod
     def open(cls, options: Options) -> "_Core":
         places = Places(options.folder)
-        certificates = _Certificates(places)
+        certificates = Certificates(places)
         store = Store(places.database)
         return cls(
             options=options,
@@ -158,58 +154,12 @@ def _front(core: _Core) -> https.Server:
     return https.Server(api, core.options.iam, core.certificates.context)
 
 
-def _bind(server: grpc.Server | grpc.aio.Server, port: int, certificates: "_Certificates") -> None:
+def _bind(server: grpc.Server | grpc.aio.Server, port: int, certificates: Certificates) -> None:
     try:
         server.add_secure_port(f"{LOOPBACK}:{port}", certificates.for_grpc())
     except RuntimeError as error:
         msg = f"port {port} is taken"
         raise ConfigurationError(msg, hint="name another one") from error
-
-
-class _Certificates:
-    """The servers' certificate, looked at every hour: a stack may run for longer than it holds."""
-
-    def __init__(self, places: Places) -> None:
-        """Make or renew it now."""
-        self._places = places
-        self._authority = Authority(places)
-        self._lock = threading.Lock()
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self._pair = (b"", b"")
-        self._checked = -_RENEWAL
-        self._current()
-
-    def _current(self) -> tuple[bytes, bytes]:
-        """Return key and certificate, after a look if an hour has gone by."""
-        with self._lock:
-            if time.monotonic() - self._checked >= _RENEWAL:
-                self._authority.ensure()
-                pair = (self._places.key.read_bytes(), self._places.certificate.read_bytes())
-                if pair != self._pair:
-                    self._context.load_cert_chain(self._places.certificate, self._places.key)
-                    self._pair = pair
-                self._checked = time.monotonic()
-            return self._pair
-
-    def context(self) -> ssl.SSLContext:
-        """Return the settings for one HTTPS connection."""
-        self._current()
-        return self._context
-
-    def for_grpc(self) -> grpc.ServerCredentials:
-        """Return credentials that look at the certificate at each handshake."""
-        shown = self._current()
-
-        def fetch() -> grpc.ServerCertificateConfiguration | None:
-            nonlocal shown
-            if self._current() == shown:
-                return None
-            shown = self._current()
-            return grpc.ssl_server_certificate_configuration([shown])
-
-        initial = grpc.ssl_server_certificate_configuration([shown])
-        return grpc.dynamic_ssl_server_credentials(initial, fetch)
 
 
 def project_number(project: str) -> str:
