@@ -406,6 +406,18 @@ def test_large_requests_and_answers_pass(runner: SpannerClient, place: str) -> N
     assert sum(len(row[0]) for row in found.rows) == 7_500_000
 
 
+def test_a_stream_that_is_cancelled_ends(runner: SpannerClient, place: str) -> None:
+    """Who leaves in the middle of a stream harms neither the gateway nor the session."""
+    session = runner.create_session(database=place).name
+    sql = "SELECT a, REPEAT('x', 10000) FROM UNNEST(GENERATE_ARRAY(1, 2000)) AS a"
+    for _ in range(3):
+        stream = runner.execute_streaming_sql(request={"session": session, "sql": sql})
+        assert next(iter(stream)).values
+        stream.cancel()
+    stream = runner.execute_streaming_sql(request={"session": session, "sql": sql})
+    assert sum(len(part.values) - part.chunked_value for part in stream) == 4000
+
+
 def test_a_deadline_travels_with_the_request(standins: StandIns, place: str) -> None:
     """A client's deadline bounds the gateway's own call: a silent emulator holds nobody."""
     assert place

@@ -322,6 +322,22 @@ def test_a_lost_reply_has_taken_effect(
     assert len(list(client.list_secret_versions(parent=secret))) == 1
 
 
+def test_damaged_switches_are_told(
+    standins: StandIns, client: SecretManagerServiceClient, secret: str
+) -> None:
+    """A file that can't be read is an error of each answer, over both transports, and no crash."""
+    document = standins.new_key("runner")
+    standins.places.switches.write_text("{")
+    try:
+        with pytest.raises(exceptions.InternalServerError, match="no JSON"):
+            client.get_secret(name=secret)
+        with pytest.raises(GoogleAuthError, match="no JSON"):
+            Keyed.from_service_account_info(document, scopes=[SCOPE]).refresh(Request())
+    finally:
+        standins.places.switches.unlink()
+    assert client.get_secret(name=secret).name == secret
+
+
 def test_concurrent_adds_get_numbers_of_their_own(
     client: SecretManagerServiceClient, secret: str
 ) -> None:

@@ -42,6 +42,7 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no an
         self._emulator = emulator
         self._calls: dict[str, Callable[..., Any]] = {}
         self._snapshots = spannerrules.Snapshots()
+        self._loaded = False
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
         """Return how an RPC is answered; gRPC asks for each one."""
@@ -107,7 +108,7 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no an
             may_write = self._allowed(who, spannerrules.WRITE)
             self._require(who, spannerrules.permission(method), metadata)
             if not may_write:
-                await asyncio.to_thread(spannerrules.load)
+                await self._load()
                 if more := self._snapshots.needed(method, data):
                     self._require(who, more, metadata)
         except RefusedError as error:
@@ -115,6 +116,11 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no an
             await context.abort(grpc.StatusCode[error.status.value], error.message)
             raise  # not reached: abort raises
         return who, may_write
+
+    async def _load(self) -> None:
+        if not self._loaded:
+            await asyncio.to_thread(spannerrules.load)
+            self._loaded = True
 
     def _allowed(self, who: Principal, permission: str) -> bool:
         return self._policy.allowed(who.member, permission, self._policy.project)

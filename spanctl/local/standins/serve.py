@@ -25,6 +25,7 @@ from spanctl.local.standins.oauth import OAuth
 from spanctl.local.standins.policy import Policy
 from spanctl.local.standins.secrets import SecretManager
 from spanctl.local.standins.secretstore import Secrets
+from spanctl.local.standins.status import RefusedError, Status
 from spanctl.local.standins.store import Store
 from spanctl.local.standins.switches import Switches
 from spanctl.local.standins.tokens import Tokens
@@ -95,12 +96,19 @@ class _Core:
             places=places,
             certificates=certificates,
             store=store,
-            tokens=Tokens(store, lambda: Switches.load(places.switches)),
+            tokens=Tokens(store, lambda: _switches(places)),
             policy=Policy(store, options.project),
         )
 
     def switches(self) -> Switches:
-        return Switches.load(self.places.switches)
+        return _switches(self.places)
+
+
+def _switches(places: Places) -> Switches:
+    try:
+        return Switches.load(places.switches)
+    except ConfigurationError as error:
+        raise RefusedError(Status.INTERNAL, error.message) from error
 
 
 async def _serve(options: Options) -> None:

@@ -17,6 +17,7 @@ class Status(StrEnum):
     ABORTED = "ABORTED"
     UNIMPLEMENTED = "UNIMPLEMENTED"
     UNAVAILABLE = "UNAVAILABLE"
+    INTERNAL = "INTERNAL"
 
     @property
     def http(self) -> HTTPStatus:
@@ -35,6 +36,7 @@ _HTTP = {
     Status.ABORTED: HTTPStatus.CONFLICT,
     Status.UNIMPLEMENTED: HTTPStatus.NOT_IMPLEMENTED,
     Status.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    Status.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
 
