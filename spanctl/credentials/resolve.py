@@ -1,0 +1,79 @@
+"""From a reference to credentials that Google's clients can use, and that stay alive."""
+
+from spanctl.credentials.endpoints import Endpoints
+from spanctl.credentials.http import Http
+from spanctl.credentials.live import LiveCredentials, TokenSource
+from spanctl.credentials.reference import (
+    ChainReference,
+    CredentialReference,
+    DefaultReference,
+    ImpersonationReference,
+    SecretReference,
+    SingleReference,
+    parse_reference,
+)
+from spanctl.credentials.sources import (
+    ChainSource,
+    DefaultSource,
+    ImpersonationSource,
+    SecretSource,
+)
+from spanctl.credentials.store import GoogleSecretStore
+from spanctl.errors import UsageError
+
+__all__ = ["LiveCredentials", "resolve", "resolve_store"]
+
+
+def resolve(
+    reference: CredentialReference | str,
+    endpoints: Endpoints | None = None,
+    *,
+    reader: SingleReference | None = None,
+) -> LiveCredentials:
+    """Return credentials for a reference; nothing is sent before they are used.
+
+    They are fetched again before they expire. A server's UNAUTHENTICATED is answered by
+    :meth:`~spanctl.credentials.live.LiveCredentials.renew` and one more send.
+
+    Args:
+        reference: The reference, or its text.
+        endpoints: Where Google's identity services are; the real ones when left out.
+        reader: What secrets are read with; application default credentials when left out.
+
+    Raises:
+        UsageError: The text is no reference.
+    """
+    where = endpoints or Endpoints()
+    parsed = parse_reference(reference) if isinstance(reference, str) else reference
+    source = _source(parsed, where, reader or DefaultReference())
+    return LiveCredentials(source, Http(where))
+
+
+def resolve_store(
+    reference: CredentialReference | str, endpoints: Endpoints | None = None
+) -> GoogleSecretStore:
+    """Return Secret Manager as the credentials of a reference reach it.
+
+    Raises:
+        UsageError: The text is no reference.
+    """
+    where = endpoints or Endpoints()
+    return GoogleSecretStore(where, resolve(reference, where))
+
+
+def _source(
+    reference: CredentialReference, endpoints: Endpoints, reader: SingleReference
+) -> TokenSource:
+    match reference:
+        case DefaultReference():
+            return DefaultSource(endpoints)
+        case SecretReference():
+            if isinstance(reader, SecretReference):
+                msg = "what secrets are read with can't be in a secret itself"
+                raise UsageError(msg, hint="read them with adc, or impersonate:EMAIL")
+            return SecretSource(resolve_store(reader, endpoints), reference, endpoints)
+        case ImpersonationReference(target, delegates, base):
+            origin = _source(base, endpoints, reader)
+            return ImpersonationSource(endpoints, origin, target, delegates)
+        case ChainReference(members):
+            return ChainSource([(str(one), _source(one, endpoints, reader)) for one in members])

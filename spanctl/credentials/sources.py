@@ -1,0 +1,385 @@
+"""Where tokens come from: documents, secrets, impersonation, Google's defaults, and chains."""
+
+import json
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import google.auth
+from google.auth import exceptions
+from google.auth.credentials import Credentials
+from google.oauth2 import service_account
+
+from spanctl.clock import now
+from spanctl.credentials.document import CredentialDocument, DocumentKind, parse_document
+from spanctl.credentials.endpoints import Endpoints
+from spanctl.credentials.http import Http
+from spanctl.credentials.iam import SCOPES, AccessToken, impersonate
+from spanctl.credentials.live import TokenSource
+from spanctl.credentials.reference import SecretReference
+from spanctl.credentials.rotation.ports import Payload, SecretStore, VersionStateError
+from spanctl.credentials.secret import Secret
+from spanctl.errors import (
+    ConfigurationError,
+    NotFoundError,
+    NotPermittedError,
+    SpanctlError,
+    UnreachableError,
+    VerificationError,
+)
+
+_SOON: Final = timedelta(seconds=10)
+_USER_FILE: Final = ".config/gcloud/application_default_credentials.json"
+_READS: Final = 3
+
+
+class GoogleSource:
+    """Tokens of google-auth's own credentials, used for their tokens alone.
+
+    They never reach a channel: before each request they would look up a regional boundary at a
+    Google host, with the token, whatever the endpoints say.
+    """
+
+    def __init__(self, credentials: Credentials, principal: str | None) -> None:
+        """Take credentials, and whose they are said to be."""
+        self._credentials = credentials
+        self._principal = principal
+
+    def fetch(self, http: Http, rejected: Secret | None) -> AccessToken:
+        """Return the token that they have, or another one."""
+        credentials = self._credentials
+        failed: SpanctlError | None = None
+        token = credentials.token
+        if rejected is not None or not credentials.valid or not token:
+            try:
+                credentials.refresh(http)
+            except exceptions.RefreshError as error:
+                failed = _refused(error.retryable)
+            except exceptions.TransportError:
+                failed = _refused(retryable=True)
+            except (exceptions.GoogleAuthError, ValueError):
+                failed = _refused(retryable=False)
+        # Raised outside of the handler: Google's error holds what was sent.
+        if failed is not None:
+            raise failed
+        expiry = credentials.expiry or (now() + timedelta(minutes=5)).replace(tzinfo=None)
+        return AccessToken(
+            token=Secret(str(credentials.token)),
+            expiry=expiry.replace(tzinfo=UTC),
+            principal=self._principal or _named(credentials),
+        )
+
+
+def _refused(retryable: bool) -> SpanctlError:
+    if retryable:
+        msg = "Google's token endpoint did not answer"
+        return UnreachableError(msg, hint="check the network")
+    msg = "Google's token endpoint refused the credential"
+    return NotPermittedError(msg, hint="log in again, or run: spanctl creds rotate")
+
+
+def _named(credentials: Credentials) -> str | None:
+    name = getattr(credentials, "service_account_email", None) or getattr(
+        credentials, "account", None
+    )
+    return str(name) if name and name != "default" else None
+
+
+class ImpersonationSource:
+    """Tokens of a service account, minted through another source's."""
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        base: TokenSource,
+        target: str,
+        delegates: Sequence[str] = (),
+    ) -> None:
+        """Take who asks, the target, and the delegates, nearest to the asker first."""
+        self._endpoints = endpoints
+        self._base = base
+        self._target = target
+        self._delegates = tuple(delegates)
+
+    def fetch(self, http: Http, rejected: Secret | None) -> AccessToken:
+        """Mint a token; the base's own is renewed once if it is refused."""
+        del rejected  # each token that is minted is a new one
+        base = self._base.fetch(http, None)
+        try:
+            return self._mint(http, base)
+        except NotPermittedError as error:
+            if error.details.get("status") != 401:  # noqa: PLR2004 - not authenticated
+                raise
+        return self._mint(http, self._base.fetch(http, base.token))
+
+    def _mint(self, http: Http, base: AccessToken) -> AccessToken:
+        return impersonate(http, self._endpoints, base, self._target, delegates=self._delegates)
+
+
+class TokenDocumentSource:
+    """The token in a document."""
+
+    def __init__(self, document: CredentialDocument) -> None:
+        """Take the document."""
+        self._document = document
+
+    def fetch(self, http: Http, rejected: Secret | None) -> AccessToken:
+        """Return the token, unless it is over.
+
+        Raises:
+            NotPermittedError: It expired, or was refused.
+        """
+        del http
+        document = self._document
+        expiry = document.expiry or datetime.max.replace(tzinfo=UTC)
+        if expiry <= now():
+            msg = f"the access token expired at {expiry:%Y-%m-%dT%H:%M:%SZ}"
+            raise NotPermittedError(msg, hint="run: spanctl creds rotate")
+        if document.token == rejected:
+            msg = "the access token was refused before it expired"
+            raise NotPermittedError(msg, hint="run: spanctl creds rotate")
+        return AccessToken(
+            token=document.token,
+            expiry=expiry,
+            principal=document.principal,
+            delegates=document.delegates,
+            minted_by=document.minted_by,
+        )
+
+
+def document_source(document: CredentialDocument, endpoints: Endpoints) -> TokenSource:
+    """Return the source that a document describes; its URLs are checked before anything is sent.
+
+    Raises:
+        ConfigurationError: The document names hosts that a credential must not be sent to, or its
+            key can't be read.
+    """
+    match document.kind:
+        case DocumentKind.ACCESS_TOKEN:
+            return TokenDocumentSource(document)
+        case DocumentKind.SERVICE_ACCOUNT_KEY:
+            return _service_account(document, endpoints)
+        case DocumentKind.IMPERSONATED:
+            # Google's own loader drops the URL's host and would ask the real IAM.
+            base = _source_of(document.reveal_info()["source_credentials"], endpoints)
+            return ImpersonationSource(
+                endpoints, base, document.principal or "", document.delegates
+            )
+        case DocumentKind.EXTERNAL:
+            return _external(document, endpoints)
+
+
+def _service_account(document: CredentialDocument, endpoints: Endpoints) -> TokenSource:
+    info = document.reveal_info()
+    endpoints.check(str(info["token_uri"]), "token_uri")
+    try:
+        credentials = service_account.Credentials.from_service_account_info(
+            info, scopes=list(SCOPES)
+        )
+    except (ValueError, exceptions.GoogleAuthError):
+        credentials = None
+    if credentials is None:
+        msg = "the service-account key in the credential document can't be read"
+        raise ConfigurationError(msg, hint="make a new one: spanctl creds rotate")
+    return GoogleSource(credentials, document.principal)
+
+
+def _external(document: CredentialDocument, endpoints: Endpoints) -> TokenSource:
+    info = document.reveal_info()
+    endpoints.check(str(info["token_url"]), "token_url")
+    target = document.principal
+    info.pop("service_account_impersonation_url", None)
+    base = GoogleSource(_loaded(info), None)
+    return ImpersonationSource(endpoints, base, target) if target else base
+
+
+def _source_of(info: dict[str, Any], endpoints: Endpoints) -> TokenSource:
+    """Return the source for Google's own kinds of document, a user's log-in among them."""
+    if info.get("type") != "authorized_user":
+        return document_source(parse_document(Secret(json.dumps(info))), endpoints)
+    uri = str(info.get("token_uri") or f"{endpoints.oauth2}/token")
+    endpoints.check(uri, "token_uri")
+    for name in ("refresh_token", "client_secret"):
+        Secret(str(info.get(name, "")))
+    return GoogleSource(_loaded({**info, "token_uri": uri}), None)
+
+
+def _loaded(info: dict[str, Any]) -> Credentials:
+    from google.auth import identity_pool
+    from google.oauth2 import credentials as user
+
+    loaded: Credentials | None = None
+    try:
+        if info.get("type") == "authorized_user":
+            loaded = user.Credentials(
+                None,
+                refresh_token=info["refresh_token"],
+                client_id=info["client_id"],
+                client_secret=info["client_secret"],
+                token_uri=info["token_uri"],
+                account=info.get("account", ""),
+            )
+        else:
+            loaded = identity_pool.Credentials.from_info(info).with_scopes(list(SCOPES))
+    except (ValueError, KeyError, TypeError, exceptions.GoogleAuthError):
+        loaded = None
+    if loaded is None:
+        msg = "the credential document can't be used"
+        raise ConfigurationError(msg, hint="make it again with gcloud")
+    return loaded
+
+
+class SecretSource:
+    """Tokens from the credential document in a secret, whichever version is current."""
+
+    def __init__(
+        self, store: SecretStore, reference: SecretReference, endpoints: Endpoints
+    ) -> None:
+        """Take the store and the reference."""
+        self._store = store
+        self._reference = reference
+        self._endpoints = endpoints
+        self._number: int | None = None
+        self._source: TokenSource | None = None
+
+    def fetch(self, http: Http, rejected: Secret | None) -> AccessToken:
+        """Read the secret again and return a token from it.
+
+        Raises:
+            NotPermittedError: The newest version's credential doesn't work.
+            NotFoundError: There is no such secret or alias.
+            VersionStateError: The version is disabled or destroyed.
+            VerificationError: The payload arrived damaged, time after time.
+        """
+        try:
+            found = self._from(self._served(), http, rejected)
+            if found.expiry > now() + _SOON or self._reference.number is not None:
+                return found
+        except (NotPermittedError, NotFoundError, VersionStateError) as error:
+            # An alias may lag behind a rotation; the secret itself says which version it names.
+            failed: SpanctlError | None = error
+        else:
+            failed = None
+        newer = self._newer()
+        if newer is not None:
+            return self._from(newer, http, rejected)
+        if failed is not None:
+            raise failed
+        return found
+
+    def _served(self) -> Payload:
+        """Access the version by the alias: number and payload come in one answer, and agree."""
+        reference = self._reference
+        version = reference.version if reference.number is None else reference.number
+        return self._access(version)
+
+    def _newer(self) -> Payload | None:
+        """Look the alias up in the secret and access by number, if it is another one."""
+        if self._reference.number is not None:
+            return None
+        try:
+            state = self._store.get(self._reference.name)
+        except NotPermittedError:
+            return None  # who may only access payloads has to rely on the alias
+        number = state.aliases.get(self._reference.version)
+        return None if number in {None, self._number} else self._access(number or 0)
+
+    def _access(self, version: int | str) -> Payload:
+        for _ in range(_READS - 1):
+            try:
+                return self._store.access(self._reference.name, version)
+            except VerificationError:
+                continue  # damaged on its way: read it again
+        return self._store.access(self._reference.name, version)
+
+    def _from(self, payload: Payload, http: Http, rejected: Secret | None) -> AccessToken:
+        if self._source is None or payload.number != self._number:
+            document = parse_document(payload.material)
+            self._source = document_source(document, self._endpoints)
+            self._number = payload.number
+        token = self._source.fetch(http, rejected)
+        return AccessToken(
+            token=token.token,
+            expiry=token.expiry,
+            principal=token.principal,
+            version=payload.number,
+            delegates=token.delegates,
+            base=token.base,
+            minted_by=token.minted_by,
+        )
+
+
+class DefaultSource:
+    """Google's application default credentials; documents in files are built by us."""
+
+    def __init__(self, endpoints: Endpoints) -> None:
+        """Look for nothing yet."""
+        self._endpoints = endpoints
+        self._source: TokenSource | None = None
+
+    def fetch(self, http: Http, rejected: Secret | None) -> AccessToken:
+        """Return a token.
+
+        Raises:
+            NotPermittedError: There are no application default credentials, or they don't work.
+            ConfigurationError: Their file can't be read.
+        """
+        if self._source is None:
+            self._source = self._find()
+        return self._source.fetch(http, rejected)
+
+    def _find(self) -> TokenSource:
+        named = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
+        folder = os.environ.get("CLOUDSDK_CONFIG")
+        usual = Path(folder) / Path(_USER_FILE).name if folder else Path.home() / _USER_FILE
+        path = Path(named) if named else usual
+        if named or path.exists():
+            try:
+                info = json.loads(path.read_bytes())
+            except (OSError, ValueError):
+                info = None
+            if not isinstance(info, dict):
+                msg = f"the application default credentials in {path} can't be read"
+                raise ConfigurationError(msg, hint="run: gcloud auth application-default login")
+            return _source_of(info, self._endpoints)
+        try:
+            credentials, _ = google.auth.default(scopes=list(SCOPES))
+        except exceptions.DefaultCredentialsError:
+            credentials = None
+        if credentials is None:
+            msg = "there are no application default credentials"
+            raise NotPermittedError(msg, hint="run: gcloud auth application-default login")
+        return GoogleSource(credentials, None)
+
+
+class ChainSource:
+    """The first source that has a token; the one that had one is asked first the next time."""
+
+    def __init__(self, members: Sequence[tuple[str, TokenSource]]) -> None:
+        """Take the sources with their references, in order."""
+        self._members = list(members)
+
+    def fetch(self, http: Http, rejected: Secret | None) -> AccessToken:
+        """Ask each in turn.
+
+        Raises:
+            NotPermittedError: None has a token; each one's reason is told.
+        """
+        reasons = []
+        for index, (name, source) in enumerate(self._members):
+            try:
+                found = source.fetch(http, rejected)
+            except (
+                NotPermittedError,
+                NotFoundError,
+                UnreachableError,
+                VersionStateError,
+            ) as error:
+                reasons.append(f"{name}: {error.message}")
+                continue
+            self._members.insert(0, self._members.pop(index))
+            return found
+        msg = f"no credentials of the chain work ({'; '.join(reasons)})"
+        raise NotPermittedError(msg, hint="run: spanctl creds check")

@@ -1,0 +1,252 @@
+"""Secret Manager through Google's client: each RPC sent once, bounded, its checksum verified."""
+
+import time
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import grpc
+from google.api_core import exceptions
+from google.auth.credentials import Credentials
+from google.cloud.secretmanager_v1 import (
+    AddSecretVersionRequest,
+    SecretManagerServiceClient,
+    SecretPayload,
+    SecretVersion,
+    UpdateSecretRequest,
+)
+from google.cloud.secretmanager_v1 import (
+    Secret as SecretResource,
+)
+from google.cloud.secretmanager_v1.services.secret_manager_service.transports import (
+    SecretManagerServiceGrpcTransport,
+)
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from spanctl.credentials.crc32c import crc32c
+from spanctl.credentials.endpoints import Endpoints
+from spanctl.credentials.live import LiveCredentials
+from spanctl.credentials.reference import SecretName
+from spanctl.credentials.rotation.ports import (
+    EtagConflictError,
+    Payload,
+    SecretState,
+    VersionInfo,
+    VersionState,
+    VersionStateError,
+)
+from spanctl.credentials.secret import Secret
+from spanctl.errors import (
+    ConfigurationError,
+    NotFoundError,
+    NotPermittedError,
+    SpanctlError,
+    UnreachableError,
+    VerificationError,
+)
+
+T = TypeVar("T")
+
+_TRIES: Final = 3
+_PAUSE: Final = 0.1
+_STATES: Final = {
+    SecretVersion.State.ENABLED: VersionState.ENABLED,
+    SecretVersion.State.DISABLED: VersionState.DISABLED,
+    SecretVersion.State.DESTROYED: VersionState.DESTROYED,
+}
+_REFUSED: Final = (exceptions.FailedPrecondition, exceptions.Aborted)
+
+
+class GoogleSecretStore:
+    """Secret Manager; thread-safe, connects at the first use.
+
+    Implements :class:`~spanctl.credentials.rotation.ports.SecretStore`.
+    """
+
+    def __init__(
+        self, endpoints: Endpoints, credentials: Credentials, *, timeout: float = 10.0
+    ) -> None:
+        """Remember where it is; nothing is sent yet.
+
+        Args:
+            endpoints: Where Secret Manager is.
+            credentials: What to authenticate with.
+            timeout: Seconds that one RPC may take.
+        """
+        self._endpoints = endpoints
+        self._credentials = credentials
+        self._timeout = timeout
+
+    @cached_property
+    def _client(self) -> SecretManagerServiceClient:
+        roots = None
+        if self._endpoints.ca_file:
+            # Given to this channel alone: gRPC's variable for it holds for the whole process.
+            roots = grpc.ssl_channel_credentials(Path(self._endpoints.ca_file).read_bytes())
+        transport = SecretManagerServiceGrpcTransport(
+            host=self._endpoints.secretmanager,
+            credentials=self._credentials,
+            ssl_channel_credentials=roots,
+        )
+        return SecretManagerServiceClient(transport=transport)
+
+    def get(self, name: SecretName) -> SecretState:
+        """Read a secret, without any payload."""
+        return _state(self._read("get_secret", {"name": str(name)}, f"secret {name}"))
+
+    def update(
+        self,
+        name: SecretName,
+        *,
+        aliases: Mapping[str, int],
+        annotations: Mapping[str, str],
+        etag: str,
+    ) -> SecretState:
+        """Replace aliases and annotations together, if the etag is still the stored one."""
+        if not etag:
+            # Without one, Secret Manager writes whatever is there.
+            msg = f"{name} was read without an etag"
+            raise VerificationError(msg, hint="nothing was written; report this")
+        secret = SecretResource(
+            name=str(name),
+            version_aliases=dict(aliases),
+            annotations=dict(annotations),
+            etag=etag,
+        )
+        mask = FieldMask(paths=["version_aliases", "annotations"])
+        request = UpdateSecretRequest(secret=secret, update_mask=mask)
+        try:
+            return _state(self._send("update_secret", request))
+        except _REFUSED:
+            msg = f"{name} was changed by somebody else meanwhile"
+            raise EtagConflictError(msg, hint="try again") from None
+        except exceptions.GoogleAPICallError as error:
+            raise self._told(error, f"secret {name}") from None
+
+    def add(self, name: SecretName, material: Secret) -> int:
+        """Add a version, sent once, with its checksum, and return its number."""
+        data = material.reveal()
+        payload = SecretPayload(data=data, data_crc32c=crc32c(data))
+        request = AddSecretVersionRequest(parent=str(name), payload=payload)
+        try:
+            added = self._send("add_secret_version", request)
+        except exceptions.GoogleAPICallError as error:
+            raise self._told(error, f"secret {name}") from None
+        return _number(added.name)
+
+    def access(self, name: SecretName, version: int | str) -> Payload:
+        """Read a version's payload, by number or alias, its checksum verified."""
+        what = f"version {version} of {name}"
+        request = {"name": name.version(version)}
+        try:
+            answer = self._read("access_secret_version", request, what)
+        except ConfigurationError as error:
+            if error.details.get("status") != "FAILED_PRECONDITION":
+                raise
+            msg = f"{what} is disabled or destroyed"
+            raise VersionStateError(msg, hint="run: spanctl creds rotate") from None
+        number = _number(answer.name)
+        data = answer.payload.data
+        if "data_crc32c" not in answer.payload or answer.payload.data_crc32c != crc32c(data):
+            msg = f"{what} arrived damaged: it doesn't fit its checksum"
+            raise VerificationError(msg, hint="try again; if it stays: spanctl creds rotate")
+        if isinstance(version, int) and number != version:
+            msg = f"Secret Manager answered with version {number} in place of {what}"
+            raise VerificationError(msg, hint="try again")
+        return Payload(number, Secret(data))
+
+    def versions(self, name: SecretName) -> tuple[VersionInfo, ...]:
+        """List a secret's versions, newest first."""
+        request = {"parent": str(name), "page_size": 1000}
+
+        def every() -> tuple[SecretVersion, ...]:
+            return tuple(self._send("list_secret_versions", request))
+
+        listed = self._retried(every, f"secret {name}")
+        told = [
+            VersionInfo(_number(one.name), _STATES[one.state], one.create_time)
+            for one in listed
+            if one.state in _STATES
+        ]
+        return tuple(sorted(told, key=lambda one: one.number, reverse=True))
+
+    def disable(self, name: SecretName, number: int) -> None:
+        """Disable a version; one that is disabled or destroyed already is left."""
+        self._turn("disable_secret_version", name, number)
+
+    def destroy(self, name: SecretName, number: int) -> None:
+        """Destroy a version, after the secret's own delay if it has one; done twice is done."""
+        self._turn("destroy_secret_version", name, number)
+
+    def close(self) -> None:
+        """Close the channel, if one was opened."""
+        if "_client" in self.__dict__:
+            self._client.transport.close()
+
+    def _turn(self, method: str, name: SecretName, number: int) -> None:
+        what = f"version {number} of {name}"
+        try:
+            self._read(method, {"name": name.version(number)}, what)
+        except ConfigurationError as error:
+            # A destroyed version has no other state to go to.
+            if error.details.get("status") != "FAILED_PRECONDITION":
+                raise
+
+    def _read(self, method: str, request: Any, what: str) -> Any:  # noqa: ANN401 - proto messages
+        return self._retried(lambda: self._send(method, request), what)
+
+    def _retried(self, send: Callable[[], T], what: str) -> T:
+        """Send what may be sent twice, and send it again when no answer came."""
+        for attempt in range(1, _TRIES):
+            try:
+                return send()
+            except exceptions.GoogleAPICallError as error:
+                told = self._told(error, what)
+            if not isinstance(told, UnreachableError):
+                raise told
+            time.sleep(_PAUSE * attempt)
+        try:
+            return send()
+        except exceptions.GoogleAPICallError as error:
+            raise self._told(error, what) from None
+
+    def _send(self, method: str, request: Any) -> Any:  # noqa: ANN401 - proto messages
+        """Send once; again, with renewed credentials, when they were not accepted."""
+        send = getattr(self._client, method)
+        live = self._credentials if isinstance(self._credentials, LiveCredentials) else None
+        # In the channel its errors would become UNAVAILABLE, and lose what they say.
+        used = live.ensure() if live else None
+        try:
+            return send(request=request, retry=None, timeout=self._timeout)
+        except exceptions.Unauthenticated:
+            if live is None or used is None:
+                raise
+        live.renew(used)
+        return send(request=request, retry=None, timeout=self._timeout)
+
+    def _told(self, error: exceptions.GoogleAPICallError, what: str) -> SpanctlError:
+        host = self._endpoints.secretmanager
+        status = str(getattr(error.grpc_status_code, "name", "UNKNOWN"))
+        match error:
+            case exceptions.NotFound():
+                msg = f"there is no {what}"
+                return NotFoundError(msg, hint="check the name and the project", status=status)
+            case exceptions.PermissionDenied() | exceptions.Unauthenticated():
+                msg = f"Secret Manager at {host} refused the credentials for {what}"
+                return NotPermittedError(msg, hint="run: spanctl creds check", status=status)
+            case exceptions.FailedPrecondition() | exceptions.InvalidArgument():
+                msg = f"Secret Manager at {host} answered {status} for {what}"
+                return ConfigurationError(msg, hint="check the secret's settings", status=status)
+            case _:
+                msg = f"Secret Manager at {host} did not answer for {what}"
+                return UnreachableError(msg, hint="check the network, or try again", status=status)
+
+
+def _state(secret: SecretResource) -> SecretState:
+    aliases = {str(alias): int(number) for alias, number in secret.version_aliases.items()}
+    return SecretState(aliases, dict(secret.annotations), secret.etag)
+
+
+def _number(name: str) -> int:
+    return int(name.rpartition("/")[2])
