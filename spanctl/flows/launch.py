@@ -20,7 +20,6 @@ from prefect.client.schemas.objects import FlowRun, FlowRunPolicy, State
 from prefect.exceptions import MissingFlowError, ParameterTypeError, ScriptError
 from prefect.flow_engine import run_flow
 from prefect.flows import Flow, load_flow_from_entrypoint
-from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.states import Pending, to_state_create
 
@@ -106,7 +105,7 @@ def load(target: str) -> AnyFlow:
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        return load_flow_from_entrypoint(target, use_placeholder_flow=False)
+        flow: AnyFlow = load_flow_from_entrypoint(target, use_placeholder_flow=False)
     except MissingFlowError:
         msg = f"{where} has no flow {name!r}"
         raise NotFoundError(msg, hint=_others(where, name)) from None
@@ -117,6 +116,10 @@ def load(target: str) -> AnyFlow:
         cause = getattr(error, "user_exc", error)
         msg = f"{where} can't be loaded: {type(cause).__name__} {_place(cause, where)}".rstrip()
         raise UsageError(msg, hint=f"try: python {where}") from None
+    if not flow.name.isprintable():
+        msg = f"the name of flow {name} holds control characters"
+        raise UsageError(msg, hint="give it another: @flow(name=...)")
+    return flow
 
 
 def _place(error: BaseException, where: str) -> str:
@@ -244,13 +247,28 @@ def execute(
             idempotency_key=invocation.idempotency_key,
         ),
     ):
-        ended = run_flow(flow, run, parameters=dict(parameters), return_type="state")
-        if inspect.iscoroutine(ended):
-            ended = asyncio.run(ended)
+        try:
+            ended = run_flow(flow, run, parameters=dict(parameters), return_type="state")
+            if inspect.iscoroutine(ended):
+                ended = asyncio.run(ended)
+        except httpx.TransportError as error:
+            raise _lost_prefect(run, error) from None
+        except SystemExit as called:
+            msg = f"flow run {run.id} ended with sys.exit({called.code!r})"
+            hint = f"run: spanctl audit {run.id}"
+            raise FlowCancelledError(msg, hint=hint, flow_run=str(run.id)) from None
     if not isinstance(ended, State):
         msg = f"flow {flow.name} is a generator, which has no final state"
         raise UsageError(msg, hint="return a list instead")
     return _finished(flow, run, ended)
+
+
+def _lost_prefect(run: FlowRun, error: httpx.TransportError) -> UnreachableError:
+    for name in ("APILogWorker", "EventsWorker", "prefect._internal.concurrency"):
+        logging.getLogger(name).disabled = True  # they would go on about it until the very end
+    msg = f"Prefect at {require_server()} stopped answering during flow run {run.id}"
+    hint = f"run: spanctl local status; what is committed: spanctl audit list --flow-run {run.id}"
+    return UnreachableError(msg, hint=hint, flow_run=str(run.id), cause=type(error).__name__)
 
 
 def _finished(flow: AnyFlow, run: FlowRun, state: State[Any]) -> Finished:
@@ -276,14 +294,15 @@ def listening(
     Prefect's own console output is silenced, also afterwards; its records still go to the API.
     """
     for logger in _prefect_loggers():
+        logger.addHandler(logging.NullHandler())  # else logging's last resort writes to stderr
         for found in list(logger.handlers):
-            if isinstance(found, PrefectConsoleHandler):
+            if isinstance(found, logging.StreamHandler):
                 logger.removeHandler(found)
+    logging.raiseExceptions = False  # else what can't reach the API is told on stderr, at length
     handler = _Handler(on_log)
     prefect = logging.getLogger("prefect")
     roots = [logging.getLogger(), *([] if prefect.propagate else [prefect])]
     for root in roots:
-        root.addHandler(logging.NullHandler())  # else logging's last resort writes to stderr
         root.addHandler(handler)
     try:
         with registry.observed(on_transaction):
@@ -317,7 +336,9 @@ def _chatter(record: logging.LogRecord) -> bool:
     path = Path(record.pathname)
     if "prefect" not in path.parts or path.name == "loggers.py":
         return False
-    final = record.getMessage().startswith("Finished in state") or (
+    if {"_internal", "events"} & set(path.parts):
+        return True
+    final = record.getMessage().startswith(("Finished in state", "Crash detected")) or (
         path.name == "flow_engine.py" and record.exc_info is not None
     )
     return record.levelno < logging.WARNING or final

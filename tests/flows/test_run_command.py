@@ -369,3 +369,79 @@ def test_a_database_of_the_other_dialect(
         refused(spanctl("init"), 6, "PostgreSQL dialect")
     finally:
         raw.drop_database(emulator, name)
+
+
+NOISY = """
+import os
+from prefect import flow
+
+@flow
+def noisy():
+    os.write(1, b"from the descriptor\\n")
+    os.system("echo from a child")
+    print("printed")
+
+@flow
+def leaves():
+    raise SystemExit(0)
+
+@flow(name="two\\nlines")
+def named():
+    pass
+"""
+
+
+@pytest.fixture
+def noisy(tmp_path: Path) -> str:
+    """Return the path of a file of flows that misbehave."""
+    path = tmp_path / "noisy.py"
+    path.write_text(NOISY)
+    return str(path)
+
+
+@pytest.mark.usefixtures("bank")
+def test_what_a_flow_s_children_write_is_no_result(child: Any, noisy: str) -> None:
+    """With ``-o json`` stdout is one document, whoever writes to descriptor 1 meanwhile."""
+    done = child("run", f"{noisy}:noisy", "-o", "json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["state"] == "Completed"
+    assert "from the descriptor" in done.stderr
+    assert "from a child" in done.stderr
+
+
+@pytest.mark.usefixtures("bank")
+def test_a_flow_that_calls_sys_exit_has_crashed(spanctl: Spanctl, noisy: str) -> None:
+    """It is no success, whatever number it exits with, and its run is named."""
+    result = spanctl("run", f"{noisy}:leaves")
+    assert result.exit_code == 12
+    assert "sys.exit(0)" in result.stderr
+    assert "hint: run: spanctl audit " in result.stderr
+
+
+@pytest.mark.usefixtures("bank")
+def test_a_flow_whose_name_has_two_lines_is_not_started(spanctl: Spanctl, noisy: str) -> None:
+    """Such a name would break Prefect's requests in the middle of the run."""
+    refused(spanctl("run", f"{noisy}:named"), 2, "control characters")
+
+
+@pytest.mark.usefixtures("bank")
+def test_a_prefect_server_that_goes_away_is_told_in_one_line(
+    spanctl: Spanctl, flows: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the API is lost during a run: exit 3, what to type, and what was committed stays."""
+    import httpx
+
+    from spanctl.flows import launch
+
+    before = launch.run_flow
+
+    def lost(*args: Any, **kwargs: Any) -> None:
+        before(*args, **kwargs)
+        msg = "gone"
+        raise httpx.ConnectError(msg)
+
+    monkeypatch.setattr(launch, "run_flow", lost)
+    result = spanctl("run", f"{flows}:settle")
+    assert result.exit_code == 3
+    assert "stopped answering" in result.stderr
+    assert "spanctl audit list --flow-run" in result.stderr

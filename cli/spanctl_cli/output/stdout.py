@@ -18,13 +18,41 @@ def _stream() -> TextIO:
 
 @contextlib.contextmanager
 def diverted(to: TextIO) -> Iterator[None]:
-    """Send what others print (a flow's own code) to ``to``; results still go to stdout."""
-    _diverted.append(sys.stdout)
+    """Send what others print (a flow's own code) to ``to``; results still go to stdout.
+
+    What doesn't pass Python (a child process, a C library) goes to stderr meanwhile.
+    """
+    with _descriptor_kept() as stream:
+        _diverted.append(stream)
+        try:
+            with contextlib.redirect_stdout(to):
+                yield
+        finally:
+            _diverted.pop()
+
+
+@contextlib.contextmanager
+def _descriptor_kept() -> Iterator[TextIO]:
+    """Yield a stream to where stdout goes, while descriptor 1 goes where stderr does."""
+    before = sys.stdout
     try:
-        with contextlib.redirect_stdout(to):
-            yield
+        ours = before.fileno() == 1
+    except (OSError, ValueError):
+        ours = False
+    if not ours:
+        yield before
+        return
+    before.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    stream = os.fdopen(
+        kept, "w", encoding=before.encoding, errors=before.errors, closefd=False, newline=""
+    )
+    try:
+        yield stream
     finally:
-        _diverted.pop()
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def replace_closed() -> None:

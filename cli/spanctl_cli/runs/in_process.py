@@ -35,6 +35,8 @@ def prepare(app: AppContext) -> None:
     # Prefect would else start a temporary server, whose runs nobody finds again.
     os.environ["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "false"
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO")
+    # Its five retries, each after twice the pause, take minutes when the server has gone.
+    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "2")
     from spanctl.flows.launch import require_server
 
     require_server()
