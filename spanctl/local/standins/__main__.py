@@ -29,6 +29,8 @@ def main() -> None:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )
+    for handler in logging.root.handlers:
+        handler.addFilter(_is_ours)
     from spanctl.errors import SpanctlError
     from spanctl.local.standins import serve
 
@@ -36,6 +38,12 @@ def main() -> None:
         serve.run(serve.Options(**vars(given)))
     except SpanctlError as error:
         sys.exit(f"{error.message}; {error.hint}")
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether a record is worth a line: gRPC calls it an error when a client leaves a stream."""
+    error = record.exc_info[1] if record.exc_info else None
+    return type(error).__name__ != "ExecuteBatchError"
 
 
 def _keep_secrets() -> None:

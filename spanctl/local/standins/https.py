@@ -13,7 +13,8 @@ from typing import Any, Final, cast
 from urllib.parse import parse_qsl, unquote
 
 from spanctl.local.standins.accounts import Accounts
-from spanctl.local.standins.iam import Call, Iam, route
+from spanctl.local.standins.iam import Call, Iam
+from spanctl.local.standins.iamroutes import route
 from spanctl.local.standins.oauth import GrantError, OAuth
 from spanctl.local.standins.status import RefusedError, invalid
 from spanctl.local.standins.tokens import Tokens

@@ -11,7 +11,8 @@ from typing import Any, Final, TypeVar
 
 from spanctl.local.standins import secretrules
 from spanctl.local.standins.policy import Policy
-from spanctl.local.standins.secretstore import Secret, Secrets, State, Version
+from spanctl.local.standins.secretrows import Secret, State, Version
+from spanctl.local.standins.secretstore import Secrets
 from spanctl.local.standins.status import RefusedError, Status, denied, invalid
 from spanctl.local.standins.switches import Switches
 from spanctl.local.standins.tokens import Principal

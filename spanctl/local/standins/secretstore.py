@@ -5,57 +5,19 @@ import re
 import secrets
 import sqlite3
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from enum import StrEnum
+from datetime import timedelta
 from typing import Any, Final
 
 from spanctl.credentials.crc32c import crc32c
 from spanctl.local.standins import secretrules
+from spanctl.local.standins.secretrows import Secret, State, Version, secret_of, version_of
 from spanctl.local.standins.status import RefusedError, Status, invalid
-from spanctl.local.standins.store import Store, from_micros
+from spanctl.local.standins.store import Store
 from spanctl.local.standins.switches import Switches
 
 LATEST: Final = "latest"
 _SECOND: Final = 1_000_000
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,14}")
-
-
-class State(StrEnum):
-    """The state of a version, by Google's names."""
-
-    ENABLED = "ENABLED"
-    DISABLED = "DISABLED"
-    DESTROYED = "DESTROYED"
-
-
-@dataclass(frozen=True, slots=True)
-class Secret:
-    """A secret, without any payload."""
-
-    secret_id: str
-    created: datetime
-    etag: str
-    replication: bytes
-    labels: Mapping[str, str]
-    annotations: Mapping[str, str]
-    aliases: Mapping[str, int]
-    destroy_delay: timedelta | None
-    newest: int
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """A version of a secret, without its payload."""
-
-    secret_id: str
-    number: int
-    created: datetime
-    state: State
-    etag: str
-    checksum_given: bool
-    destroyed: datetime | None
-    scheduled: datetime | None
 
 
 class Secrets:
@@ -112,14 +74,14 @@ class Secrets:
             if row is None:
                 msg = f"Secret [{self._name(secret_id)}] not found."
                 raise RefusedError(Status.NOT_FOUND, msg)
-            return _secret(row, self._aliases(db, secret_id, self._store.timestamp()))
+            return secret_of(row, self._aliases(db, secret_id, self._store.timestamp()))
 
     def every(self) -> list[Secret]:
         """Return all secrets, newest first."""
         with self._store.reading() as db:
             now = self._store.timestamp()
             rows = db.execute("SELECT * FROM secrets ORDER BY created DESC, id").fetchall()
-            return [_secret(row, self._aliases(db, row["id"], now)) for row in rows]
+            return [secret_of(row, self._aliases(db, row["id"], now)) for row in rows]
 
     def update(self, secret_id: str, etag: str, changes: Mapping[str, Any]) -> Secret:
         """Replace some fields: ``labels``, ``annotations``, ``aliases``, ``destroy_delay``.
@@ -217,7 +179,7 @@ class Secrets:
                 if which == LATEST:
                     msg = f"Secret [{self._name(secret_id)}] not found or has no versions."
                 raise RefusedError(Status.NOT_FOUND, msg)
-            return _version(row, _state(db, secret_id, row["number"], self._store.timestamp()))
+            return version_of(row, _state(db, secret_id, row["number"], self._store.timestamp()))
 
     def _number(self, db: sqlite3.Connection, secret_id: str, which: str) -> int | None:
         self.get(secret_id)
@@ -244,7 +206,7 @@ class Secrets:
         with self._store.reading() as db:
             query = "SELECT * FROM versions WHERE secret = ? ORDER BY number DESC"
             rows = db.execute(query, (secret_id,)).fetchall()
-            return [_version(row, _state(db, secret_id, row["number"], now)) for row in rows]
+            return [version_of(row, _state(db, secret_id, row["number"], now)) for row in rows]
 
     def set_state(self, secret_id: str, which: str, etag: str, state: State) -> Version:
         """Enable, disable or destroy a version; one that is to be destroyed is saved by the former.
@@ -326,33 +288,6 @@ def _wipe(db: sqlite3.Connection, secret_id: str, number: int, at: int) -> None:
     query = """UPDATE versions SET payload = NULL, destroyed = ?, scheduled = NULL
         WHERE secret = ? AND number = ?"""
     db.execute(query, (at, secret_id, number))
-
-
-def _secret(row: sqlite3.Row, aliases: Mapping[str, int]) -> Secret:
-    return Secret(
-        secret_id=row["id"],
-        created=from_micros(row["created"]),
-        etag=row["etag"],
-        replication=bytes(row["replication"]),
-        labels=json.loads(row["labels"]),
-        annotations=json.loads(row["annotations"]),
-        aliases=aliases,
-        destroy_delay=None if row["destroy_ttl"] is None else timedelta(seconds=row["destroy_ttl"]),
-        newest=row["newest"],
-    )
-
-
-def _version(row: sqlite3.Row, state: State) -> Version:
-    return Version(
-        secret_id=row["secret"],
-        number=row["number"],
-        created=from_micros(row["created"]),
-        state=state,
-        etag=row["etag"],
-        checksum_given=bool(row["crc_given"]),
-        destroyed=None if row["destroyed"] is None else from_micros(row["destroyed"]),
-        scheduled=None if row["scheduled"] is None else from_micros(row["scheduled"]),
-    )
 
 
 def _seconds(delay: timedelta | None) -> int | None:

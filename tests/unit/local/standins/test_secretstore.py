@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from spanctl.local.standins.secretstore import Secrets, State
+from spanctl.local.standins.secretrows import State
+from spanctl.local.standins.secretstore import Secrets
 from spanctl.local.standins.status import RefusedError, Status
 from spanctl.local.standins.store import Store
 from spanctl.local.standins.switches import Switches
