@@ -1,6 +1,8 @@
 """The one place where errors become a line on stderr and an exit code."""
 
+import errno
 import json
+import os
 import signal
 import traceback
 from collections.abc import Iterator, Sequence
@@ -21,6 +23,7 @@ from spanctl_cli.output.model import Format
 from spanctl_cli.output.values import jsonable
 
 _FRAMES = 8
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Terminated(KeyboardInterrupt):
@@ -123,7 +126,7 @@ def _end(args: Sequence[str], failure: Failure) -> NoReturn:
     raise typer.Exit(int(failure.exit_code)) from None
 
 
-def failure_of(error: BaseException, args: Sequence[str] = ()) -> Failure:
+def failure_of(error: BaseException, args: Sequence[str] = ()) -> Failure:  # noqa: PLR0911 - one a kind
     """Return how an exception is told, and the exit code that it ends the command with."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
@@ -144,6 +147,9 @@ def failure_of(error: BaseException, args: Sequence[str] = ()) -> Failure:
             return Failure("terminated", "terminated", ExitCode.TERMINATED)
         case KeyboardInterrupt() | typer.Abort():
             return Failure("interrupted", "interrupted", ExitCode.INTERRUPTED)
+        case OSError() if error.errno in _FULL:
+            reason = os.strerror(error.errno or 0)
+            return Failure("failed", f"can't write: {reason}", ExitCode.FAILED)
         case SystemExit():
             message = f"the code that was run called sys.exit({error.code!r})"
             return Failure("system_exit", message, ExitCode.FAILED)

@@ -1,5 +1,6 @@
 """The error boundary: every way in which a command can end, as people and as scripts see it."""
 
+import errno
 import json
 import os
 import signal
@@ -335,3 +336,10 @@ def test_a_stderr_that_takes_nothing_changes_neither_result_nor_exit_code(how: s
     assert code == 0
     assert json.loads(stdout)["schema"] == "spanctl.context/v1"
     assert redirected(how, "context", "use", "nope")[:2] == (5, b"")
+
+
+def test_a_full_disk_is_no_bug() -> None:
+    """A disk that is full is told as such, whoever wrote to it."""
+    result = run(lambda: OSError(errno.ENOSPC, "full"), "work")
+    assert result.exit_code == 1
+    assert result.stderr == "error: can't write: No space left on device\n"

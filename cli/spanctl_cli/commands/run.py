@@ -41,7 +41,11 @@ class RunGroup(DefaultGroup):
 
 
 app = typer.Typer(
-    help="Run a flow (TARGET), a deployment, or a runbook, and watch its transactions commit.",
+    help=(
+        "Run a flow, a deployment or a runbook, and watch its transactions commit.\n\n"
+        "TARGET is path.py:flow, package.module:flow, or a deployment flow/name. For its options"
+        " (-p name=value, --reason, --idempotency-key, --detach ...) see: spanctl run target --help"
+    ),
     cls=RunGroup,
     subcommand_metavar="TARGET | sql | import ...",
     no_args_is_help=True,

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from spanctl.clock import monotonic
 from spanctl.errors import UsageError
 from spanctl_cli.live import Seen
 from spanctl_cli.output import Column, Format, Kind, Listing, Record, text
@@ -48,6 +49,11 @@ class Asked:
     def is_deployment(self) -> bool:
         """Whether the target is a deployment: ``flow/name``, with neither a file nor a module."""
         return "/" in self.target and ".py:" not in self.target
+
+
+def elapsed(since: float) -> float:
+    """Return the seconds since a monotonic time, to the millisecond."""
+    return round(monotonic() - since, 3)
 
 
 def parameters(given: Iterable[str]) -> dict[str, Any]:

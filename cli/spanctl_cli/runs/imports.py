@@ -10,7 +10,7 @@ from spanctl_cli import live
 from spanctl_cli.context import AppContext
 from spanctl_cli.live import Progress, View
 from spanctl_cli.output import Column, Kind, Record, emit, text
-from spanctl_cli.runs import Asked
+from spanctl_cli.runs import Asked, elapsed
 from spanctl_cli.runs.in_process import execute, facts_of, invocation, prepare
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def run(app: AppContext, asked: Asked, options: dict[str, Any]) -> None:
         )
     finished.check()
     result: ImportResult = finished.result
-    values = {**asdict(result), **facts_of(finished), "seconds": monotonic() - started}
+    values = {**asdict(result), **facts_of(finished), "seconds": elapsed(started)}
     emit(
         Record(schema="run.import", columns=_COLUMNS, values=values, view=lambda: _ending(result)),
         asked.output,

@@ -13,7 +13,7 @@ from spanctl_cli import live
 from spanctl_cli.context import AppContext
 from spanctl_cli.live import Seen, View
 from spanctl_cli.output import emit, stdout
-from spanctl_cli.runs import Asked, plan, summary
+from spanctl_cli.runs import Asked, elapsed, plan, summary
 
 if TYPE_CHECKING:
     from prefect.flows import Flow
@@ -78,7 +78,7 @@ def run(app: AppContext, asked: Asked) -> None:
         finished, seen = execute(app, flow, bound, asking, view)
     refuse_open(seen)
     finished.check()
-    facts = {**facts_of(finished), "seconds": monotonic() - started}
+    facts = {**facts_of(finished), "seconds": elapsed(started)}
     emit(summary(facts, seen), asked.output)
     next_step(app, finished)
 

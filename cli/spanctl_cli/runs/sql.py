@@ -10,7 +10,7 @@ from spanctl_cli import live
 from spanctl_cli.context import AppContext
 from spanctl_cli.output import Column, Kind, Listing, Record, emit
 from spanctl_cli.output.model import Section
-from spanctl_cli.runs import Asked
+from spanctl_cli.runs import Asked, elapsed
 from spanctl_cli.runs.in_process import execute, facts_of, invocation, prepare
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def run(app: AppContext, asked: Asked, sql: Sequence[str], *, ddl: bool, partiti
         asking = invocation(app, asked)
         finished, _ = execute(app, run_sql, bound, asking, view, runbook=True, heartbeats=False)
     finished.check()
-    _print(app, asked, finished, monotonic() - started)
+    _print(app, asked, finished, elapsed(started))
 
 
 def _print(app: AppContext, asked: Asked, finished: "Finished", seconds: float) -> None:
