@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from prefect.context import TaskRunContext
 
 from spanctl import invocation
-from spanctl.errors import KeyRequiredError, KeyReusedError, UsageError
+from spanctl.errors import KeyRequiredError, KeyReusedError, SpanctlError, UsageError
 from spanctl.flows.callsite import CallSite, Origin
 from spanctl.flows.ledgers import refuse_other_ledger
 from spanctl.flows.runs import Entry, registry
@@ -131,30 +131,29 @@ class Step:
                     expect_replay=again or origin.expect_replay,
                     tell=tell,
                 )
-        except KeyReusedError:  # the txn ID is that of another write, which did commit
+        except BaseException as error:
+            entry = self._failed(call, outcome, error)
+            if isinstance(error, KeyReusedError):
+                registry.record_refusal(origin.provenance.flow_run, entry)
+            else:
+                registry.record(origin.provenance.flow_run, entry)
             raise
-        except BaseException:
-            self._record(origin, call, outcome)
-            raise
-        self._record(origin, call, result.outcome, result)
+        registry.record(origin.provenance.flow_run, self._succeeded(result))
         return result
 
-    def _record(
-        self,
-        origin: Origin,
-        call: "Call",
-        outcome: Outcome,
-        result: TransactionResult | None = None,
-    ) -> None:
-        entry = Entry(
+    def _failed(self, call: "Call", outcome: Outcome, error: BaseException) -> Entry:
+        code = error.code if isinstance(error, SpanctlError) else None
+        return Entry(step=self.name, txn_id=call.txn_id, outcome=outcome, error=code)
+
+    def _succeeded(self, result: TransactionResult) -> Entry:
+        return Entry(
             step=self.name,
-            txn_id=call.txn_id,
-            outcome=outcome,
-            commit_timestamp=result.commit_timestamp if result else None,
-            rows=sum(result.row_counts) if result else None,
-            replayed=bool(result and result.replayed),
+            txn_id=result.txn_id,
+            outcome=result.outcome,
+            commit_timestamp=result.commit_timestamp,
+            rows=sum(result.row_counts),
+            replayed=result.replayed,
         )
-        registry.record(origin.provenance.flow_run, entry)
 
 
 def _attempt(provenance: Provenance) -> tuple[Provenance, bool]:

@@ -12,7 +12,7 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from spanctl.errors import SpanctlError
 from spanctl.flows.callsite import CallSite, Origin
 from spanctl.flows.place import outer_context
 from spanctl.ledger.receipt import Outcome, Provenance
+from spanctl.orchestration.model import TRANSACTIONS_ARTIFACT
 
 if TYPE_CHECKING:
     from prefect.flows import Flow
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 _Place = tuple["Target", str, str | None]
 """Database, root of the operation keys, root flow run."""
 
-ARTIFACT_KEY = "spanctl-transactions"
+ARTIFACT_KEY = TRANSACTIONS_ARTIFACT
 _MAX_ROWS = 1000
 
 
@@ -54,6 +55,7 @@ class Entry:
         commit_timestamp: When it committed; None when it did not, or nobody knows.
         rows: Rows changed, None when it did not commit.
         replayed: Whether an earlier attempt had committed it.
+        error: Code of the :class:`~spanctl.errors.SpanctlError` that ended the step's last call.
     """
 
     step: str
@@ -62,6 +64,7 @@ class Entry:
     commit_timestamp: datetime | None = None
     rows: int | None = None
     replayed: bool = False
+    error: str | None = None
 
     def to_row(self) -> dict[str, Any]:
         """Return the row of the artifact's table."""
@@ -72,6 +75,7 @@ class Entry:
             "commit_timestamp": rfc3339(self.commit_timestamp) if self.commit_timestamp else "",
             "rows": self.rows,
             "replayed": self.replayed,
+            "error": self.error,
         }
 
 
@@ -126,9 +130,22 @@ class Registry:
         """Remember what came of a transaction; the last word on a txn ID stands."""
         with self._lock:
             if flow_run is not None and flow_run in self._attended:
-                self._entries[flow_run][entry.txn_id] = entry
+                entries = self._entries[flow_run]
+                entries.pop(entry.txn_id, None)  # the artifact's order is that of the last words
+                entries[entry.txn_id] = entry
         for tell in list(self._observers):
             tell(entry)
+
+    def record_refusal(self, flow_run: str | None, entry: Entry) -> None:
+        """Remember that a call was refused whose txn ID is that of another write.
+
+        Nobody is told of that write: it is not this call's. What is known of it stands.
+        """
+        with self._lock:
+            if flow_run is not None and flow_run in self._attended:
+                entries = self._entries[flow_run]
+                known = entries.pop(entry.txn_id, entry)
+                entries[entry.txn_id] = replace(known, error=entry.error)
 
     @contextmanager
     def observed(self, tell: Callable[[Entry], None]) -> Iterator[None]:
@@ -255,13 +272,25 @@ def _write_artifact(flow_run: FlowRun, entries: Sequence[Entry]) -> None:
     counts = Counter(entry.outcome.value for entry in entries)
     summary = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
     if len(entries) > _MAX_ROWS:
-        summary += f"; the last {_MAX_ROWS} are shown, all of them: spanctl audit {flow_run.id}"
+        summary += f"; {_MAX_ROWS} are shown, all of them: spanctl audit {flow_run.id}"
     artifact = ArtifactCreate(
         key=ARTIFACT_KEY,
         type="table",
         description=f"Spanner transactions of this flow run: {summary}",
-        data=json.dumps([entry.to_row() for entry in entries[-_MAX_ROWS:]]),
+        data=json.dumps([entry.to_row() for entry in _shown(entries)]),
         flow_run_id=flow_run.id,
     )
     with get_client(sync_client=True) as client:
         client.create_artifact(artifact)
+
+
+def _shown(entries: Sequence[Entry]) -> list[Entry]:
+    """Return the last entries; of those that did not simply commit, none gives way to one that did.
+
+    Whoever waits for the run elsewhere learns from them how it failed.
+    """
+    order = {entry.txn_id: place for place, entry in enumerate(entries)}
+    smooth = [one for one in entries if one.outcome is Outcome.COMMITTED and one.error is None]
+    rough = [one for one in entries if one.outcome is not Outcome.COMMITTED or one.error]
+    kept = [*smooth, *rough][-_MAX_ROWS:]
+    return sorted(kept, key=lambda entry: order[entry.txn_id])

@@ -183,6 +183,26 @@ class PrefectApi:
                 return
             offset += _PAGE
 
+    # -- artifacts
+
+    def artifact(self, flow_run_id: str, key: str) -> Any:  # noqa: ANN401 - any JSON
+        """Return the data of a flow run's newest artifact of this key; None if it has none.
+
+        What was written as text that is JSON is read as such.
+        """
+        wanted = {"flow_run_id": {"any_": [flow_run_id]}, "key": {"any_": [key]}}
+        body = {"artifacts": wanted, "sort": "CREATED_DESC", "limit": 1}
+        _, found = self._http.request(
+            "POST", "/artifacts/filter", body, doing="reading an artifact"
+        )
+        data = found[0].get("data") if found else None
+        if not isinstance(data, str):
+            return data
+        try:
+            return json.loads(data)
+        except ValueError:
+            return data
+
     # -- deployments
 
     def deployment(self, name: str) -> Deployment:

@@ -6,6 +6,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Self
 
+TRANSACTIONS_ARTIFACT = "spanctl-transactions"
+"""Key of the artifact in which a flow run lists its transactions."""
+
 
 class StateType(StrEnum):
     """The types of states that runs go through."""

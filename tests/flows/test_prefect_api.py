@@ -118,6 +118,22 @@ def test_unknown_flow_run(api: PrefectApi, wanted: str) -> None:
         api.find_flow_run(wanted)
 
 
+def test_the_newest_artifact_of_a_key(raw: Raw, api: PrefectApi) -> None:
+    """The newest one's data is read, of that run and key only; None where there is none."""
+    made, other = raw.flow_run(), raw.flow_run()
+    assert api.artifact(made, "of-a-test") is None
+    for run, key, data in (
+        (made, "of-a-test", '[{"n": 1}]'),
+        (made, "of-a-test", '[{"n": 2}]'),
+        (made, "another", "plain text"),
+        (other, "of-a-test", {"n": 3}),
+    ):
+        raw.post("/artifacts/", {"flow_run_id": run, "key": key, "type": "table", "data": data})
+    assert api.artifact(made, "of-a-test") == [{"n": 2}]
+    assert api.artifact(made, "another") == "plain text"
+    assert api.artifact(other, "of-a-test") == {"n": 3}
+
+
 def test_states_in_order(raw: Raw, api: PrefectApi) -> None:
     """The history of a run is whole and oldest first."""
     run = raw.flow_run()

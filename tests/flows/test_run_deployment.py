@@ -15,8 +15,10 @@ from prefect.flow_engine import run_flow
 from prefect.flows import Flow
 from prefect.states import Pending
 
+from spanctl.errors import UnreachableError
+from spanctl.flows import transaction
 from tests.fixtures.cli import Spanctl
-from tests.flows.bank import Bank, deposit
+from tests.flows.bank import Bank, add, deposit
 
 pytestmark = [pytest.mark.emulator, pytest.mark.prefect, pytest.mark.usefixtures("prefect")]
 
@@ -24,9 +26,20 @@ Deploy = Callable[..., str]
 PATIENT = ("--timeout", "30s")
 
 
+@transaction
+def unreached(txn, cents: int) -> None:
+    add(txn, "a", cents)
+    msg = "Spanner did not answer"
+    raise UnreachableError(msg)
+
+
 @flow
 def settle(cents: int = 5) -> None:
-    deposit("a", cents)
+    if cents > 1000:
+        unreached(cents)
+    deposit("a", cents, key="k")
+    if cents < 0:
+        deposit("a", cents - 1, key="k")
     if cents > 100:
         msg = "more than is allowed"
         raise ValueError(msg)
@@ -106,6 +119,25 @@ def test_a_deployments_run_that_fails(
     assert (done.exit_code, done.stdout) == (1, "")
     assert "ended as Failed" in done.stderr
     assert bank.balance() == 700
+
+
+@pytest.mark.parametrize(("cents", "code", "kept"), [("-5", 6, -5), ("2000", 3, 0)])
+def test_a_deployments_run_whose_step_fails(  # noqa: PLR0913, PLR0917 - fixtures and cases
+    spanctl: Spanctl,
+    bank: Bank,
+    deploy: Deploy,
+    worker: Callable[[str], None],
+    cents: str,
+    code: int,
+    kept: int,
+) -> None:
+    """The step's error on the worker decides the exit code here, and the step is named."""
+    name = deploy()
+    worker(name)
+    done = spanctl("run", name, "-p", f"cents={cents}", *PATIENT)
+    assert (done.exit_code, done.stdout) == (code, ""), done.stderr
+    assert "ended as Failed: step " in done.stderr
+    assert bank.balance() == kept
 
 
 def test_a_deployments_run_under_one_key_is_one_run(

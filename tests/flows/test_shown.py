@@ -19,6 +19,7 @@ from spanctl.flows import (
     SpannerDatabase,
     execute_dml,
     query,
+    runs,
     transaction,
     using,
     write,
@@ -63,11 +64,33 @@ def test_a_flow_run_shows_its_transactions_in_one_artifact(bank: Bank) -> None:
     assert "2 COMMITTED, 1 NOT_COMMITTED" in artifact.description
     rows = json.loads(artifact.data)
     assert [row["outcome"] for row in rows] == ["COMMITTED", "COMMITTED", "NOT_COMMITTED"]
+    assert [row["error"] for row in rows] == [None, None, "statement_failed"]
     assert [row["txn_id"] for row in rows[:2]] == [first.txn_id, second.txn_id]
     assert rows[0]["step"] == "deposit"
     assert rows[0]["rows"] == 1
     assert rows[0]["commit_timestamp"].endswith("Z")
     assert bank.leases(only_open=True) == 0
+
+
+def test_a_long_runs_artifact_keeps_what_did_not_simply_commit(
+    bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where not all fit, commits are left out first: a failure is never cut off."""
+    monkeypatch.setattr(runs, "_MAX_ROWS", 2)
+
+    @flow
+    def settle() -> None:
+        deposit("nobody", 1, return_state=True)
+        for _ in range(3):
+            last = deposit("a", 1)
+        assert last.txn_id
+
+    state = settle(return_state=True)
+    (artifact,) = artifacts(state.state_details.flow_run_id)
+    outcomes = [row["outcome"] for row in json.loads(artifact.data)]
+    assert outcomes == ["NOT_COMMITTED", "COMMITTED"]
+    assert "3 COMMITTED, 1 NOT_COMMITTED; 2 are shown" in artifact.description
+    assert bank.balance() == 3
 
 
 def test_a_receipt_says_where_it_comes_from(bank: Bank) -> None:
@@ -153,7 +176,10 @@ def test_an_interrupted_body_is_not_shown_as_unknown(bank: Bank) -> None:
 
 
 def test_a_reused_key_does_not_deny_what_it_committed(bank: Bank) -> None:
-    """The txn ID of a refused call is that of a commit: nothing says NOT_COMMITTED of it."""
+    """The txn ID of a refused call is that of a commit: nothing says NOT_COMMITTED of it.
+
+    The artifact shows that commit, and that a call was refused.
+    """
     seen = []
 
     @flow
@@ -163,9 +189,12 @@ def test_a_reused_key_does_not_deny_what_it_committed(bank: Bank) -> None:
             deposit("a", 6, key="k")
 
     with registry.observed(seen.append):
-        settle()
+        state = settle(return_state=True)
     assert [one.outcome.value for one in seen] == ["COMMITTED"]
     assert bank.balance() == 5
+    (artifact,) = artifacts(state.state_details.flow_run_id)
+    (row,) = json.loads(artifact.data)
+    assert (row["outcome"], row["rows"], row["error"]) == ("COMMITTED", 1, "key_reused")
 
 
 def test_a_failed_flow_closes_its_leases(bank: Bank) -> None:

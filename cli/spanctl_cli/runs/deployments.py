@@ -5,12 +5,12 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from spanctl.clock import monotonic
-from spanctl.errors import ConfigurationError, FlowCancelledError, FlowFailedError
+from spanctl.errors import ConfigurationError
 from spanctl_cli import live
 from spanctl_cli.context import AppContext
 from spanctl_cli.live import Seen, View
 from spanctl_cli.output import emit
-from spanctl_cli.runs import Asked, plan, summary
+from spanctl_cli.runs import Asked, elapsed, plan, summary
 
 if TYPE_CHECKING:
     from spanctl.ledger.receipt import Receipt
@@ -43,10 +43,14 @@ def run(app: AppContext, asked: Asked) -> None:
     Raises:
         NotFoundError: There is no such deployment.
         ConflictError: The idempotency key was used with other parameters.
-        FlowFailedError: The run failed.
+        OutcomeUnknownError: The outcome of one of its transactions is open.
+        SpanctlError: The run failed; of the kind that its last failed step ended with.
+        FlowFailedError: It failed for another reason.
         FlowCancelledError: The run was cancelled or crashed.
         PendingError: It had not ended when ``--timeout`` was over.
     """
+    from spanctl.audit import ending
+
     with ExitStack() as stack:
         api = stack.enter_context(connect(app))
         deployment = api.deployment(asked.target)
@@ -68,9 +72,9 @@ def run(app: AppContext, asked: Asked) -> None:
             return
         view = stack.enter_context(live.view(asked.output, quiet=app.quiet))
         ended, seen = _watch(app, api, asking.run, deployment, asked, view)
-    _check(ended)
+        ending.check(api, ended)
     emit(
-        summary({**_facts(ended, deployment), "seconds": monotonic() - started}, seen),
+        summary({**_facts(ended, deployment), "seconds": elapsed(started)}, seen),
         asked.output,
     )
     app.note(f"next: spanctl audit {ended.id}")
@@ -133,16 +137,6 @@ def _chatter(line: "Log") -> bool:
     if line.level >= logging.WARNING:
         return False
     return line.logger not in _USERS or line.message.startswith(_ENGINE)
-
-
-def _check(run: "FlowRun") -> None:
-    state = run.state
-    if state is None or state.type.value == "COMPLETED":
-        return
-    msg = f"flow run {run.id} ended as {state.name}"
-    hint = f"run: spanctl audit {run.id}"
-    kind = FlowFailedError if state.type.value == "FAILED" else FlowCancelledError
-    raise kind(msg, hint=hint, flow_run=run.id)
 
 
 def _facts(run: "FlowRun", deployment: "Deployment") -> dict[str, Any]:

@@ -1,0 +1,97 @@
+"""How a run that ran elsewhere failed: from what its flow runs wrote of their transactions."""
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from spanctl import errors
+from spanctl.clock import monotonic
+from spanctl.errors import FlowCancelledError, FlowFailedError, OutcomeUnknownError, SpanctlError
+from spanctl.ledger.receipt import Outcome
+from spanctl.orchestration.api import PrefectApi
+from spanctl.orchestration.model import TRANSACTIONS_ARTIFACT, FlowRun, StateType
+
+_POLL: Final = 0.25
+_PATIENCE: Final = 3.0
+"""Seconds in which the artifact of a run that did not complete still arrives."""
+_SUBFLOWS: Final = 100
+_ERRORS: Final = {
+    kind.code: kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, SpanctlError)
+}
+
+
+def check(api: PrefectApi, run: FlowRun) -> None:
+    """Return when an ended run completed and the outcome of each of its transactions is known.
+
+    Args:
+        api: Prefect.
+        run: The root flow run, as it ended.
+
+    Raises:
+        OutcomeUnknownError: The outcome of a transaction is open, whatever the flow made of it.
+        SpanctlError: The run failed; of the kind that its last failed step ended with.
+        FlowFailedError: It failed for another reason.
+        FlowCancelledError: It was cancelled or crashed.
+        UnreachableError: Prefect did not answer.
+    """
+    completed = run.state is None or run.state.type is StateType.COMPLETED
+    rows = _transactions(api, run, patience=0.0 if completed else _PATIENCE)
+    _refuse_open(rows)
+    if run.state is None or completed:
+        return
+    msg = f"flow run {run.id} ended as {run.state.name}"
+    hint = f"run: spanctl audit {run.id}"
+    if run.state.type is not StateType.FAILED:
+        raise FlowCancelledError(msg, hint=hint, flow_run=run.id)
+    last: Mapping[str, Any] = next((row for row in reversed(rows) if _failed(row)), {})
+    code = str(last.get("error"))
+    if code not in _ERRORS:
+        raise FlowFailedError(msg, hint=hint, flow_run=run.id)
+    msg = f"{msg}: step {last.get('step')} with {code.replace('_', ' ')}"
+    raise _ERRORS[code](msg, hint=hint, flow_run=run.id, txn_id=last.get("txn_id"))
+
+
+def _refuse_open(rows: list[Mapping[str, Any]]) -> None:
+    unknown = [str(row["txn_id"]) for row in rows if row.get("outcome") == Outcome.UNKNOWN]
+    if unknown:
+        more = f", and of {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        msg = f"the outcome of transaction {unknown[0]}{more} is UNKNOWN"
+        hint = f"once the database answers, run: spanctl audit {unknown[0]}"
+        raise OutcomeUnknownError(msg, hint=hint, txn_id=unknown[0], txn_ids=unknown)
+
+
+def _failed(row: Mapping[str, Any]) -> bool:
+    return bool(row.get("error")) or row.get("outcome") == Outcome.NOT_COMMITTED
+
+
+def _transactions(api: PrefectApi, run: FlowRun, *, patience: float) -> list[Mapping[str, Any]]:
+    """Return what the run and its subflows wrote of their transactions, the run's own last.
+
+    The last word on a transaction stands: a flow that is retried runs its subflows anew. Prefect
+    calls the hook that writes it after the run has ended.
+    """
+    deadline = monotonic() + patience
+    while True:
+        found = [api.artifact(one, TRANSACTIONS_ARTIFACT) for one in _flow_runs(api, run.id)]
+        if any(one is not None for one in found) or monotonic() >= deadline:
+            break
+        time.sleep(_POLL)
+    last: dict[str, Mapping[str, Any]] = {}
+    for rows in reversed(found):
+        for row in rows or ():
+            last.pop(row["txn_id"], None)
+            last[row["txn_id"]] = row
+    return list(last.values())
+
+
+def _flow_runs(api: PrefectApi, root: str) -> Iterator[str]:
+    waiting, seen = [root], {root}
+    while waiting:
+        one = waiting.pop(0)
+        yield one
+        for child in api.subflow_runs(one):
+            if child.id not in seen and len(seen) < _SUBFLOWS:
+                seen.add(child.id)
+                waiting.append(child.id)

@@ -1,0 +1,121 @@
+"""How a run that ran elsewhere ended, by what its flow runs wrote of their transactions."""
+
+from typing import Any
+
+import pytest
+
+from spanctl.audit import ending
+from spanctl.errors import (
+    FlowCancelledError,
+    FlowFailedError,
+    KeyReusedError,
+    NotPermittedError,
+    OutcomeUnknownError,
+    SpanctlError,
+    UnreachableError,
+)
+from spanctl.orchestration.model import TRANSACTIONS_ARTIFACT, FlowRun, State, StateType, moment
+
+NOON = moment("2026-01-01T12:00:00Z")
+
+
+def flow_run(name: str, kind: StateType = StateType.FAILED) -> FlowRun:
+    assert NOON is not None
+    state = State(kind, kind.value.title(), NOON)
+    return FlowRun(id=name, name=name, flow_id="flow", parameters={}, labels={}, state=state)
+
+
+def row(txn: str, outcome: str = "COMMITTED", error: str | None = None) -> dict[str, Any]:
+    return {"step": "book", "txn_id": txn, "outcome": outcome, "error": error}
+
+
+class Api:
+    """A Prefect with a root run, its subflow runs (newest first) and their artifacts."""
+
+    def __init__(self, *subflows: str, **artifacts: Any) -> None:
+        self._subflows = [flow_run(one) for one in subflows]
+        self._artifacts = artifacts
+        self.late = 0
+
+    def artifact(self, flow_run_id: str, key: str) -> Any:
+        assert key == TRANSACTIONS_ARTIFACT
+        if self.late:
+            self.late -= 1
+            return None
+        return self._artifacts.get(flow_run_id)
+
+    def subflow_runs(self, flow_run_id: str) -> list[FlowRun]:
+        return self._subflows if flow_run_id == "root" else []
+
+
+def check(api: Api, kind: StateType = StateType.FAILED) -> SpanctlError:
+    with pytest.raises(SpanctlError) as caught:
+        ending.check(api, flow_run("root", kind))  # type: ignore[arg-type]
+    return caught.value
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ending, "_PATIENCE", 0.0)
+
+
+@pytest.mark.parametrize("kind", [StateType.COMPLETED, StateType.FAILED, StateType.CRASHED])
+def test_an_open_outcome_goes_before_everything(kind: StateType) -> None:
+    """One UNKNOWN is told with its ID, whatever the flow made of it and whatever failed after."""
+    rows = [row("t1", "UNKNOWN", "outcome_unknown"), row("t2", "NOT_COMMITTED", "conflict")]
+    error = check(Api(root=rows), kind)
+    assert isinstance(error, OutcomeUnknownError)
+    assert error.details["txn_id"] == "t1"
+    assert "audit t1" in error.hint
+
+
+@pytest.mark.parametrize("found", [UnreachableError, NotPermittedError, KeyReusedError])
+def test_a_failed_run_fails_as_its_last_failed_step(found: type[SpanctlError]) -> None:
+    """The class of the code counts, of the last step that failed; later commits don't hide it."""
+    rows = [row("t1", "NOT_COMMITTED", "usage"), row("t2", "NOT_COMMITTED", found.code), row("t3")]
+    error = check(Api(root=rows))
+    assert type(error) is found
+    assert error.details["flow_run"] == "root"
+
+
+def test_a_refused_call_counts_beside_the_commit_of_its_id() -> None:
+    """A txn ID that committed and was refused to a later call ends the run as that refusal."""
+    assert type(check(Api(root=[row("t1", "COMMITTED", "key_reused")]))) is KeyReusedError
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        None,
+        [],
+        [row("t1")],
+        [row("t1", "NOT_COMMITTED", "conflict"), row("t2", "NOT_COMMITTED")],
+        [row("t1", "NOT_COMMITTED", "a_code_of_a_later_version")],
+    ],
+)
+def test_a_run_that_fails_for_another_reason(rows: Any) -> None:
+    """Without a step that says why (or with a body's own exception last) the flow failed."""
+    assert type(check(Api(root=rows))) is FlowFailedError
+
+
+def test_a_crashed_run_is_no_failed_step() -> None:
+    """Cancelled and crashed stay what they are, unless an outcome is open."""
+    rows = [row("t1", "NOT_COMMITTED", "conflict")]
+    assert type(check(Api(root=rows), StateType.CRASHED)) is FlowCancelledError
+    assert type(check(Api(), StateType.CANCELLED)) is FlowCancelledError
+
+
+def test_subflows_count_and_the_last_word_on_a_transaction_stands() -> None:
+    """What a subflow left open is told; once its retry found it committed, it is not."""
+    left = [row("t1", "UNKNOWN", "outcome_unknown")]
+    assert type(check(Api("first", first=left))) is OutcomeUnknownError
+    api = Api("again", "first", first=left, again=[row("t1")])
+    ending.check(api, flow_run("root", StateType.COMPLETED))  # type: ignore[arg-type]
+
+
+def test_a_late_artifact_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prefect's hooks come after the final state: an artifact that isn't there yet is awaited."""
+    monkeypatch.setattr(ending, "_PATIENCE", 30.0)
+    api = Api(root=[row("t1", "UNKNOWN")])
+    api.late = 1
+    assert type(check(api)) is OutcomeUnknownError
