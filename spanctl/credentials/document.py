@@ -86,7 +86,7 @@ def parse_document(material: Secret) -> CredentialDocument:
     """
     info = _object(material)
     named = info.get("type")
-    if named not in {kind.value for kind in DocumentKind}:
+    if named not in [kind.value for kind in DocumentKind]:
         _refuse("has no known type")
     _learn(info)
     match DocumentKind(named):

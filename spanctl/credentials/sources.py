@@ -253,16 +253,18 @@ class SecretSource:
             VersionStateError: The version is disabled or destroyed.
             VerificationError: The payload arrived damaged, time after time.
         """
+        served: Payload | None = None
+        failed: SpanctlError | None = None
         try:
-            found = self._from(self._served(), http, rejected)
-            if found.expiry > now() + _SOON or self._reference.number is not None:
-                return found
+            served = self._served()
+            found = self._from(served, http, rejected)
         except (NotPermittedError, NotFoundError, VersionStateError) as error:
             # An alias may lag behind a rotation; the secret itself says which version it names.
-            failed: SpanctlError | None = error
+            failed = error
         else:
-            failed = None
-        newer = self._newer()
+            if found.expiry > now() + _SOON or self._reference.number is not None:
+                return found
+        newer = self._newer(served.number if served else None)
         if newer is not None:
             return self._from(newer, http, rejected)
         if failed is not None:
@@ -275,7 +277,7 @@ class SecretSource:
         version = reference.version if reference.number is None else reference.number
         return self._access(version)
 
-    def _newer(self) -> Payload | None:
+    def _newer(self, served: int | None) -> Payload | None:
         """Look the alias up in the secret and access by number, if it is another one."""
         if self._reference.number is not None:
             return None
@@ -284,7 +286,7 @@ class SecretSource:
         except NotPermittedError:
             return None  # who may only access payloads has to rely on the alias
         number = state.aliases.get(self._reference.version)
-        return None if number in {None, self._number} else self._access(number or 0)
+        return None if number is None or number == served else self._access(number)
 
     def _access(self, version: int | str) -> Payload:
         for _ in range(_READS - 1):
