@@ -33,6 +33,10 @@ LARGEST_BLOCK: Final = 64
 LARGEST_LIST: Final = 1_000
 _READ_WRITE = TransactionOptions(read_write=TransactionOptions.ReadWrite())
 _TIMEOUT: Final = 30.0
+_SILENCE: Final = 10.0
+"""Seconds after which a server that does not answer is given up; one that aborts gets longer."""
+_PARTING: Final = 3.0
+"""Seconds in which leases are closed, or stay open, which is harmless."""
 _RPC_TIMEOUT: Final = 10.0
 _PAUSE: Final = 0.01
 
@@ -105,7 +109,7 @@ def close(database: "Database", intents: Sequence[Intent]) -> None:
         {"intent_id": intent.intent_id, "open_since": None, "closed_at": COMMIT_TIMESTAMP}
         for intent in intents
     ]
-    _commit(database, [_mutation("update", row) for row in closed])
+    _commit(database, [_mutation("update", row) for row in closed], _PARTING)
 
 
 def _mutation(kind: str, row: Mapping[str, Any]) -> Mutation:
@@ -114,20 +118,21 @@ def _mutation(kind: str, row: Mapping[str, Any]) -> Mutation:
     return Mutation(**{kind: write})
 
 
-def _commit(database: "Database", mutations: Sequence[Mutation]) -> bool:
+def _commit(database: "Database", mutations: Sequence[Mutation], timeout: float = _TIMEOUT) -> bool:
     """Commit idempotent mutations, again while the reply is missing; False where a row was there.
 
     A single-use commit may be applied twice; these mutations don't mind.
     """
-    deadline = monotonic() + _TIMEOUT
+    deadline = monotonic() + timeout
+    silent = monotonic() + min(timeout, _SILENCE)
     pause = _PAUSE
-    with database.sessions.writer(_TIMEOUT) as session:
+    with database.sessions.writer(timeout) as session:
         while True:
             request = CommitRequest(
                 session=session.name, single_use_transaction=_READ_WRITE, mutations=mutations
             )
             try:
-                database.rpc.commit(request, timeout=_RPC_TIMEOUT)
+                database.rpc.commit(request, timeout=min(timeout, _RPC_TIMEOUT))
             except GoogleAPICallError as error:
                 status = status_of(error)
                 if status is StatusCode.ALREADY_EXISTS:
@@ -136,7 +141,8 @@ def _commit(database: "Database", mutations: Sequence[Mutation]) -> bool:
                 if lost:
                     database.renew(session)
                 passing = lost or status is StatusCode.ABORTED or status in TRANSIENT
-                if not passing or monotonic() > deadline:
+                until = deadline if status is StatusCode.ABORTED else silent
+                if not passing or monotonic() > until:
                     raise translate(error, database.target, "a lease was written") from None
                 time.sleep(retry_delay(error) or pause)
                 pause = min(pause * 2, 1.0)
