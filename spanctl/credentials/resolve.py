@@ -12,6 +12,7 @@ from spanctl.credentials.reference import (
     SingleReference,
     parse_reference,
 )
+from spanctl.credentials.secret import Secret
 from spanctl.credentials.sources import (
     ChainSource,
     DefaultSource,
@@ -21,7 +22,7 @@ from spanctl.credentials.sources import (
 from spanctl.credentials.store import GoogleSecretStore
 from spanctl.errors import UsageError
 
-__all__ = ["LiveCredentials", "resolve", "resolve_store"]
+__all__ = ["LiveCredentials", "read_secret", "resolve", "resolve_store"]
 
 
 def resolve(
@@ -77,3 +78,31 @@ def _source(
             return ImpersonationSource(endpoints, origin, target, delegates)
         case ChainReference(members):
             return ChainSource([(str(one), _source(one, endpoints, reader)) for one in members])
+
+
+def read_secret(
+    reference: SecretReference,
+    endpoints: Endpoints | None = None,
+    *,
+    reader: SingleReference | None = None,
+) -> Secret:
+    """Return a secret's payload as it is, such as Prefect's API key; its checksum is verified.
+
+    Args:
+        reference: The secret and its alias or version.
+        endpoints: Where Google's identity services are; the real ones when left out.
+        reader: What it is read with; application default credentials when left out.
+
+    Raises:
+        NotFoundError: There is no such secret or version.
+        NotPermittedError: A role is missing.
+        UnreachableError: Secret Manager did not answer.
+        VersionStateError: The version is disabled or destroyed.
+        VerificationError: The payload arrived damaged.
+    """
+    store = resolve_store(reader or DefaultReference(), endpoints)
+    try:
+        version = reference.number if reference.number is not None else reference.version
+        return store.access(reference.name, version).material
+    finally:
+        store.close()

@@ -1,6 +1,9 @@
 """Credentials end to end: Google's clients, TLS and the stand-ins, through our own code."""
 
 import re
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +19,7 @@ from spanctl.credentials.http import Http
 from spanctl.credentials.identity import Standing, identify, token_info
 from spanctl.credentials.live import LiveCredentials
 from spanctl.credentials.reference import SecretName
-from spanctl.credentials.resolve import resolve, resolve_store
+from spanctl.credentials.resolve import read_secret, resolve, resolve_store
 from spanctl.credentials.rotation.actions import Ending, Policy
 from spanctl.credentials.rotation.driver import Rotator
 from spanctl.credentials.rotation.minters import KeyMinter, TokenMinter
@@ -32,6 +35,7 @@ from spanctl.errors import (
     VerificationError,
 )
 from spanctl.local.standins.switches import Switches
+from tests.fixtures.cli import child_environment
 from tests.local.identity import PARENT, PROJECT, StandIns
 
 AUTOMATIC = {"replication": {"automatic": {}}}
@@ -350,3 +354,78 @@ def test_a_server_that_does_not_answer_is_unreachable(
     with pytest.raises(UnreachableError):
         store.get(name)
     store.close()
+
+
+def test_any_secret_can_be_read_by_its_reference(
+    store: GoogleSecretStore, name: SecretName, endpoints: Endpoints
+) -> None:
+    """Prefect's API key, say: the payload as it is, and the version that was named."""
+    from spanctl.credentials.reference import SecretReference
+
+    store.add(name, Secret("prefect-api-key-1"))
+    store.add(name, Secret("prefect-api-key-2"))
+    assert read_secret(SecretReference(name, "1"), endpoints) == Secret("prefect-api-key-1")
+    with pytest.raises(NotFoundError):
+        read_secret(SecretReference(name), endpoints)
+
+
+KILLED = """
+import os, random, signal, sys, threading
+from datetime import timedelta
+from spanctl.credentials.endpoints import Endpoints
+from spanctl.credentials.reference import SecretName
+from spanctl.credentials.resolve import resolve, resolve_store
+from spanctl.credentials.rotation.driver import Rotator
+from spanctl.credentials.rotation.minters import TokenMinter
+iam, manager, bundle, name, target, step = sys.argv[1:]
+where = Endpoints(secretmanager=manager, iam=iam, admin=iam, oauth2=iam, ca_file=bundle)
+class Tester:
+    def test(self, document):
+        pass
+count = 0
+def dying(original):
+    def wrapped(*args, **kwargs):
+        global count
+        count += 1
+        if count == int(step):
+            threading.Timer(random.random() * 0.01, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        return original(*args, **kwargs)
+    return wrapped
+store = resolve_store("adc", where)
+for method in ("get", "update", "add", "access", "versions"):
+    setattr(store, method, dying(getattr(store, method)))
+minter = TokenMinter(where, resolve("adc", where), target)
+Rotator(store=store, name=SecretName.parse(name), minter=minter, tester=Tester()).rotate()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_process_is_taken_over_at_once(
+    rotator: Callable[..., Rotator],
+    store: GoogleSecretStore,
+    name: SecretName,
+    endpoints: Endpoints,
+    standins: StandIns,
+) -> None:
+    """SIGKILL around each request: the next rotator needs not wait, and current always works."""
+    rotator().rotate()
+    user = str(standins.places.user)
+    for step in range(1, 11):
+        told = (endpoints.iam, endpoints.secretmanager, str(endpoints.ca_file), str(name))
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, *told, standins.email("runner"), str(step)],
+            env={
+                **child_environment(),
+                "GOOGLE_APPLICATION_CREDENTIALS": str(standins.places.user),
+            },
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        resolve(f"secret:{name}", endpoints).ensure()
+        rotator().resume()
+        state = store.get(name)
+        assert "pending" not in state.aliases
+        resolve(f"secret:{name}", endpoints).ensure()
+    rotator(drain=timedelta(0)).abort()
+    resolve(f"secret:{name}", endpoints).ensure()
