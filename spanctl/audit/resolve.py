@@ -1,11 +1,13 @@
 """From what a person has in hand to what it names: a txn ID, a prefix of one, or a run."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spanctl.errors import (
     AmbiguousIdError,
     NotFoundError,
     NotPermittedError,
+    OutcomeUnknownError,
     SpanctlError,
     UnreachableError,
 )
@@ -13,7 +15,7 @@ from spanctl.ledger.keys import is_prefix, is_txn_id
 from spanctl.ledger.receipt import Receipt
 from spanctl.orchestration.api import PrefectApi
 from spanctl.orchestration.model import FlowRun
-from spanctl.spanner import receipts
+from spanctl.spanner import limbo, receipts
 from spanctl.spanner.client import Database
 
 _CANDIDATES = 10
@@ -43,6 +45,7 @@ def resolve(database: Database, api: PrefectApi | None, text: str) -> Named:
     """Find what ``text`` names: transactions first, then runs.
 
     Raises:
+        OutcomeUnknownError: It is leased and has no receipt: it may be in limbo.
         NotFoundError: Neither the ledger nor Prefect knows it.
         AmbiguousIdError: It fits several; ``details["candidates"]`` lists them.
         UnreachableError: The ledger doesn't know it, and Prefect, which may, did not answer.
@@ -62,11 +65,11 @@ def resolve(database: Database, api: PrefectApi | None, text: str) -> Named:
     except (NotFoundError, UnreachableError, NotPermittedError) as error:
         if ours:
             return Named(name, receipts=ours)
-        raise _unknown(text, error) from None
+        raise _open(database, text) or _unknown(text, error) from None
     if run is None:
         if ours:
             return Named(name, receipts=ours)
-        raise _unknown(text, None)
+        raise _open(database, text) or _unknown(text, None)
     return _of_flow_run(database, api, run, ours)
 
 
@@ -80,8 +83,37 @@ def _of_flow_run(
     return Named(run.id, run=run, root=root, receipts=ours)
 
 
-def _ambiguous(prefix: str, found: list[Receipt]) -> AmbiguousIdError:
-    ids = [receipt.txn_id for receipt in found]
+def _open(database: Database, text: str) -> SpanctlError | None:
+    """Return what to tell of a transaction that may be in limbo; None where there is none."""
+    found = limbo.find(database, text) if is_prefix(text) else []
+    if not found:
+        return None
+    if len(found) > 1:
+        return _ambiguous(text, found)
+    (leased,) = found
+    run = leased.root_run or leased.key.root
+    msg = (
+        f"the outcome of transaction {leased.txn_id} is UNKNOWN: step {leased.step} of run {run}"
+        " is leased, no receipt: it may still be in limbo"
+    )
+    hint = (
+        "run the same operation again, it commits at most once;"
+        f" then: spanctl audit {leased.txn_id}"
+    )
+    return OutcomeUnknownError(
+        msg,
+        hint=hint,
+        txn_id=leased.txn_id,
+        run=run,
+        step=leased.step,
+        operation_key=str(leased.key),
+        host=leased.host,
+        pid=leased.pid,
+    )
+
+
+def _ambiguous(prefix: str, found: Sequence[Receipt] | Sequence[limbo.Leased]) -> AmbiguousIdError:
+    ids = [one.txn_id for one in found]
     more = len(ids) > _CANDIDATES
     shown = ", ".join(ids[:_CANDIDATES]) + (", ..." if more else "")
     count = f"more than {_CANDIDATES}" if more else str(len(ids))

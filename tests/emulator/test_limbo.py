@@ -1,0 +1,95 @@
+"""What is leased and has no receipt: found by its txn ID, and told as UNKNOWN."""
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from spanctl.audit.trail import trail
+from spanctl.errors import NotFoundError, OutcomeUnknownError
+from spanctl.ledger.keys import OperationKey
+from spanctl.ledger.receipt import Provenance
+from spanctl.spanner import limbo, schema
+from spanctl.spanner.client import Call, Database
+from spanctl.spanner.run import Run
+from tests.faults import raw
+
+pytestmark = pytest.mark.emulator
+
+DDL = ("CREATE TABLE T (k INT64 NOT NULL, s STRING(MAX)) PRIMARY KEY (k)",)
+
+
+@pytest.fixture(scope="module")
+def database(emulator: str) -> Iterator[Database]:
+    made = raw.create_database(emulator, DDL)
+    with Database(raw.target(emulator, made)) as database:
+        schema.install(database, ["T"])
+        yield database
+    raw.drop_database(emulator, made)
+
+
+@pytest.fixture
+def run(database: Database) -> Run:
+    """A run under a root flow run that was killed before it closed its leases."""
+    flow_run = str(uuid.uuid4())
+    return Run(database, flow_run, provenance=Provenance(root_run=flow_run))
+
+
+def leased(run: Run, call: int | str) -> Call:
+    (made,) = run.lease([OperationKey(run.root, ("part#0",), "book it", call)])
+    return made
+
+
+@pytest.mark.parametrize("call", [0, 5, "a/key = 1"])
+@pytest.mark.parametrize("form", ["whole", "prefix", "bare", "capitals"])
+def test_a_leased_operation_without_a_receipt(
+    database: Database, run: Run, call: int | str, form: str
+) -> None:
+    """Its ID, or a prefix of it, is UNKNOWN and not 'not found'; run, step and next are named."""
+    txn_id = leased(run, call).txn_id
+    forms = {
+        "whole": txn_id,
+        "prefix": txn_id[:8],
+        "bare": txn_id.replace("-", ""),
+        "capitals": txn_id.upper(),
+    }
+    with pytest.raises(OutcomeUnknownError, match="it may still be in limbo") as caught:
+        trail(database, None, forms[form])
+    told = caught.value
+    assert told.details["txn_id"] == txn_id
+    assert told.details["step"] == "part#0/book it"
+    assert txn_id in told.message
+    assert run.root in told.message
+    assert "run the same operation again" in told.hint
+    assert told.hint.endswith(f"spanctl audit {txn_id}")
+
+
+def test_a_reopened_operation(database: Database, run: Run) -> None:
+    """A later epoch's ID is found as well: leases don't name it."""
+    (call,) = run.lease([OperationKey(run.root, (), "book", 0)], epoch=1)
+    assert [one.txn_id for one in limbo.find(database, call.txn_id)] == [call.txn_id]
+
+
+def test_two_executors_of_one_operation(database: Database, run: Run) -> None:
+    """Leased by two of them it is listed once."""
+    call = leased(run, 0)
+    leased(Run(database, run.root, provenance=run.provenance), 0)
+    assert [one.txn_id for one in limbo.find(database, call.txn_id)] == [call.txn_id]
+
+
+def test_what_has_a_receipt_is_not_in_limbo(database: Database, run: Run) -> None:
+    """Committed under a lease that is still open, its outcome is known."""
+    call = leased(run, "k")
+    run.execute(call, lambda txn: txn.insert("T", ("k", "s"), [(1, "x")]))
+    assert limbo.find(database, call.txn_id) == []
+    assert trail(database, None, call.txn_id).id == call.txn_id
+
+
+def test_what_is_not_leased_or_closed_is_unknown_to_all(database: Database, run: Run) -> None:
+    """An ID that nothing leases, and one whose lease was closed in order, is not found."""
+    call = leased(run, 0)
+    run.ended(call)
+    assert run.close()
+    for one in (call.txn_id, str(uuid.uuid4())):
+        with pytest.raises(NotFoundError):
+            trail(database, None, one)
