@@ -10,7 +10,7 @@ from spanctl.clock import monotonic, now
 from spanctl.errors import PendingError, UnreachableError
 from spanctl.ledger.receipt import Receipt
 from spanctl.orchestration.api import PrefectApi
-from spanctl.orchestration.model import FlowRun, Log
+from spanctl.orchestration.model import FlowRun, Log, StateType
 from spanctl.spanner import receipts
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ _LATE: Final = timedelta(seconds=10)
 _DRAIN: Final = 1.5
 """Seconds in which the last log lines of an ended run still arrive."""
 _PATIENCE: Final = 60.0
+_OVERDUE: Final = 10.0
+"""Seconds that a worker usually needs at most to take a run that is due."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,17 +34,21 @@ class Follower:
         state: Called with each new state's name.
         log: Called with each log line.
         receipt: Called with each receipt.
+        note: Called with what the person should know: once, when nobody starts the run.
     """
 
     state: Callable[[str], None]
     log: Callable[[Log], None]
     receipt: Callable[[Receipt], None]
+    note: Callable[[str], None]
 
 
 @dataclass(slots=True)
 class _Seen:
     since: datetime
     state: str = ""
+    due: float | None = None
+    noted: bool = False
     logs: int = 0
     receipts: set[str] = field(default_factory=set)
 
@@ -78,6 +84,7 @@ def follow(
         try:
             run = _look(api, database, flow_run, follower, seen)
             answered = monotonic()
+            _note_overdue(run, follower, seen)
         except UnreachableError:
             if monotonic() - answered > _PATIENCE:
                 raise
@@ -89,6 +96,23 @@ def follow(
             hint = f"it goes on; look again with: spanctl audit {flow_run}"
             raise PendingError(msg, hint=hint, flow_run=flow_run)
         time.sleep(_POLL)
+
+
+def _note_overdue(run: FlowRun, follower: Follower, seen: _Seen) -> None:
+    kind = run.state.type if run.state else StateType.SCHEDULED
+    waits = kind in {StateType.SCHEDULED, StateType.PENDING}
+    retries = run.state is not None and run.state.name == "AwaitingRetry"  # in its own process
+    if not waits or retries or (run.expected_start is not None and run.expected_start > now()):
+        seen.due = None
+        return
+    if seen.due is None:
+        seen.due = monotonic()
+    if not seen.noted and monotonic() - seen.due >= _OVERDUE:
+        seen.noted = True
+        pending = kind is StateType.PENDING
+        what = "a worker took it, and hasn't started it" if pending else "no worker has taken it"
+        where = f"work pool {run.work_pool}" if run.work_pool else "it is in no work pool"
+        follower.note(f"{what} yet: {where}; see: spanctl local status")
 
 
 def _look(

@@ -80,7 +80,9 @@ class FlowRun:
         tags: Its tags.
         labels: Its labels.
         idempotency_key: What its creator named it by.
+        work_pool: The work pool whose workers run it; None for a run outside of one.
         created: When it was created.
+        expected_start: When it is to run.
         start_time: When it first ran.
         end_time: When it ended.
         created_by: Who Prefect says created it (not verified by open-source servers).
@@ -97,7 +99,9 @@ class FlowRun:
     tags: tuple[str, ...] = ()
     labels: Mapping[str, Any]
     idempotency_key: str | None = None
+    work_pool: str | None = None
     created: datetime | None = None
+    expected_start: datetime | None = None
     start_time: datetime | None = None
     end_time: datetime | None = None
     created_by: str | None = None
@@ -117,7 +121,9 @@ class FlowRun:
             tags=tuple(data.get("tags") or ()),
             labels=data.get("labels") or {},
             idempotency_key=data.get("idempotency_key"),
+            work_pool=data.get("work_pool_name"),
             created=moment(data.get("created")),
+            expected_start=moment(data.get("expected_start_time")),
             start_time=moment(data.get("start_time")),
             end_time=moment(data.get("end_time")),
             created_by=(data.get("created_by") or {}).get("display_value"),

@@ -117,7 +117,7 @@ def _watch(  # noqa: PLR0913, PLR0917 - what is watched, and where it is shown
         if not _chatter(line):
             view.log(logging.getLevelName(line.level), line.message)
 
-    follower = watch.Follower(state=view.state, log=log, receipt=receipt)
+    follower = watch.Follower(state=view.state, log=log, receipt=receipt, note=app.warn)
     view.run(_facts(run, deployment))
     with Database(Target.from_settings(app.settings())) as database:
         try:

@@ -1,0 +1,117 @@
+"""Following a run that nobody starts: by a clock that the test moves."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from spanctl import clock
+from spanctl.audit import watch
+from spanctl.errors import PendingError
+from spanctl.orchestration.model import FlowRun, State, StateType
+
+START = clock.now()
+
+
+@dataclass
+class Stage:
+    """A Prefect that answers with the states of a play, one each simulated second."""
+
+    states: list[StateType]
+    expected: float = 0.0
+    work_pool: str | None = "night"
+    name: str = ""
+    seconds: float = 0.0
+    noted: list[tuple[float, str]] = field(default_factory=list)
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def now(self) -> Any:
+        return START + timedelta(seconds=self.seconds)
+
+    def sleep(self, seconds: float) -> None:
+        self.seconds += 1.0 if seconds < 1.0 else 0.0
+
+    def flow_run(self, flow_run_id: str) -> FlowRun:
+        kind = self.states[min(int(self.seconds), len(self.states) - 1)]
+        state = State(kind, self.name or kind.value.title(), START)
+        run = FlowRun(id=flow_run_id, name="n", flow_id="f", parameters={}, labels={}, state=state)
+        due = START + timedelta(seconds=self.expected)
+        return replace(run, created=START, expected_start=due, work_pool=self.work_pool)
+
+    def logs(self, flow_run_id: str, *, offset: int = 0) -> Iterator[Any]:
+        assert (flow_run_id, offset) == ("run", 0)
+        return iter(())
+
+    def follow(self, timeout: float | None = None) -> FlowRun:
+        def ignore(_: object) -> None:
+            pass
+
+        def note(text: str) -> None:
+            self.noted.append((self.seconds, text))
+
+        follower = watch.Follower(state=ignore, log=ignore, receipt=ignore, note=note)
+        return watch.follow(self, None, "run", follower, timeout=timeout)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that sets the stage and makes its clock the watcher's."""
+
+    def make(*states: tuple[StateType, int], **facts: Any) -> Stage:
+        made = Stage([kind for kind, times in states for _ in range(times)], **facts)
+        monkeypatch.setattr(watch, "monotonic", made.monotonic)
+        monkeypatch.setattr(watch, "now", made.now)
+        monkeypatch.setattr(watch.time, "sleep", made.sleep)
+        monkeypatch.setattr(watch.receipts, "listing", lambda *_, **__: [])
+        return made
+
+    return make
+
+
+WAITS, TAKEN = StateType.SCHEDULED, StateType.PENDING
+RUNS, DONE = StateType.RUNNING, StateType.COMPLETED
+
+
+def test_a_run_that_no_worker_takes_is_told_once(stage: Any) -> None:
+    """After ten seconds the work pool is named, and what to look at; and never again."""
+    play = stage((WAITS, 60))
+    with pytest.raises(PendingError):
+        play.follow(timeout=50)
+    ((when, text),) = play.noted
+    assert when == 10
+    assert text == "no worker has taken it yet: work pool night; see: spanctl local status"
+
+
+def test_a_run_that_is_not_started(stage: Any) -> None:
+    """Pending, a worker has it: that is said."""
+    play = stage((TAKEN, 15), (RUNS, 1), (DONE, 1))
+    play.follow()
+    ((_, text),) = play.noted
+    assert text.startswith("a worker took it, and hasn't started it yet: work pool night;")
+
+
+def test_a_run_in_no_work_pool(stage: Any) -> None:
+    """A deployment without a work pool is run by nobody unless it is served: so it says."""
+    play = stage((WAITS, 15), (DONE, 1), work_pool=None)
+    play.follow()
+    assert "it is in no work pool" in play.noted[0][1]
+
+
+@pytest.mark.parametrize(
+    ("states", "facts"),
+    [
+        ([(WAITS, 9), (RUNS, 30), (DONE, 1)], {}),
+        ([(WAITS, 30), (RUNS, 5), (DONE, 1)], {"expected": 25}),
+        ([(WAITS, 6), (RUNS, 6), (WAITS, 6), (DONE, 1)], {}),
+        ([(WAITS, 30), (DONE, 1)], {"name": "AwaitingRetry"}),
+    ],
+)
+def test_a_run_that_waits_for_good_reason(stage: Any, states: Any, facts: dict[str, Any]) -> None:
+    """Started in time, scheduled for later, or between two attempts: nothing is said."""
+    play = stage(*states, **facts)
+    assert play.follow().state.type is DONE
+    assert play.noted == []
