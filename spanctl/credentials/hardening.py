@@ -37,7 +37,8 @@ def clamp_debugging(environ: MutableMapping[str, str] = os.environ) -> None:
     """Switch off the debug output of Google's and HTTP libraries that shows payloads and tokens."""
     for name in _LEAKING_VARIABLES:
         environ.pop(name, None)
-    environ["GRPC_VERBOSITY"] = "ERROR"
+    if environ.get("GRPC_VERBOSITY") not in {"NONE", "ERROR"}:
+        environ["GRPC_VERBOSITY"] = "ERROR"
     http.client.HTTPConnection.debuglevel = 0
     known = [*logging.root.manager.loggerDict]
     for name in _LEAKING_LOGGERS:

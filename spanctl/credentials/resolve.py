@@ -13,11 +13,11 @@ from spanctl.credentials.reference import (
     parse_reference,
 )
 from spanctl.credentials.secret import Secret
+from spanctl.credentials.secretsource import SecretSource
 from spanctl.credentials.sources import (
     ChainSource,
     DefaultSource,
     ImpersonationSource,
-    SecretSource,
 )
 from spanctl.credentials.store import GoogleSecretStore
 from spanctl.errors import UsageError

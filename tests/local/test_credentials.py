@@ -414,10 +414,7 @@ def test_a_killed_process_is_taken_over_at_once(
         told = (endpoints.iam, endpoints.secretmanager, str(endpoints.ca_file), str(name))
         done = subprocess.run(
             [sys.executable, "-c", KILLED, *told, standins.email("runner"), str(step)],
-            env={
-                **child_environment(),
-                "GOOGLE_APPLICATION_CREDENTIALS": str(standins.places.user),
-            },
+            env={**child_environment(), "GOOGLE_APPLICATION_CREDENTIALS": user},
             capture_output=True,
             check=False,
         )

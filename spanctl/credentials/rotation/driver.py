@@ -34,11 +34,9 @@ from spanctl.credentials.rotation.actions import (
 from spanctl.credentials.rotation.hands import Hands
 from spanctl.credentials.rotation.journal import (
     JOURNAL,
-    PINS,
     Journal,
     Rotation,
     check_size,
-    pins_from_text,
 )
 from spanctl.credentials.rotation.machine import decide
 from spanctl.credentials.rotation.owner import is_gone, this_one, this_owner
@@ -49,31 +47,15 @@ from spanctl.credentials.rotation.ports import (
     SecretStore,
     Tester,
 )
+from spanctl.credentials.rotation.results import RotationResult, blocked, seen_of
 from spanctl.errors import ConflictError, SpanctlError, UnreachableError
+
+__all__ = ["RotationResult", "Rotator", "seen_of"]
 
 _FAILURES: Final = 4
 _CONFLICTS: Final = 50
 _PAUSE: Final = 0.2
 _ENDED: Final = (Ending.NOTHING, Ending.REFUSED)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RotationResult:
-    """What a rotator did.
-
-    Attributes:
-        ending: How it ended.
-        version: The version that it promoted; None when it promoted none.
-        current: The version that is current now.
-        steps: What it did, in order, for people.
-        until: When the next step on old versions is due; None when none is left.
-    """
-
-    ending: Ending
-    version: int | None
-    current: int | None
-    steps: tuple[str, ...]
-    until: datetime | None
 
 
 @dataclass(kw_only=True)
@@ -149,12 +131,15 @@ class Rotator:
     def _run(self, intent: Intent, wait_until: datetime | None) -> RotationResult:
         run = _Run(self, intent, wait_until)
         try:
-            return run.result()
-        except BaseException:
+            result = run.result()
+        except Exception:
             # Whoever comes next need not wait for the claim to lapse; if even that fails, it does.
             with contextlib.suppress(SpanctlError):
                 run.release()
             raise
+        if result.ending is Ending.REFUSED:
+            run.release()
+        return result
 
 
 class _Run:
@@ -208,7 +193,7 @@ class _Run:
                 self._rotator.pause(max(0.0, (until - self._now()).total_seconds()))
                 self._state = None
             case Blocked(rotation):
-                raise _blocked(self._rotator.name, rotation)
+                raise blocked(self._rotator.name, rotation)
             case Write():
                 self._write(state, action)
             case _:
@@ -318,24 +303,3 @@ class _Run:
     def _say(self, step: str) -> None:
         self._steps.append(step)
         self._rotator.report(step)
-
-
-def seen_of(state: SecretState) -> Seen:
-    """Return what a rotation sees of a secret.
-
-    Raises:
-        ConfigurationError: An annotation of ours is damaged.
-    """
-    return Seen(
-        Journal.from_text(state.annotations.get(JOURNAL)),
-        tuple(sorted(state.aliases.items())),
-        pins_from_text(state.annotations.get(PINS)),
-    )
-
-
-def _blocked(name: SecretName, rotation: Rotation) -> ConflictError:
-    msg = f"{rotation.who} is rotating {name} ({rotation.phase.value})"
-    hint = f"wait for it; if it is dead, run after {rotation.until:%H:%M:%SZ}: "
-    return ConflictError(
-        msg, hint=f"{hint}spanctl creds rotate --resume", rotation_id=rotation.rotation_id
-    )

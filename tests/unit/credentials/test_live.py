@@ -24,10 +24,10 @@ from spanctl.credentials.reference import SecretReference
 from spanctl.credentials.resolve import resolve
 from spanctl.credentials.rotation.ports import VersionState, VersionStateError
 from spanctl.credentials.secret import Secret
+from spanctl.credentials.secretsource import SecretSource
 from spanctl.credentials.sources import (
     ChainSource,
     DefaultSource,
-    SecretSource,
     document_source,
 )
 from spanctl.errors import (

@@ -330,3 +330,17 @@ def test_the_first_rotation_of_an_empty_secret_just_fills_it() -> None:
     result = stage.rotator().rotate()
     assert stage.store.state.aliases == {"current": 1}
     assert result.until is None
+
+
+def test_giving_up_lets_the_next_one_go_on_at_once() -> None:
+    """If no new version is ever answered for, the rotator stops, and another one ends it."""
+    stage = Stage()
+
+    def deaf(*_: object) -> int:
+        raise UnreachableError(str(NAME))
+
+    stage.store.add = deaf  # type: ignore[method-assign]
+    assert stage.rotator().rotate().ending is Ending.REFUSED
+    del stage.store.add  # type: ignore[method-assign]
+    assert stage.rotator("bea").resume().version == 2
+    assert_only_current_is_left(stage)

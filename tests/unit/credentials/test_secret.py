@@ -287,6 +287,9 @@ def test_debug_logging_of_googles_libraries_is_clamped() -> None:
     hardening.clamp_debugging(environ)
     assert environ == {"HOME": "/x", "GRPC_VERBOSITY": "ERROR"}
     assert child.level == logging.WARNING
+    quiet = {"GRPC_VERBOSITY": "NONE"}
+    hardening.clamp_debugging(quiet)
+    assert quiet == {"GRPC_VERBOSITY": "NONE"}
 
 
 def test_core_dumps_are_off() -> None:
