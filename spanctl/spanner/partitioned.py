@@ -76,10 +76,12 @@ def _attempt(
     deadline: float,
 ) -> int:
     with database.sessions.writer(max(0.001, deadline - monotonic())) as lease:
+        lease.lost = True  # until its reply is there: nobody could end what it may have begun
         begun = database.rpc.begin(
             BeginTransactionRequest(session=lease.name, options=_PARTITIONED),
             timeout=max(0.001, deadline - monotonic()),
         )
+        lease.lost = False
         request = ExecuteSqlRequest(
             session=lease.name, sql=sql, transaction=TransactionSelector(id=begun.id)
         )

@@ -128,6 +128,8 @@ class Execution(Resolution, Generic[T]):
         except BaseException as error:  # noqa: BLE001 - Ctrl-C, too, must release the locks
             transaction.rollback()
             return self._ended_by(error)
+        finally:
+            lease.lost |= transaction.orphaned
         returned = json.loads(kept) if kept is not None else value
         self._sent[transaction.id.hex()] = Sent(returned, transaction.row_counts)
         return self._commit(request, transaction, lease)
@@ -239,7 +241,8 @@ class Execution(Resolution, Generic[T]):
             if lost_session(cause):
                 self.database.renew(lease)
             elif lease.lost:
-                self.database.sessions.exchange(lease)
+                patience = max(_LEAST_PATIENCE, self._deadline - monotonic())
+                self.database.sessions.exchange(lease, timeout=patience)
         except SpanctlError as refused:
             return refused
         return None

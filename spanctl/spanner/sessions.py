@@ -103,14 +103,18 @@ class SessionPool:
                 self._free.append((lease.name, monotonic()))
             self._changed.notify()
 
-    def exchange(self, lease: "Lease") -> None:
+    def exchange(self, lease: "Lease", *, timeout: float = _CREATE_TIMEOUT) -> None:
         """Give the borrower another session for one that is lost.
+
+        Args:
+            lease: What the borrower holds.
+            timeout: Seconds to wait for the new one.
 
         Raises:
             SpanctlError: The server could not be reached or refused to create it.
         """
         lease.lost = True
-        lease.name = self._create(multiplexed=False)
+        lease.name = self._create(multiplexed=False, timeout=timeout)
         lease.lost = False
 
     def reader(self, timeout: float = _CREATE_TIMEOUT) -> str:

@@ -13,7 +13,6 @@ from google.cloud.spanner_v1.keyset import KeySet
 from google.cloud.spanner_v1.types import (
     BeginTransactionRequest,
     ExecuteSqlRequest,
-    PartialResultSet,
     ReadRequest,
     RequestOptions,
     RollbackRequest,
@@ -27,13 +26,15 @@ from spanctl.errors import UsageError
 from spanctl.ledger.receipt import Statement, StatementKind
 from spanctl.spanner import sql as sql_text
 from spanctl.spanner import values
-from spanctl.spanner.failures import TRANSIENT, lost_session, translate
+from spanctl.spanner.failures import NOT_COMMITTED, TRANSIENT, lost_session, translate
 from spanctl.spanner.recorded import Recorded
 from spanctl.spanner.rows import RowList, Rows
 from spanctl.spanner.rpc import Rpc, Target, status_of
 
 _READ_WRITE = TransactionOptions.pb(TransactionOptions(read_write=TransactionOptions.ReadWrite()))
 _ROLLBACK_TIMEOUT = 5.0
+_NOT_BEGUN = NOT_COMMITTED | {StatusCode.ABORTED}
+"""Statuses that only a server answers with: a statement that ends so has begun nothing."""
 
 
 class Status(StrEnum):
@@ -59,6 +60,8 @@ class Transaction(Recorded):
     Attributes:
         txn_id: The ID under which it will be known once it is committed.
         status: Where it stands.
+        orphaned: Whether it, or a first try at it, may have begun without telling its id: then
+            nobody can roll that back, and its session is of no more use.
     """
 
     def __init__(  # noqa: PLR0913 - what one attempt needs, all of it required
@@ -86,6 +89,7 @@ class Transaction(Recorded):
         super().__init__()
         self.txn_id = txn_id
         self.status = Status.OPEN
+        self.orphaned = False
         self._rpc = rpc
         self._target = target
         self._session = session
@@ -184,24 +188,18 @@ class Transaction(Recorded):
         return request
 
     def _parts(self, request: Any, send: Any) -> tuple[RowList, int | None]:  # noqa: ANN401 - read or SQL
-        def collect(request: Any, timeout: float) -> tuple[RowList, int | None, bytes]:  # noqa: ANN401
-            seen: list[PartialResultSet] = []
-
+        def collect(request: Any, timeout: float) -> tuple[RowList, int | None]:  # noqa: ANN401
             def remember() -> Any:  # noqa: ANN401 - a generator of parts
                 for part in send(request, timeout=timeout):
-                    if not seen:
-                        seen.append(part)
+                    # At once: should a later part be lost, this is what can be rolled back.
+                    self._id = self._id or part.metadata.transaction.id
                     yield part
 
             rows = Rows(remember())
-            listed = RowList(rows, rows.columns)
-            begun = seen[0].metadata.transaction.id if seen else b""
-            return listed, rows.row_count, begun
+            return RowList(rows, rows.columns), rows.row_count
 
-        listed, count, begun = self._begun(request, collect)
-        if begun:
-            self._id = begun
-        return listed, count
+        listed: tuple[RowList, int | None] = self._begun(request, collect)
+        return listed
 
     def _begun(self, request: Any, send: Any) -> Any:  # noqa: ANN401 - any request, any reply
         """Send within this transaction; begin it inline with the first statement."""
@@ -211,7 +209,7 @@ class Transaction(Recorded):
         try:
             return self._send(request, send)
         except GoogleAPICallError as error:
-            if not inline:
+            if not inline or self._id:
                 raise self._told(error) from None
         # The failed statement began nothing. It is sent again inside an explicit transaction, so
         # that what the body concludes from the failure holds when it commits.
@@ -227,8 +225,12 @@ class Transaction(Recorded):
             return send(request, timeout=self._patience())
         except GoogleAPICallError as error:
             status = status_of(error)
+            self.orphaned |= not self._id and status not in _NOT_BEGUN
             if status is StatusCode.ABORTED or status in TRANSIENT or lost_session(error):
                 raise self._lose(error) from None
+            raise
+        except BaseException:
+            self.orphaned |= not self._id
             raise
 
     def _told(self, error: GoogleAPICallError) -> Exception:

@@ -5,7 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from spanctl.errors import ConflictError, OutcomeUnknownError, StatementError, UsageError
+from spanctl.errors import (
+    ConflictError,
+    NotPermittedError,
+    OutcomeUnknownError,
+    StatementError,
+    UsageError,
+)
 from spanctl.ledger.keys import OperationKey, txn_id
 from spanctl.ledger.receipt import Outcome, Provenance
 from spanctl.spanner import leases
@@ -13,7 +19,7 @@ from spanctl.spanner.client import Database
 from spanctl.spanner.run import Call, Run
 from tests.faults import checks, raw
 from tests.faults.proxy import FaultProxy, black_hole, delay, fail, hold, lose_reply
-from tests.faults.test_protocol import INCREMENT, SHORT, increment, insert_fixed, key, place
+from tests.faults.test_protocol import INCREMENT, SHORT, increment, insert_fixed, key, mutate, place
 
 pytestmark = pytest.mark.emulator
 
@@ -316,3 +322,65 @@ def test_two_lost_replies_in_a_row_still_apply_once(
     assert result.result == 1
     assert checks.truth(emulator_address, ledger, result.txn_id) == (1, 1, 1)
     checks.rollbacks_are_right(proxy)
+
+
+def update_only(txn) -> None:
+    """Begin with a statement that isn't streamed."""
+    txn.execute_update(INCREMENT)
+
+
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "UNAUTHENTICATED"])
+@pytest.mark.parametrize(
+    ("method", "body"),
+    [
+        ("ExecuteStreamingSql", increment),
+        ("ExecuteSql", update_only),
+        ("BeginTransaction", mutate),
+    ],
+)
+def test_a_begin_whose_reply_is_lost_costs_its_session(  # noqa: PLR0913, PLR0917 - cases, fixtures
+    proxy, emulator_address, ledger, database, method, body, code
+) -> None:
+    """Nobody knows that transaction's id to roll it back: its session is never used again."""
+    run = Run(database, "job")
+    (call,) = run.lease([key()])
+    proxy.clear()
+    proxy.add(method, lose_reply(code), when=lambda peek: peek.begins)
+    with contextlib.suppress(NotPermittedError):
+        checks.within_reason(lambda: run.execute(call, body))
+    orphaned = next(one.peek.session for one in proxy.rpcs(method) if one.peek.begins)
+    commits = {one.peek.session for one in proxy.rpcs("Commit")}
+    assert orphaned not in commits or code == "UNAUTHENTICATED"  # begun anew there, in one go
+    proxy.clear()
+    after = run.step("after", body)
+    assert orphaned not in {one.peek.session for one in proxy.rpcs()}
+    assert checks.truth(emulator_address, ledger, after.txn_id)[2] == 1
+
+
+def test_an_interrupted_begin_costs_its_session(proxy, database, monkeypatch) -> None:
+    """Ctrl-C while the first statement is on its way: what it began is left behind as well."""
+    sessions = []
+
+    def interrupt(request, *, timeout: float) -> None:  # noqa: ARG001 - what it is called with
+        sessions.append(request.session)
+        raise KeyboardInterrupt
+
+    run = Run(database, "job")
+    monkeypatch.setattr(database.rpc, "stream_sql", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run.step("step", increment)
+    monkeypatch.undo()
+    run.step("after", increment)
+    (orphaned,) = sessions
+    assert orphaned not in {one.peek.session for one in proxy.rpcs("Commit")[-1:]}
+
+
+def test_a_refused_first_statement_costs_no_session(proxy, database) -> None:
+    """The server's own refusal has begun nothing: the session serves the next transaction."""
+    run = Run(database, "job")
+    for _ in range(2):
+        with pytest.raises(StatementError):
+            run.step("step", lambda txn: txn.execute_sql("SELECT nothing FROM t"))
+    begins = [one.peek.session for one in proxy.rpcs("ExecuteStreamingSql") if one.peek.begins]
+    assert len(begins) == 2
+    assert len(set(begins)) == 1
