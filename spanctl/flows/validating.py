@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import os
+import stat
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
@@ -12,13 +13,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from spanctl.errors import ConfigurationError
+from spanctl.errors import ConfigurationError, ConflictError
 from spanctl.flows.converting import Converter, Mode
 from spanctl.flows.cutting import Chunk, Marks, cut
 from spanctl.flows.duplicates import Duplicate, KeyFinder
 from spanctl.flows.reading import FileFormat, Record, Source
 
 _SORTED_DUPLICATES = 10_000
+_HEADER = "line,reason,record\n"
+_LONGEST_START = 4096  # bytes of a file that tell whether it is one of ours
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,12 +109,37 @@ class Rejects:
             else:
                 csv.writer(self._stream, lineterminator="\n").writerow([record.line, reason, raw])
 
+    def refuse_other(self) -> None:
+        """Refuse a place where something stands that is no file of bad rows, and not empty.
+
+        Raises:
+            ConflictError: There is one: it would be lost.
+            ConfigurationError: It can't be read.
+        """
+        with self._told():
+            try:
+                status = self.path.lstat()
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            if stat.S_ISREG(status.st_mode) and (not status.st_size or self._is_ours()):
+                return
+        msg = f"{self.path} is there, and is no file of bad rows"
+        raise ConflictError(msg, hint="pass --rejects PATH, or move it away")
+
+    def _is_ours(self) -> bool:
+        with self.path.open("rb") as stream:
+            line = stream.readline(_LONGEST_START)
+        if self._source.format is FileFormat.CSV:
+            return line == _HEADER.encode()
+        return line.startswith(b'{"line": ') and b', "reason": "' in line
+
     def _create(self) -> IO[str]:
+        self.refuse_other()
         self.path.unlink(missing_ok=True)
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         stream = os.fdopen(descriptor, "w", encoding="utf-8", newline="")
         if self._source.format is FileFormat.CSV:
-            stream.write("line,reason,record\n")
+            stream.write(_HEADER)
         return stream
 
     @contextlib.contextmanager
@@ -120,7 +148,8 @@ class Rejects:
             yield
         except OSError as error:
             msg = f"the file of bad rows {self.path} can't be written: {error.strerror}"
-            hint = f"bad is, among others, {self.first}; or pass --rejects PATH"
+            told = f"bad is, among others, {self.first}; or " if self.first else ""
+            hint = f"{told}pass --rejects PATH"
             raise ConfigurationError(msg, hint=hint) from None
 
     def close(self) -> None:
@@ -167,11 +196,12 @@ def validate(  # noqa: PLR0913 - one pass, told in full
 
     Raises:
         ConfigurationError: Bad rows can't be written down.
-        ConflictError: The file changed meanwhile.
+        ConflictError: The file changed meanwhile, or another file stands where bad rows go.
     """
     marks, repeated = Marks(), Lines()
     count = chunks = 0
     with Rejects(source, rejects) as bad, KeyFinder() as keys:
+        bad.refuse_other()
         for chunk in cut(source.records(), rows):
             _check(chunk, converter, bad, keys if mode is Mode.INSERT else None)
             marks.add(chunk)

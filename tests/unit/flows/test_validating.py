@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from spanctl.errors import ConfigurationError, UsageError
+from spanctl.errors import ConfigurationError, ConflictError, UsageError
 from spanctl.flows import cutting, duplicates
 from spanctl.flows.converting import Converter, Mode
 from spanctl.flows.cutting import Marks, cut, mutations_per_row, rows_per_chunk
@@ -69,14 +69,53 @@ def test_rejects_of_json_lines(tmp_path):
     ]
 
 
-def test_old_rejects_are_replaced_not_followed(people, tmp_path):
-    """A link in the place of the rejects is replaced: what it points to stays."""
-    victim = tmp_path / "victim"
-    victim.write_text("mine")
+@pytest.mark.parametrize("there", ["", "line,reason,record\n9,old,x\n"])
+def test_old_rejects_are_replaced(people, there):
+    """Those of an earlier check, and an empty file, make room for the new ones."""
     path = people(["x,a,"])
-    path.with_name("people.rejects.csv").symlink_to(victim)
-    assert checked(path).rejects.read_text().startswith("line,reason,record\n")
-    assert victim.read_text() == "mine"
+    path.with_name("people.rejects.csv").write_text(there)
+    assert checked(path).rejects.read_text().splitlines()[1:] == ['2,Id is no whole number,"x,a,"']
+
+
+@pytest.mark.parametrize("there", ["mine", "line,reason,record,more\n", "line,reason,recor"])
+@pytest.mark.parametrize("line", ["x,a,", "1,a,"])
+def test_what_is_no_file_of_bad_rows_is_kept(people, there, line):
+    """It is refused before the first row is looked at, whether rows are bad or not."""
+    path, told = people([line]), []
+    theirs = path.with_name("people.rejects.csv")
+    theirs.write_text(there)
+    with pytest.raises(ConflictError, match="no file of bad rows") as caught:
+        checked(path, progress=lambda *done: told.append(done))
+    assert "--rejects PATH" in caught.value.hint
+    assert (theirs.read_text(), told) == (there, [])
+
+
+@pytest.mark.parametrize("make", ["link", "folder", "itself"])
+def test_rejects_in_an_odd_place(people, tmp_path, make):
+    """A link, a folder and the imported file itself are none, and stay as they are."""
+    path, place = people(["x,a,"]), tmp_path / "place"
+    victim = tmp_path / "victim"
+    victim.write_text("line,reason,record\n")
+    if make == "link":
+        place.symlink_to(victim)
+    elif make == "folder":
+        place.mkdir()
+    else:
+        place = path
+    with pytest.raises(ConflictError):
+        checked(path, rejects=place)
+    assert place.is_symlink() or place.is_dir() or place.read_text().endswith("x,a,\n")
+    assert victim.read_text() == "line,reason,record\n"
+
+
+def test_old_rejects_of_json_lines_are_replaced(tmp_path):
+    """Ours are known by their first line; other JSON Lines are kept."""
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"id": "x", "name": "b"}\n')
+    assert checked(path).rejects == checked(path).rejects
+    path.with_name("p.rejects.jsonl").write_text('{"id": 1}\n')
+    with pytest.raises(ConflictError):
+        checked(path)
 
 
 def test_rejects_that_cannot_be_written_are_an_error(people, tmp_path):
