@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from spanctl.errors import UsageError
 
+_LONGEST = 60
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -34,10 +35,10 @@ def parse_rfc3339(text: str) -> datetime:
         value = datetime.fromisoformat(text)
     except ValueError as error:
         msg = f"{text!r} is not a time"
-        raise UsageError(msg, hint="write it as 2026-01-31T08:00:00Z") from error
+        raise UsageError(msg, hint="write a time as 2026-01-31T08:00:00Z") from error
     if value.tzinfo is None:
         msg = f"{text!r} has no time zone"
-        raise UsageError(msg, hint="end it with Z or an offset such as +02:00")
+        raise UsageError(msg, hint="end a time with Z or an offset such as +02:00")
     return value.astimezone(UTC)
 
 
@@ -47,11 +48,16 @@ def parse_since(text: str) -> datetime:
     Raises:
         UsageError: The text is neither.
     """
+    ages = "give an age such as 1h or 7d"
     number, unit = text[:-1], text[-1:]
     if unit in _UNITS and number.isdecimal():
         try:
             return now() - timedelta(seconds=int(number) * _UNITS[unit])
         except (OverflowError, ValueError) as error:
             msg = f"{text[:20]!r} is too long ago"
-            raise UsageError(msg, hint="give an age such as 24h or 7d") from error
-    return parse_rfc3339(text)
+            raise UsageError(msg, hint=ages) from error
+    try:
+        return parse_rfc3339(text)
+    except UsageError as error:
+        msg = error.message if len(text) <= _LONGEST else f"{text[:_LONGEST]!r}... is not a time"
+        raise UsageError(msg, hint=f"{ages}, or {error.hint}") from None

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from spanctl.audit.outside import Outside
 from spanctl.ledger.receipt import EntryKind, Outcome, Receipt
 from spanctl.orchestration.model import FlowRun, TaskRun
 from spanctl.spanner.changes import Changes
@@ -116,6 +117,7 @@ class Trail:
         subject: Which of the two.
         id: The txn ID, or what receipts call the run: usually the flow run's id.
         receipt: The transaction's receipt; None for a run.
+        outside: The DDL or partitioned DML that the entry tells of; None for a transaction.
         changes: What the transaction changed; None where the stream could not be asked.
         facts: The flow run, as Prefect tells it; None where it doesn't.
         task_run: The transaction's task run, likewise.
@@ -127,6 +129,7 @@ class Trail:
     subject: Subject
     id: str
     receipt: Receipt | None = None
+    outside: Outside | None = None
     changes: Changes | None = None
     facts: RunFacts | None = None
     task_run: TaskRun | None = None

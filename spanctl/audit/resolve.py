@@ -20,6 +20,9 @@ from spanctl.spanner.client import Database
 
 _CANDIDATES = 10
 _HINT = "run: spanctl audit list"
+_LONGEST = 512
+"""Characters: no operation key, and so no name of a run, is longer."""
+_QUOTED = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ def resolve(database: Database, api: PrefectApi | None, text: str) -> Named:
         UnreachableError: The ledger doesn't know it, and Prefect, which may, did not answer.
         NotPermittedError: Likewise, Prefect refused the credentials.
     """
-    text = text.strip()
+    text = possible(text)
     if is_prefix(text):
         found = receipts.find(database, text, limit=_CANDIDATES + 1)
         if len(found) == 1:
@@ -59,9 +62,9 @@ def resolve(database: Database, api: PrefectApi | None, text: str) -> Named:
         if found:
             raise _ambiguous(text, found)
     name = text.lower() if is_txn_id(text) else text
-    ours = tuple(receipts.of_run(database, name)) if name else ()
+    ours = tuple(receipts.of_run(database, name))
     try:
-        run = api.find_flow_run(name) if api and name else None
+        run = api.find_flow_run(name) if api else None
     except (NotFoundError, UnreachableError, NotPermittedError) as error:
         if ours:
             return Named(name, receipts=ours)
@@ -71,6 +74,21 @@ def resolve(database: Database, api: PrefectApi | None, text: str) -> Named:
             return Named(name, receipts=ours)
         raise _open(database, text) or _unknown(text, None)
     return _of_flow_run(database, api, run, ours)
+
+
+def possible(text: str) -> str:
+    """Return an ID without the blanks around it.
+
+    Raises:
+        NotFoundError: It is empty, or longer than anything's ID.
+    """
+    text = text.strip()
+    if text and len(text) <= _LONGEST:
+        return text
+    msg = (
+        f"an ID of {len(text):,} characters names nothing" if text else "an empty ID names nothing"
+    )
+    raise NotFoundError(msg, hint=_HINT)
 
 
 def _of_flow_run(
@@ -122,10 +140,11 @@ def _ambiguous(prefix: str, found: Sequence[Receipt] | Sequence[limbo.Leased]) -
 
 
 def _unknown(text: str, error: SpanctlError | None) -> SpanctlError:
+    shown = repr(text) if len(text) <= _QUOTED else f"{text[:_QUOTED]!r}..."
     if error is not None and not isinstance(error, NotFoundError):
-        msg = f"the ledger doesn't know {text!r}, and Prefect can't be asked: {error.message}"
+        msg = f"the ledger doesn't know {shown}, and Prefect can't be asked: {error.message}"
         return type(error)(msg, hint=error.hint, **error.details)
     where = "the ledger" if error is None else "the ledger and Prefect"
-    msg = f"{where} {'know' if error else 'knows'} no transaction and no run {text!r}"
+    msg = f"{where} {'know' if error else 'knows'} no transaction and no run {shown}"
     hint = f"{_HINT}; a txn ID may be cut to its first 8 characters, not fewer"
     return NotFoundError(msg, hint=_HINT if is_prefix(text) else hint)

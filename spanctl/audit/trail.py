@@ -18,9 +18,11 @@ from spanctl.audit.model import (
     Trail,
     outcome_of,
 )
+from spanctl.audit.outside import outside
 from spanctl.audit.resolve import Named, resolve
 from spanctl.errors import NotFoundError, NotPermittedError, UnreachableError
-from spanctl.ledger.receipt import EntryKind, Receipt
+from spanctl.ledger.phases import noted, step_of
+from spanctl.ledger.receipt import EntryKind, Receipt, StatementKind
 from spanctl.orchestration.api import PrefectApi
 from spanctl.orchestration.model import FlowRun, State, TaskRun
 from spanctl.spanner.changes import Changes, StreamState, for_transaction
@@ -70,11 +72,13 @@ def _of_transaction(database: Database, api: PrefectApi | None, receipt: Receipt
         asked = pool.submit(_told, api, receipt)
         changes, stream = _changes(database, receipt)
         told = asked.result()
+    pair = outside(database, [receipt]).get(receipt.txn_id)
     timeline = sorted([*told.events, _commit(receipt)], key=_when)
     return Trail(
         subject=Subject.TRANSACTION,
         id=receipt.txn_id,
         receipt=receipt,
+        outside=pair,
         changes=changes,
         facts=told.facts,
         task_run=told.task_run,
@@ -99,6 +103,10 @@ def _stream_source(receipt: Receipt, changes: Changes) -> Source:
     if changes.state is StreamState.ABSENT:
         note = "no change stream holds this receipt; run: spanctl init --table TABLE"
         return Source(name, Coverage.DISABLED, Link.ABSENT, note)
+    pair = noted(receipt)
+    if pair and pair.kind is StatementKind.DDL:
+        note = f"DDL changes no rows, server transaction {changes.server_transaction_id}"
+        return Source(name, Coverage.PRESENT, Link.PROVEN, note)
     if changes.unwatched:
         tables = ", ".join(changes.unwatched)
         options = " ".join(f"--table {table}" for table in changes.unwatched)
@@ -262,13 +270,14 @@ def _when(event: Event) -> tuple[datetime, str]:
 
 def _commit(receipt: Receipt) -> Event:
     fence = receipt.kind is EntryKind.FENCED
+    pair = noted(receipt)
     return Event(
         receipt.commit_timestamp,
         EventKind.FENCE if fence else EventKind.COMMIT,
         receipt.txn_id,
-        receipt.provenance.task or receipt.operation_key,
-        outcome_of(receipt).value,
-        rows=None if fence else receipt.rows,
+        step_of(receipt),
+        pair.phase.value if pair else outcome_of(receipt).value,
+        rows=None if fence or (pair and not receipt.rows) else receipt.rows,
     )
 
 

@@ -1,7 +1,7 @@
 """DDL and partitioned DML: outside of every transaction, so shown as "at least once".
 
 Two transactions write nothing but their receipts: one says *started*, before anything else, the
-other *finished* or *failed*, and names the first.
+other *finished*, *failed* or that the end is *unknown*, and names the first.
 """
 
 import json
@@ -14,6 +14,7 @@ from spanctl.errors import ConflictError, StatementError
 from spanctl.flows.callsite import Origin
 from spanctl.flows.script import Script, SqlMode
 from spanctl.flows.sqlrunning import KINDS, SqlResult, commit, result_of, told_where
+from spanctl.ledger.phases import Phase, step_words
 from spanctl.ledger.receipt import Statement, StatementKind, TransactionResult
 
 if TYPE_CHECKING:
@@ -39,9 +40,9 @@ def run_outside(script: Script, origins: list[Origin]) -> SqlResult:
     kind = KINDS[script.mode]
     started = commit(
         begin,
-        _noting(script, kind, {"phase": "started"}),
+        _noting(script, kind, {"phase": Phase.STARTED.value}),
         script.arguments,
-        f"{script.mode} started",
+        step_words(kind, Phase.STARTED),
         keep_result=True,
     )
     if started.replayed and (earlier := _finish_of(end)) is not None:
@@ -50,19 +51,19 @@ def run_outside(script: Script, origins: list[Origin]) -> SqlResult:
     if started.replayed and script.mode is SqlMode.DDL:
         msg = f"this DDL was started before, by transaction {started.txn_id}, and may be applied"
         raise ConflictError(msg, hint="look at the schema, then run what is missing as a new run")
-    facts: dict[str, Any] = {"phase": "failed", "started": started.txn_id}
+    # What no answer came to may be applied: that is neither finished nor failed.
+    facts: dict[str, Any] = {"phase": Phase.UNKNOWN.value, "started": started.txn_id}
     counts: list[int | None] = []
     try:
         facts |= _apply(script, begin, counts)
     except StatementError as error:
-        facts["status"] = error.details.get("status")
+        facts |= {"phase": Phase.FAILED.value, "status": error.details.get("status")}
         raise
     finally:
         # Also when it failed: what was started shall not look as if it were still going on.
         noting = _noting(script, kind, facts, counts)
-        finished = commit(
-            end, noting, {"started": started.txn_id}, f"{script.mode} finished", keep_result=True
-        )
+        step = step_words(kind, Phase(facts["phase"]))
+        finished = commit(end, noting, {"started": started.txn_id}, step, keep_result=True)
     results = tuple(
         result_of(one, script.mode, row_count=count)
         for one, count in zip(script.statements, counts, strict=True)
@@ -80,14 +81,15 @@ def _apply(script: Script, origin: Origin, counts: list[int | None]) -> dict[str
 
     if script.mode is SqlMode.DDL:
         texts = [statement.text for statement in script.statements]
-        operation = admin.execute_ddl(origin.target, texts)
+        with told_where(*script.statements):
+            operation = admin.execute_ddl(origin.target, texts)
         counts.extend(None for _ in texts)
-        return {"phase": "finished", "operation": operation}
-    for statement in script.statements:
+        return {"phase": Phase.FINISHED.value, "operation": operation}
+    for number, statement in enumerate(script.statements, 1):
         values, types = script.bound(statement)
-        with told_where(statement):
+        with told_where(statement, first=number):
             counts.append(execute_partitioned(shared(origin.target), statement.text, values, types))
-    return {"phase": "finished", "rows_at_least": counts}
+    return {"phase": Phase.FINISHED.value, "rows_at_least": counts}
 
 
 def _finish_of(origin: Origin) -> TransactionResult | None:
@@ -97,7 +99,7 @@ def _finish_of(origin: Origin) -> TransactionResult | None:
     from spanctl.spanner.client import shared
 
     found = receipts.get(shared(origin.target), txn_id(origin.key))
-    if found is None or json.loads(found.result or "{}").get("phase") != "finished":
+    if found is None or json.loads(found.result or "{}").get("phase") != Phase.FINISHED:
         return None
     return TransactionResult(
         txn_id=found.txn_id,

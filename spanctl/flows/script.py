@@ -153,21 +153,26 @@ class Script:
         }
 
 
+def place(number: int, statement: SqlStatement) -> str:
+    """Return which statement it is, from 1, and on which line of its text it begins."""
+    return f"statement {number} in line {statement.line}"
+
+
 def _mode(found: Sequence[SqlStatement], *, ddl: bool, partitioned: bool) -> SqlMode:
     kinds = {statement.kind for statement in found}
-    for statement in found:
+    for number, statement in enumerate(found, 1):
         if statement.kind is StatementKind.OTHER:
             word = statement.text.split(maxsplit=1)[0][:20].upper()
-            msg = f"the statement in line {statement.line} ({word}) can't be run"
+            msg = f"{place(number, statement)} ({word}) can't be run"
             raise UsageError(msg, hint="run queries, DML or DDL; transactions are made for you")
         if name := _changed_in_ledger(statement):
-            msg = f"the statement in line {statement.line} changes {name}"
+            msg = f"{place(number, statement)} changes {name}"
             raise UsageError(msg, hint="the ledger is written by the protocol only")
     if ddl and partitioned:
         msg = "DDL and partitioned DML can't be run together"
         raise UsageError(msg, hint="run one after the other")
     if StatementKind.DDL in kinds and not ddl:
-        msg = f"the statement in line {_first(found, StatementKind.DDL)} is DDL"
+        msg = f"{_first(found, StatementKind.DDL)} is DDL"
         raise UsageError(msg, hint="pass --ddl: DDL is part of no transaction")
     if ddl:
         if kinds != {StatementKind.DDL}:
@@ -191,8 +196,8 @@ def _changed_in_ledger(statement: SqlStatement) -> str | None:
     return target if is_ledger(target) else None
 
 
-def _first(found: Sequence[SqlStatement], kind: StatementKind) -> int:
-    return next(statement.line for statement in found if statement.kind is kind)
+def _first(found: Sequence[SqlStatement], kind: StatementKind) -> str:
+    return next(place(number, one) for number, one in enumerate(found, 1) if one.kind is kind)
 
 
 def _matched(found: Sequence[SqlStatement], given: Sequence[str]) -> dict[str, Parameter]:

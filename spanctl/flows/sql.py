@@ -103,9 +103,9 @@ def _query(script: Script, origin: Origin) -> SqlResult:
 
     database = shared(origin.target)
     done = []
-    for statement in script.statements:
+    for number, statement in enumerate(script.statements, 1):
         values, types = script.bound(statement)
-        with told_where(statement):
+        with told_where(statement, first=number):
             found = database.query(statement.text, values, types)
             done.append(result_of(statement, script.mode, found.columns, tuple(found)))
     return SqlResult(mode=script.mode, statements=tuple(done))
@@ -131,8 +131,8 @@ def _transact(script: Script, origin: Origin, dry_run: bool, deadline: float) ->
 
     def body(txn: "Transaction") -> None:
         done.clear()
-        for statement in script.statements:
-            with told_where(statement):
+        for number, statement in enumerate(script.statements, 1):
+            with told_where(statement, first=number):
                 done.append(_executed(txn, script, statement))
         if dry_run:
             raise _RolledBackError

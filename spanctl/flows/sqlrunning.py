@@ -9,7 +9,7 @@ from spanctl.errors import SpanctlError, StatementError
 from spanctl.flows.callsite import Origin
 from spanctl.flows.ledgers import refuse_other_ledger
 from spanctl.flows.runbooks import in_task, record
-from spanctl.flows.script import SqlMode
+from spanctl.flows.script import SqlMode, place
 from spanctl.ledger.receipt import StatementKind, TransactionResult
 from spanctl.spanner.sql import SqlStatement
 
@@ -134,11 +134,19 @@ def result_of(
 
 
 @contextmanager
-def told_where(statement: SqlStatement) -> Iterator[None]:
-    """Have a refusal name the statement that was refused."""
+def told_where(*statements: SqlStatement, first: int = 1) -> Iterator[None]:
+    """Have a refusal name the statement that was refused, or where those of a batch begin.
+
+    Args:
+        statements: What is executed inside the block.
+        first: The number of the first of them in its script, from 1.
+    """
     try:
         yield
     except StatementError as error:
-        error.message = f"the statement in line {statement.line}: {error.message}"
+        where = place(first, statements[0])
+        if len(statements) > 1:
+            where = f"one of the {len(statements)} statements from line {statements[0].line} on"
+        error.message = f"{where}: {error.message}"
         error.args = (error.message,)
         raise

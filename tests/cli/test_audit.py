@@ -206,13 +206,24 @@ def test_terminal(terminal: Callable[..., Ended], ledger: Ledger) -> None:
     assert "it was [bold]wrong[/bold]" in result.stdout
 
 
+def _told(text: str, squeezed: str, columns: int) -> bool:
+    """Whether a text is there; in a table its words may be apart, each of them whole or folded."""
+    if columns < 80:
+        return "".join(text.split()) in squeezed
+    return all(word in squeezed for word in text.split())
+
+
 @pytest.mark.parametrize("columns", [40, 44, 60, 80, 111, 112, 200])
 def test_nothing_is_cut(terminal: Callable[..., Ended], ledger: Ledger, columns: int) -> None:
     """At any width every character is there, and ids are whole, to be copied."""
     page = terminal("audit", ledger.partly.txn_id, columns=columns, env=PLAIN).stdout
     squeezed = "".join(page.split())
-    for text in ("anna@example.com", "spanctl init --table Quiet", RUN):
-        assert "".join(text.split()) in squeezed
+    notes = ("the receipt, written by the same commit", "the emulator keeps none")
+    names = ("not watched: Quiet; for the next time", "ledger present proven", "insert Quiet")
+    for text in ("anna@example.com", "spanctl init --table Quiet", RUN, *notes, *names[:1]):
+        assert _told(text, squeezed, columns)
+    if columns < 80:
+        assert all("".join(text.split()) in squeezed for text in names)
     run = terminal("audit", RUN, columns=columns, env=PLAIN).stdout
     table = terminal("audit", "list", columns=columns, env=PLAIN).stdout
     assert ledger.partly.txn_id in page
@@ -330,14 +341,56 @@ def test_the_list_on_a_narrow_terminal(terminal: Callable[..., Ended], ledger: L
     index = lines.index(ledger.inserted.txn_id)
     assert lines[index + 1].startswith("  COMMITTED  ")
     assert lines[index + 1].endswith("  25 rows")
-    assert lines[index + 2] == "  insert T  nightly / load"
+    assert lines[index + 2] == "  insert T  nightly / step"
 
 
 def test_the_list_on_a_wide_terminal(terminal: Callable[..., Ended], ledger: Ledger) -> None:
-    """A list on 140 columns is a line a transaction."""
-    lines = terminal("audit", "list", columns=140, env=PLAIN).stdout.splitlines()
-    (line,) = [line for line in lines if line.startswith(ledger.inserted.txn_id)]
-    assert line.rstrip().endswith("nightly / load")
+    """A list on 112 columns is a line a transaction; from 140 on the reason is there, too."""
+    for columns, end in ((112, "nightly / step"), (160, "it was [bold]wrong[/bold]")):
+        lines = terminal("audit", "list", columns=columns, env=PLAIN).stdout.splitlines()
+        (line,) = [line for line in lines if line.startswith(ledger.inserted.txn_id)]
+        assert line.rstrip().endswith(end)
+
+
+def test_calls_of_a_step_are_told_apart(spanctl: Spanctl, ledger: Ledger) -> None:
+    """The list names the step of the operation key and its call, beside the task."""
+    items = {one["txn_id"]: one for one in shown(spanctl, "list")["items"]}
+    of = [items[one.txn_id] for one in (ledger.inserted, ledger.updated, ledger.partly)]
+    assert [one["step"] for one in of] == ["step", "step#1", "step#2"]
+    assert {one["task"] for one in of} == {"load"}
+
+
+def test_an_empty_window(spanctl: Spanctl, ledger: Ledger) -> None:  # noqa: ARG001 - its environment
+    """A window that ends before it begins is refused in one line, with the right order."""
+    for args in (["--since", "1h", "--until", "2h"], ["--until", "2d"]):
+        result = spanctl("audit", "list", *args)
+        assert (result.exit_code, result.stdout) == (2, "")
+        error, hint = result.stderr.splitlines()
+        assert error.startswith("error: nothing is both since ")
+        assert "--since 2h --until 1h" in hint
+
+
+def test_no_age_and_no_time(spanctl: Spanctl, ledger: Ledger) -> None:  # noqa: ARG001 - its environment
+    """The hint shows ages as well as a time, and a long text isn't repeated."""
+    result = spanctl("audit", "list", "--since", "yesterday")
+    assert "such as 1h or 7d" in result.stderr
+    assert "2026-01-31T08:00:00Z" in result.stderr
+    assert len(spanctl("audit", "list", "--since", "y" * 100_000).stderr) < 300
+
+
+@pytest.mark.parametrize("wanted", ["", "   ", "f" * 100_000])
+@pytest.mark.parametrize("command", [(), ("list", "--flow-run")])
+def test_ids_that_are_none(
+    spanctl: Spanctl,
+    ledger: Ledger,  # noqa: ARG001 - its environment
+    wanted: str,
+    command: tuple[str, ...],
+) -> None:
+    """Nothing, and far too much, are no ID; neither fills the screen."""
+    result = spanctl("audit", *command, wanted)
+    assert (result.exit_code, result.stdout) == (5, "")
+    assert len(result.stderr) < 300
+    assert "spanctl audit list" in result.stderr
 
 
 def test_nothing_runs(spanctl: Spanctl, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spanctl.errors import ConfigurationError
+from spanctl.errors import ConfigurationError, UsageError
 from spanctl_cli.context import AppContext
 from spanctl_cli.help import Group
 from spanctl_cli.options import FieldsOption, LimitOption, OutputOption, Panel, SinceOption
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from spanctl.audit.outside import Outside
     from spanctl.ledger.receipt import EntryKind, Receipt
     from spanctl.orchestration.api import PrefectApi
     from spanctl.spanner.client import Database
@@ -35,6 +36,7 @@ _LISTING = (
     Column("changes"),
     Column("flow"),
     Column("task"),
+    Column("step"),
     Column("reason"),
     Column("root_run", extra=True),
     Column("flow_run", extra=True),
@@ -146,27 +148,33 @@ def list_(  # noqa: PLR0913 - one parameter an option
 
     app_context = AppContext.of(ctx)
     oldest = clock.parse_since(since or "24h")
-    if flow_run and not since:
+    if flow_run is not None and not since:
         oldest = _EPOCH
     newest = clock.parse_since(until) if until else None
+    if newest and newest < oldest:
+        msg = f"nothing is both since {since or '24h'} and until {until}"
+        raise UsageError(msg, hint="--since takes the older end: --since 2h --until 1h")
     with _sources(app_context) as (database, api):
         from spanctl.spanner import receipts
 
         _ = database.ledger  # says what to do where there is none
+        from spanctl.audit.outside import outside
+
         found = receipts.listing(
             database,
             since=oldest,
             until=newest,
-            root_run=_root_run(api, flow_run) if flow_run else None,
+            root_run=_root_run(api, flow_run) if flow_run is not None else None,
             kind=_kind(outcome),
             limit=limit,
         )
-    rows = [_listed(receipt) for receipt in found]
+        pairs = outside(database, found)
+    rows = [_listed(receipt, pairs.get(receipt.txn_id)) for receipt in found]
 
     def view() -> "Iterable[RenderableType]":
-        from spanctl_cli.views.trail_page import listing
+        from spanctl_cli.views.trail_tables import listing
 
-        return listing(found, [row["changes"] for row in rows])
+        return listing(found, [row["changes"] for row in rows], pairs)
 
     where = f"of flow run {flow_run}" if flow_run else f"since {since or '24h'}"
     listing = Listing(
@@ -205,9 +213,11 @@ def _sources(app_context: AppContext) -> "Iterator[tuple[Database, PrefectApi | 
 
 def _root_run(api: "PrefectApi | None", flow_run: str) -> str:
     """Return what receipts call a root flow run: its id, also where its name was given."""
+    from spanctl.audit.resolve import possible
     from spanctl.errors import NotFoundError
     from spanctl.ledger.keys import is_txn_id
 
+    flow_run = possible(flow_run)
     if api is None or is_txn_id(flow_run):
         return flow_run.lower() if is_txn_id(flow_run) else flow_run
     try:
@@ -224,8 +234,9 @@ def _kind(outcome: ListedOutcome | None) -> "EntryKind | None":
     return EntryKind.COMMITTED if outcome is ListedOutcome.COMMITTED else EntryKind.FENCED
 
 
-def _listed(receipt: "Receipt") -> dict[str, Any]:
+def _listed(receipt: "Receipt", pair: "Outside | None") -> dict[str, Any]:
     from spanctl.audit.model import outcome_of
+    from spanctl.ledger.phases import step_of
 
     origin = receipt.provenance
     return {
@@ -233,9 +244,10 @@ def _listed(receipt: "Receipt") -> dict[str, Any]:
         "commit_timestamp": receipt.commit_timestamp,
         "outcome": outcome_of(receipt),
         "rows": receipt.rows,
-        "changes": summary(receipt),
+        "changes": f"{summary(receipt)}: {pair.words_here}" if pair else summary(receipt),
         "flow": origin.flow,
         "task": origin.task,
+        "step": step_of(receipt),
         "reason": origin.reason,
         "root_run": origin.root_run,
         "flow_run": origin.flow_run,

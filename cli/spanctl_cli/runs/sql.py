@@ -1,12 +1,13 @@
 """``spanctl run sql``: queries, DML in one transaction, DDL and partitioned DML by flag."""
 
 from collections.abc import Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from spanctl.clock import monotonic
-from spanctl.errors import NotFoundError, UsageError
-from spanctl_cli import live
+from spanctl.errors import NotFoundError, StatementError, UsageError
+from spanctl_cli import live, talk
 from spanctl_cli.context import AppContext
 from spanctl_cli.output import Column, Kind, Listing, Record, emit
 from spanctl_cli.output.model import Section
@@ -14,6 +15,8 @@ from spanctl_cli.runs import Asked, elapsed
 from spanctl_cli.runs.in_process import execute, facts_of, invocation, prepare
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from spanctl.flows.launch import Finished
     from spanctl.flows.sqlrunning import SqlResult, StatementResult
 
@@ -83,8 +86,21 @@ def run(app: AppContext, asked: Asked, sql: Sequence[str], *, ddl: bool, partiti
         bound = {**described, "dry_run": asked.dry_run, "deadline": asked.timeout or 60.0}
         asking = invocation(app, asked)
         finished, _ = execute(app, run_sql, bound, asking, view, runbook=True, heartbeats=False)
-    finished.check()
+    with _told_off_a_terminal():
+        finished.check()
     _print(app, asked, finished, elapsed(started))
+
+
+@contextmanager
+def _told_off_a_terminal() -> "Iterator[None]":
+    """Say where Spanner's own words are shown; they may hold values, which logs shall not keep."""
+    try:
+        yield
+    except StatementError as error:
+        if getattr(error, "quoted", "") and not talk.stderr_is_terminal():
+            where = "on a terminal, Spanner's own words are shown"
+            error.hint = f"{error.hint}; {where}" if error.hint else where
+        raise
 
 
 def _print(app: AppContext, asked: Asked, finished: "Finished", seconds: float) -> None:

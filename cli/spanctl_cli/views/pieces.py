@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
+from rich.console import RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -27,17 +28,30 @@ def heading(title: str, note: str = "") -> Text:
     return heading.append(f"  {note}", style="dim not bold") if note else heading
 
 
-def grid(*columns: str) -> Table:
-    """Return an empty table with these headings; its cells fold, they are never cut."""
+def grid(*columns: str, rigid: int = 0) -> Table:
+    """Return an empty table with these headings; its cells fold, they are never cut.
+
+    Args:
+        columns: The headings.
+        rigid: So many of the first columns stay on one line; there must be room for them.
+    """
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for number, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=number < rigid)
     return table
 
 
 def indented(table: Table) -> Padding:
     """Return a table set off from the left."""
     return Padding(table, (0, 0, 0, 2), expand=False)
+
+
+def stacked(first: Text, *below: Text) -> Iterator[RenderableType]:
+    """Yield one entry of a list on a narrow terminal: a line, and what belongs to it below."""
+    yield Padding(whole(first), (0, 0, 0, 2), expand=False)
+    for line in below:
+        if line.plain:
+            yield Padding(whole(line), (0, 0, 0, 4), expand=False)
 
 
 def whole(line: Text) -> Text:

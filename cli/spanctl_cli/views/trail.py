@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from spanctl.audit.model import Coverage, Link, Source, SourceName, Subject, Trail, outcome_of
 from spanctl.audit.trail import totals
-from spanctl.ledger.receipt import Receipt, Statement
+from spanctl.ledger.phases import step_of
+from spanctl.ledger.receipt import Receipt, Statement, StatementKind
 from spanctl.spanner.changes import RowChange
 from spanctl.spanner.values import to_json
 from spanctl_cli.output import Column, Kind, Listing, Record, Section
@@ -18,6 +19,8 @@ _TRANSACTION = (
     Column("subject", extra=True),
     Column("txn_id", kind=Kind.ID),
     Column("outcome", kind=Kind.STATE),
+    Column("at_least_once", kind=Kind.STATE),
+    Column("paired_with", kind=Kind.ID),
     Column("commit_timestamp", kind=Kind.TIME),
     Column("initiator"),
     Column("executor"),
@@ -93,6 +96,7 @@ _TRANSACTIONS = (
     Column("outcome", kind=Kind.STATE),
     Column("rows", kind=Kind.NUMBER),
     Column("task"),
+    Column("step"),
     Column("operation_key"),
     Column("flow_run", extra=True),
     Column("attempt", extra=True),
@@ -140,6 +144,8 @@ def _transaction(trail: Trail) -> dict[str, Any]:
         "subject": trail.subject,
         "txn_id": receipt.txn_id,
         "outcome": outcome_of(receipt),
+        "at_least_once": trail.outside.words if trail.outside else None,
+        "paired_with": trail.outside.pair if trail.outside else None,
         "commit_timestamp": receipt.commit_timestamp,
         "initiator": origin.initiator,
         "executor": origin.executor,
@@ -265,6 +271,7 @@ def _receipt(receipt: Receipt) -> dict[str, Any]:
         "outcome": outcome_of(receipt),
         "rows": receipt.rows,
         "task": receipt.provenance.task,
+        "step": step_of(receipt),
         "operation_key": receipt.operation_key,
         "flow_run": receipt.provenance.flow_run,
         "attempt": receipt.provenance.attempt,
@@ -291,7 +298,10 @@ def steps(trail: Trail) -> Sequence[str]:
             commands.append(f"spanctl audit {run}")
         if trail.receipt.undoes:
             commands.append(f"spanctl audit {trail.receipt.undoes}")
-        unwatched = trail.changes.unwatched if trail.changes else ()
+        if trail.outside and trail.outside.pair:
+            commands.append(f"spanctl audit {trail.outside.pair}")
+        ddl = trail.outside and trail.outside.kind is StatementKind.DDL
+        unwatched = trail.changes.unwatched if trail.changes and not ddl else ()
         if unwatched:
             tables = " ".join(f"--table {table}" for table in unwatched)
             commands.append(f"spanctl init {tables}")

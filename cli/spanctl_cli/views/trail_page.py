@@ -9,18 +9,18 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from spanctl.audit.model import Event, EventKind, Link, SourceName, Trail, outcome_of
+from spanctl.audit.model import Link, Trail, outcome_of
 from spanctl.audit.trail import totals
-from spanctl.ledger.receipt import Outcome, Receipt
+from spanctl.ledger.phases import Phase, noted, step_of, step_words
+from spanctl.ledger.receipt import Outcome, Receipt, Statement
 from spanctl.spanner.changes import ModType, RowChange
 from spanctl.spanner.values import display
 from spanctl_cli.output import Kind, text
 from spanctl_cli.output.rendering import terminal_width
-from spanctl_cli.output.values import age, duration, safe
+from spanctl_cli.output.values import duration, safe
 from spanctl_cli.views import pieces
+from spanctl_cli.views.trail_tables import sources, timeline
 
-_EVENTS = 40
-_WIDE = 112
 _ROOMY = 80
 _LISTED = 40
 _MARKS = {
@@ -28,17 +28,10 @@ _MARKS = {
     ModType.UPDATE: ("~", "yellow", "updated"),
     ModType.DELETE: ("-", "red", "deleted"),
 }
-_KINDS = {
-    EventKind.FLOW_RUN: "flow run",
-    EventKind.TASK_RUN: "task run",
-    EventKind.COMMIT: "commit",
-    EventKind.FENCE: "fence",
-}
-_SOURCES = {
-    SourceName.LEDGER: "ledger",
-    SourceName.CHANGE_STREAM: "change stream",
-    SourceName.PREFECT: "Prefect",
-    SourceName.CLOUD_AUDIT_LOGS: "Cloud Audit Logs",
+_ENDS = {
+    Phase.FINISHED: ("✓", "bold green"),
+    Phase.FAILED: ("✗", "bold red"),
+    Phase.UNKNOWN: ("?", "bold yellow"),
 }
 
 
@@ -49,40 +42,12 @@ def page(trail: Trail, rows: int | None, steps: Sequence[str]) -> Iterator[Rende
         yield from _rows(trail, rows)
     else:
         yield from _run(trail)
-    yield from _timeline(trail.timeline)
-    yield from _sources(trail)
+    yield from timeline(trail.timeline)
+    yield from sources(trail.sources)
     if steps:
         yield pieces.heading("Next")
         for step in steps:
             yield pieces.whole(Text(f"  {step}", style="cyan"))
-
-
-def listing(receipts: Sequence[Receipt], changes: Sequence[str]) -> Iterator[RenderableType]:
-    """Yield transactions, a row each; on a narrow terminal what they changed goes below.
-
-    Args:
-        receipts: The transactions.
-        changes: What each of them did, in a few words.
-    """
-    wide = terminal_width() >= _WIDE
-    table = pieces.grid("txn id", "committed", "outcome", "rows", "changes", "by")
-    table.columns[3].justify = "right"
-    for receipt, change in zip(receipts, changes, strict=True):
-        origin = receipt.provenance
-        by = " / ".join(name for name in (origin.flow, origin.task) if name) or origin.reason
-        when, outcome = age(receipt.commit_timestamp), text(outcome_of(receipt), Kind.STATE)
-        if wide:
-            rows = text(receipt.rows, Kind.NUMBER)
-            identifier = text(receipt.txn_id, Kind.ID)
-            table.add_row(identifier, when, outcome, rows, text(change), text(by))
-            continue
-        yield text(receipt.txn_id, Kind.ID)
-        line = Text("  ").append_text(outcome).append(f"  {when}  ")
-        yield pieces.whole(line.append(pieces.count(receipt.rows, "row")))
-        if said := "  ".join(words for words in (change, by) if words):
-            yield Padding(Text(safe(said), style="dim"), (0, 0, 0, 2), expand=False)
-    if wide:
-        yield table
 
 
 # -- the top
@@ -92,11 +57,19 @@ def _transaction(trail: Trail, receipt: Receipt) -> Iterator[RenderableType]:
     outcome = outcome_of(receipt)
     committed = outcome is Outcome.COMMITTED
     mark, style = ("✓", "bold green") if committed else ("✗", "bold yellow")
-    headline = Text(f"{mark} {outcome.value.replace('_', ' ')}", style=style)
+    words = outcome.value.replace("_", " ")
+    if pair := trail.outside:
+        mark, style = _ENDS[pair.phase]
+        words = step_words(pair.kind, pair.said).upper()
+    headline = Text(f"{mark} {words}", style=style)
     headline.append(f"  {pieces.moment(receipt.commit_timestamp)}", style="default not bold")
     yield pieces.whole(headline)
     if not committed:
         yield Text("  Fenced: the operation never commits in this epoch.", style="dim")
+    if pair:
+        status = f" ({pair.status})" if pair.status else ""
+        yield pieces.whole(Text(f"  at least once: {pair.words}{status}", style=style))
+        yield Text("  Outside of every transaction: this entry only tells of it.", style="dim")
     yield pieces.whole(Text(f"  {receipt.txn_id}", style="cyan"))
     origin = receipt.provenance
     facts = trail.facts
@@ -125,6 +98,7 @@ def _transaction(trail: Trail, receipt: Receipt) -> Iterator[RenderableType]:
             ("attempt", pieces.plain(origin.attempt)),
             ("operation", pieces.plain(receipt.operation_key)),
             ("undoes", pieces.named(None, receipt.undoes)),
+            ("other entry", pieces.named(None, pair.pair if pair else None)),
             ("tag", pieces.plain(origin.tag)),
         ]
     )
@@ -188,13 +162,26 @@ def _statements(receipt: Receipt) -> Iterator[RenderableType]:
     table = pieces.grid("kind", "tables", "rows", "statement")
     table.columns[2].justify = "right"
     for statement in receipt.statements:
+        if terminal_width() < _ROOMY:
+            yield from _statement(statement)
+            continue
         table.add_row(
             text(statement.kind.value.replace("_", " ")),
             text(list(statement.tables)),
             text(statement.rows, Kind.NUMBER),
             text(statement.sql or ", ".join(statement.parameters)),
         )
-    yield pieces.indented(table)
+    if table.row_count:
+        yield pieces.indented(table)
+
+
+def _statement(statement: Statement) -> Iterator[RenderableType]:
+    words = [statement.kind.value.replace("_", " "), ", ".join(statement.tables)]
+    if statement.rows is not None:
+        words.append(f" {pieces.count(statement.rows, 'row')}")
+    told = Text(safe(" ".join(word for word in words if word)))
+    sql = Text(safe(statement.sql or ", ".join(statement.parameters)), style="dim")
+    yield from pieces.stacked(told, sql)
 
 
 def _rows(trail: Trail, limit: int | None) -> Iterator[RenderableType]:
@@ -221,7 +208,7 @@ def _row(row: RowChange) -> Iterator[RenderableType]:
     title.append(safe(f"{row.table} {keys}"), style="bold").append(f"  {word}", style=style)
     yield pieces.whole(title)
     table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(style="dim", no_wrap=True)
+    table.add_column(style="dim", overflow="fold")
     table.add_column(overflow="fold")
     same = 0
     for name in row.after or row.before or {}:
@@ -253,7 +240,7 @@ def _transactions(receipts: Sequence[Receipt]) -> Iterator[RenderableType]:
     if terminal_width() < _ROOMY:
         yield from _stacked(receipts)
         return
-    table = pieces.grid("txn id", "committed", "outcome", "rows", "task")
+    table = pieces.grid("txn id", "committed", "outcome", "rows", "step", rigid=1)
     table.columns[3].justify = "right"
     for receipt in pieces.both_ends(receipts, _LISTED):
         if receipt is None:
@@ -263,9 +250,9 @@ def _transactions(receipts: Sequence[Receipt]) -> Iterator[RenderableType]:
         table.add_row(
             text(receipt.txn_id, Kind.ID),
             pieces.clock(receipt.commit_timestamp),
-            text(outcome_of(receipt), Kind.STATE),
+            _said(receipt),
             text(receipt.rows, Kind.NUMBER),
-            text(receipt.provenance.task or receipt.operation_key),
+            text(step_of(receipt)),
         )
     yield pieces.indented(table)
 
@@ -277,45 +264,12 @@ def _stacked(receipts: Sequence[Receipt]) -> Iterator[RenderableType]:
             yield Text(more, style="yellow")
             continue
         yield text(receipt.txn_id, Kind.ID)
-        line = Text("  ").append_text(text(outcome_of(receipt), Kind.STATE))
+        line = Text().append_text(_said(receipt))
         line.append("  ").append_text(pieces.clock(receipt.commit_timestamp))
-        yield pieces.whole(line.append(f"  {pieces.count(receipt.rows, 'row')}"))
+        line.append(f"  {pieces.count(receipt.rows, 'row')}")
+        yield from pieces.stacked(line, Text(safe(step_of(receipt)), style="dim"))
 
 
-def _timeline(events: Sequence[Event]) -> Iterator[RenderableType]:
-    if not events:
-        return
-    yield pieces.heading("Timeline", f"{events[0].timestamp.astimezone():%Y-%m-%d, %Z}")
-    table = Table.grid(padding=(0, 2, 0, 0))
-    for width in (len("00:00:00.000"), None, None, None):
-        table.add_column(overflow="fold", min_width=width)
-    for event in pieces.both_ends(events, _EVENTS):
-        if event is None:
-            more = f"... {len(events) - _EVENTS:,} more: -o json for all"
-            table.add_row("", "", "", Text(more, style="yellow"))
-            continue
-        what = text(event.name)
-        if event.rows is not None:
-            what.append(f"  {pieces.count(event.rows, 'row')}", style="dim")
-        table.add_row(
-            pieces.clock(event.timestamp),
-            Text(_KINDS[event.kind], style="dim"),
-            text(event.state, Kind.STATE),
-            what,
-        )
-    yield pieces.indented(table)
-
-
-def _sources(trail: Trail) -> Iterator[RenderableType]:
-    yield pieces.heading("Sources")
-    table = Table.grid(padding=(0, 2, 0, 0))
-    for width in (None, len("unsupported"), len("claimed"), None):
-        table.add_column(overflow="fold", min_width=width)
-    for source in trail.sources:
-        table.add_row(
-            _SOURCES[source.name],
-            text(source.coverage, Kind.STATE),
-            text(source.link, Kind.STATE),
-            Text(safe(source.note), style="dim"),
-        )
-    yield pieces.indented(table)
+def _said(receipt: Receipt) -> Text:
+    pair = noted(receipt)
+    return text(pair.phase.value if pair else outcome_of(receipt), Kind.STATE)
