@@ -15,14 +15,15 @@ from prefect.cache_policies import NO_CACHE
 
 from spanctl.clock import monotonic
 from spanctl.errors import UsageError
-from spanctl.flows.converting import Mode
+from spanctl.flows.converting import Converter, Mode
+from spanctl.flows.cutting import rows_per_chunk
 from spanctl.flows.importjob import ImportJob
 from spanctl.flows.importplan import UNLIMITED, ImportOptions, ImportPlan
 from spanctl.flows.importprogress import ImportProgress, Phase, Progress, reporting
 from spanctl.flows.importwriter import Written, write
 from spanctl.flows.reading import FileFormat, Source
 from spanctl.flows.runbooks import Standing, in_task, passing, record, standing, whole
-from spanctl.flows.validating import Checked
+from spanctl.flows.validating import Checked, Rejects
 from spanctl.ledger.receipt import Receipt
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ __all__ = [
     "Preview",
     "import_file",
     "preview",
+    "refuse_misfit",
     "reporting",
 ]
 
@@ -58,7 +60,7 @@ class ImportResult:
         sha256: SHA-256 of the file, hexadecimal.
         rows: Rows of the file.
         written: Rows written by this run.
-        present: Rows that earlier runs of this import had written.
+        present: Rows that other runs of this import have written, earlier or meanwhile.
         bad: Rows that were left out.
         chunks: Transactions of the whole import.
         chunks_written: Those of this run.
@@ -131,7 +133,7 @@ def _write(job: ImportJob, place: Standing) -> Written:
     total = job.plan.rows if job.plan else None
     tell = Progress(Phase.WRITING, job.source, total)
     written = write(job, provenance, again=again, tell=tell)
-    record("import", provenance, written.finish, written.rows)
+    record("finish", provenance, written.finish, sum(written.finish.row_counts))
     return written
 
 
@@ -183,7 +185,7 @@ def import_file(  # noqa: PLR0913 - a command's options
             return _already(job, job.finished, monotonic() - started)
         checked = _check(whole(job))
         written = _write(whole(job), whole(place))
-        return _done(job, checked, written, place, monotonic() - started)
+        return _done(job, checked, written, monotonic() - started)
 
 
 def _choice(choices: type[Choice], text: str) -> Choice:
@@ -192,6 +194,33 @@ def _choice(choices: type[Choice], text: str) -> Choice:
     except ValueError:
         msg = f"{text!r} is none of {', '.join(choices)}"
         raise UsageError(msg) from None
+
+
+def refuse_misfit(target: "Target", path: Path, table: str, options: ImportOptions) -> None:
+    """Refuse what the file's header and the table tell at a glance; no row is looked at.
+
+    Raises:
+        UsageError: File, table and options don't fit together.
+        NotFoundError: There is no such file or table.
+        ConflictError: Another file stands where bad rows go.
+        SpanctlError: The database could not be read.
+    """
+    from spanctl.spanner import catalog
+    from spanctl.spanner.client import shared
+
+    with Source(
+        path, file_format=options.file_format, delimiter=options.delimiter, digested=False
+    ) as source:
+        found = catalog.table(shared(target), table)
+        converter = Converter(
+            found,
+            source.columns,
+            mode=options.mode,
+            file_format=source.format,
+            null=options.null,
+        )
+        rows_per_chunk(found, converter.columns, options.chunk_rows)
+        Rejects(source, options.rejects).refuse_other()
 
 
 def preview(target: "Target", path: Path, table: str, options: ImportOptions) -> Preview:
@@ -223,7 +252,6 @@ def _done(
     job: ImportJob,
     checked: Checked | None,
     written: Written,
-    place: Standing,
     seconds: float,
 ) -> ImportResult:
     plan = job.settled
@@ -238,7 +266,7 @@ def _done(
         bad=plan.bad,
         chunks=plan.chunks,
         chunks_written=written.chunks,
-        imported_by=place.provenance.root_run,
+        imported_by=written.finished_by,
         already=False,
         resumed=job.resumed,
         rejects=checked.rejects if checked else None,

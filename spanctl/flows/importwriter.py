@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -27,15 +27,17 @@ class Written:
 
     Attributes:
         rows: Rows written by this run.
-        present: Rows that earlier runs of the same import had written.
+        present: Rows that other runs of the same import have written, earlier or meanwhile.
         chunks: Transactions of this run.
         finish: The transaction that says that all chunks are in.
+        finished_by: Id of the root flow run that committed that one; None outside of Prefect.
     """
 
     rows: int
     present: int
     chunks: int
     finish: TransactionResult
+    finished_by: str | None
 
 
 @dataclass(slots=True)
@@ -56,7 +58,33 @@ class _Writer:
             self._block(range(first, min(first + _BLOCK, plan.chunks)))
         self.job.source.refuse_change()
         finish = self._finish(plan)
-        return Written(rows=self.rows, present=self.present, chunks=self.written, finish=finish)
+        return Written(
+            rows=self.rows,
+            present=self.present,
+            chunks=self.written,
+            finish=finish,
+            finished_by=self._author(finish),
+        )
+
+    def _author(self, finish: TransactionResult) -> str | None:
+        """Return who committed the finish: of two runs at once only one did."""
+        from spanctl.spanner import receipts
+
+        if not finish.replayed:
+            return self.run.provenance.root_run
+        found = receipts.get(self.job.database, finish.txn_id)
+        return found.provenance.root_run if found else None
+
+    @contextmanager
+    def telling_interruption(self) -> Iterator[None]:
+        """Have Ctrl-C say how much is in, and that nothing is lost."""
+        try:
+            yield
+        except KeyboardInterrupt as interruption:
+            total, done = self.job.settled.rows, self.rows + self.present
+            told = f"at least {done:,} of {total:,} rows are in"
+            interruption.add_note(f"{told}; the same command goes on from there")
+            raise
 
     def _keep(self, step: str, kept: dict[str, Any]) -> TransactionResult:
         from spanctl.spanner.run import TransactionOptions
@@ -201,7 +229,9 @@ def write(
 
     run = Run(job.database, job.root, provenance=provenance)
     try:
-        return _Writer(job, run, look_first=again or job.resumed, tell=tell).write()
+        writer = _Writer(job, run, look_first=again or job.resumed, tell=tell)
+        with writer.telling_interruption():
+            return writer.write()
     finally:
         with suppress(SpanctlError):  # leases that stay open are what resolves this later
             run.close()

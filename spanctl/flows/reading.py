@@ -64,7 +64,7 @@ class Source:
         path: Where it is.
         format: How it is written.
         size: Its size in bytes.
-        sha256: SHA-256 of its bytes, hexadecimal.
+        sha256: SHA-256 of its bytes, hexadecimal; empty when it was not digested.
         columns: The names in its header: the first record of a CSV, the first keys of JSON Lines.
         first: The first record after the header.
     """
@@ -75,6 +75,7 @@ class Source:
         *,
         file_format: FileFormat | None = None,
         delimiter: str | None = None,
+        digested: bool = True,
     ) -> None:
         """Open a file, digest it, and read its header.
 
@@ -83,6 +84,7 @@ class Source:
             file_format: How it is written; told by its name's end when left out.
             delimiter: What stands between the fields of a CSV: one character; a comma when left
                 out, a tab in a ``.tsv``.
+            digested: Whether its bytes are digested: a look at its header can do without.
 
         Raises:
             NotFoundError: There is no such file.
@@ -98,7 +100,7 @@ class Source:
         try:
             self._identity = self._stat()
             self.size = self._identity[1]
-            self.sha256 = hashlib.file_digest(self._file, "sha256").hexdigest()
+            self.sha256 = _digest(self._file) if digested else ""
             self.columns, self.first = self._header()
         except BaseException:
             self._file.close()
@@ -267,6 +269,10 @@ def _opened(path: Path) -> io.BufferedReader:
     except OSError as error:
         msg = f"{path} can't be read: {error.strerror}"
         raise UsageError(msg) from None
+
+
+def _digest(file: io.BufferedReader) -> str:
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _unreadable(path: Path, line: int, reason: str) -> UsageError:

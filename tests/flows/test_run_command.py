@@ -1,6 +1,10 @@
 """``spanctl run`` from end to end: what it prints, its exit code, and what is in the database."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +15,12 @@ from spanctl.spanner.client import Target
 from tests.faults import raw
 from tests.faults.emulator import INSTANCE, PROJECT, free_port, new_name
 from tests.faults.proxy import FaultProxy, black_hole
-from tests.fixtures.cli import Spanctl
+from tests.fixtures.cli import Ended, Spanctl, child_environment
 from tests.flows.bank import Bank
 
 pytestmark = [pytest.mark.emulator, pytest.mark.prefect, pytest.mark.usefixtures("prefect")]
 
+PLAIN = {"NO_COLOR": "1", "GRPC_VERBOSITY": "NONE"}
 FLOWS = """
 import contextlib
 import threading
@@ -238,9 +243,81 @@ def test_sql_with_an_error(spanctl: Spanctl, bank: Bank) -> None:
     """The statement's line is named, not its text; the transaction as a whole is undone."""
     good = "UPDATE accounts SET balance = 4711 WHERE id = 'a';"
     done = spanctl("run", "sql", "-e", f"{good}\nUPDATE accounts SET nope = 4711 WHERE id = 'a'")
-    refused(done, 1, "the statement in line 2: Spanner answered INVALID_ARGUMENT")
+    refused(done, 1, "statement 2 in line 2: Spanner answered INVALID_ARGUMENT")
     assert "4711" not in done.stderr
+    assert "on a terminal, Spanner's own words are shown" in done.stderr
     untouched(bank)
+
+
+@pytest.mark.parametrize(
+    ("flag", "kind", "good", "bad"),
+    [
+        ("--ddl", "ddl", "CREATE TABLE made (a INT64) PRIMARY KEY (a)", "DROP TABLE nope"),
+        (
+            "--partitioned",
+            "partitioned dml",
+            "UPDATE accounts SET balance = 0 WHERE true",
+            "UPDATE accounts SET balance = 1 / 0 WHERE true",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("bank")
+def test_what_is_outside_of_transactions_is_told_as_it_ended(  # noqa: PLR0913, PLR0917 - cases
+    spanctl: Spanctl,
+    terminal: Callable[..., Ended],
+    flag: str,
+    kind: str,
+    good: str,
+    bad: str,
+) -> None:
+    """DDL and partitioned DML that failed is nowhere told as if it had been done."""
+    done = spanctl("run", "sql", flag, "-e", bad)
+    refused(done, 1, "statement 1 in line 1: Spanner answered")
+    told = [line.split(" ", 2)[1:] for line in done.stderr.splitlines() if f" {kind} " in line]
+    assert [words.split(" · ")[0] for _, words in told] == [f"{kind} started", f"{kind} failed"]
+    for txn_id, _ in told:
+        lines = spanctl("audit", txn_id).stdout.splitlines()
+        assert "at_least_once\tfailed" in lines
+        page = terminal("audit", txn_id, columns=100, env=PLAIN).stdout
+        assert "  at least once: failed (" in page
+        assert "✗" in page
+        assert "COMMITTED" not in page
+        assert "init --table nope" not in page
+    items = json.loads(spanctl("audit", "list", "-o", "json").stdout)["items"]
+    ended, started = [one for one in items if one["step"].startswith(kind)]
+    assert ended["changes"].endswith(": failed")
+    assert started["changes"].endswith(": started")
+    for columns in (80, 160):
+        listed = terminal("audit", "list", columns=columns, env=PLAIN).stdout
+        assert "COMMITTED" not in listed.split(told[0][0])[0].split(told[1][0])[-1]
+    done = spanctl("run", "sql", flag, "-e", good, "-o", "json")
+    assert done.exit_code == 0, done.stderr
+    result = json.loads(done.stdout)
+    for txn_id in (result["txn_id"], result["finished_by"]):
+        assert "at_least_once\tfinished" in spanctl("audit", txn_id).stdout.splitlines()
+    run = terminal("audit", result["flow_run"], columns=100, env=PLAIN).stdout
+    assert f"{kind} finished" in run
+
+
+@pytest.mark.usefixtures("bank")
+def test_ddl_without_an_answer_has_no_known_end(
+    spanctl: Spanctl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither finished nor failed is claimed of what may have been applied."""
+    from spanctl.errors import UnreachableError
+    from spanctl.spanner import admin
+
+    def lost(*_args: Any) -> str:
+        msg = "Spanner did not answer"
+        raise UnreachableError(msg)
+
+    monkeypatch.setattr(admin, "execute_ddl", lost)
+    refused(spanctl("run", "sql", "--ddl", "-e", "DROP TABLE accounts"), 3, "did not answer")
+    items = json.loads(spanctl("audit", "list", "-o", "json").stdout)["items"]
+    assert [one["step"] for one in items[:2]] == ["ddl end unknown", "ddl started"]
+    for one in items[:2]:
+        shown = json.loads(spanctl("audit", one["txn_id"], "-o", "json").stdout)
+        assert shown["at_least_once"] == "started, end unknown"
 
 
 @pytest.mark.parametrize(
@@ -299,6 +376,38 @@ def test_a_file_that_does_not_fit(  # noqa: PLR0913, PLR0917 - fixtures and case
     done = spanctl("run", "import", rows(*lines), "--table", table)
     refused(done, code, told)
     assert "lots" not in done.stderr
+    # What header and table tell at a glance is told before there is a run.
+    assert ("flow run" in done.stderr) == ("line 3" in told)
+    untouched(bank)
+
+
+@pytest.mark.parametrize("options", [("--delimiter", "::"), ("--chunk-rows", "99999")])
+def test_options_that_do_not_fit(
+    spanctl: Spanctl, bank: Bank, rows: Callable[..., str], options: tuple[str, ...]
+) -> None:
+    """They are refused before there is a run."""
+    path = rows("id,balance", "c,1")
+    done = spanctl("run", "import", path, "--table", "accounts", *options)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "flow run" not in done.stderr
+    untouched(bank)
+
+
+def test_a_file_of_somebody_else_in_the_place_of_the_rejects(
+    spanctl: Spanctl, bank: Bank, rows: Callable[..., str], tmp_path: Path
+) -> None:
+    """It is refused before anything runs, and stays as it is; another place can be named."""
+    theirs = tmp_path / "accounts.rejects.csv"
+    theirs.write_text("salary,name\n1,ada\n", encoding="utf-8")
+    command = ("run", "import", rows("id,balance", "c,lots"), "--table", "accounts")
+    done = spanctl(*command)
+    refused(done, 6, "is no file of bad rows")
+    assert "--rejects PATH" in done.stderr
+    assert "flow run" not in done.stderr
+    assert theirs.read_text(encoding="utf-8") == "salary,name\n1,ada\n"
+    place = str(tmp_path / "mine.csv")
+    for _ in range(2):  # ours is replaced
+        refused(spanctl(*command, "--rejects", place), 2, "can't be imported")
     untouched(bank)
 
 
@@ -315,8 +424,97 @@ def test_an_import_twice(spanctl: Spanctl, bank: Bank, rows: Callable[..., str])
     assert (first.exit_code, json.loads(first.stdout)["written"]) == (0, 2)
     again = spanctl(*command, "-o", "json")
     assert (again.exit_code, json.loads(again.stdout)["written"]) == (0, 0)
-    assert f"already imported by {json.loads(first.stdout)['flow_run']}" in again.stderr
+    run = json.loads(first.stdout)["flow_run"]
+    assert f"already imported by {run}" in again.stderr
+    assert f"next: spanctl audit {run}\n" in first.stderr
+    assert f"next: spanctl audit {run}\n" in again.stderr
+    items = json.loads(spanctl("audit", "list", "-o", "json").stdout)["items"]
+    assert [(one["step"], one["rows"]) for one in items if one["flow"] == "import"] == [
+        ("finish", 0),
+        ("chunk", 2),
+        ("plan", 0),
+    ]
     assert next(iter(bank.database.query("SELECT COUNT(*) FROM accounts"))) == (4,)
+
+
+def test_an_import_of_two_at_once(
+    spanctl: Spanctl,
+    child: Callable[..., Ended],
+    bank: Bank,
+    rows: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The one that comes second says who finished the import, and how many rows are its own."""
+    from spanctl.flows import importing
+
+    path = rows("id,balance", *(f"n{number},1" for number in range(300)))
+    command = ("run", "import", path, "--table", "accounts", "--chunk-rows", "100", "-o", "json")
+    original, firsts = importing.write, []
+
+    def overtaken(*args: Any, **options: Any) -> Any:
+        monkeypatch.setattr(importing, "write", original)
+        firsts.append(child(*command))  # the other one, whole, before this one's first chunk
+        return original(*args, **options)
+
+    monkeypatch.setattr(importing, "write", overtaken)
+    second = spanctl(*command)
+    (first,) = firsts
+    won, lost = json.loads(first.stdout), json.loads(second.stdout)
+    assert (won["written"], won["present"]) == (300, 0)
+    assert (lost["written"], lost["present"]) == (0, 300)
+    assert won["imported_by"] == lost["imported_by"] == won["flow_run"] != lost["flow_run"]
+    assert "0 rows written by this run, 300 by others" in second.stderr
+    assert f"next: spanctl audit {won['flow_run']}" in second.stderr
+    assert next(iter(bank.database.query("SELECT COUNT(*) FROM accounts"))) == (302,)
+
+
+@pytest.mark.parametrize(("signal_", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_import(
+    spanctl: Spanctl,
+    bank: Bank,
+    rows: Callable[..., str],
+    signal_: signal.Signals,
+    code: int,
+) -> None:
+    """It says how many rows are in and that the same command goes on, which it does."""
+    path = rows("id,balance", *(f"n{number},1" for number in range(20_000)))
+    command = ("run", "import", path, "--table", "accounts", "--chunk-rows", "100")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "spanctl_cli.main", *command],
+        env=child_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    count = "SELECT COUNT(*) FROM accounts"
+    while next(iter(bank.database.query(count)))[0] < 500:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(signal_)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (code, "")
+    assert "of 20,000 rows are in; the same command goes on from there" in err
+    (there,) = next(iter(bank.database.query(count)))
+    done = spanctl(*command, "-o", "json")
+    result = json.loads(done.stdout)
+    assert (result["present"], result["written"]) == (there - 2, 20_002 - there)
+    assert f"{result['written']:,} rows written by this run" in done.stderr
+
+
+def test_an_import_interrupted_while_it_is_checked(
+    spanctl: Spanctl, bank: Bank, rows: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was written, and that is said."""
+    from spanctl.flows import importing
+
+    def interrupted(*_args: Any, **_options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importing.ImportJob, "validate", interrupted)
+    done = spanctl("run", "import", rows("id,balance", "c,1"), "--table", "accounts")
+    assert (done.exit_code, done.stdout) == (130, "")
+    assert "nothing was written by this run; the same command goes on" in done.stderr
+    untouched(bank)
 
 
 # -- surroundings

@@ -1,5 +1,6 @@
 """``spanctl run import``: a file into a table, in transactions that resume."""
 
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +15,11 @@ from spanctl_cli.runs import Asked, elapsed
 from spanctl_cli.runs.in_process import execute, facts_of, invocation, prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable, Iterator
 
     from rich.console import RenderableType
 
-    from spanctl.flows.importing import ImportProgress, ImportResult
+    from spanctl.flows.importing import ImportOptions, ImportProgress, ImportResult
 
 _COLUMNS = (
     Column("flow_run", title="flow run", kind=Kind.ID),
@@ -27,7 +28,7 @@ _COLUMNS = (
     Column("mode"),
     Column("rows", title="rows in the file", kind=Kind.NUMBER),
     Column("written", title="written now", kind=Kind.NUMBER),
-    Column("present", title="written before", kind=Kind.NUMBER),
+    Column("present", title="by other runs", kind=Kind.NUMBER),
     Column("bad", title="left out", kind=Kind.NUMBER),
     Column("chunks", title="transactions", kind=Kind.NUMBER),
     Column("chunks_written", title="of them now", kind=Kind.NUMBER),
@@ -61,13 +62,18 @@ def run(app: AppContext, asked: Asked, options: dict[str, Any]) -> None:
     if asked.dry_run:
         _preview(app, asked, options)
         return
-    from spanctl.flows.importing import import_file, reporting
+    from spanctl.flows.importing import import_file, refuse_misfit, reporting
+    from spanctl.spanner.client import Target
 
+    target = Target.from_settings(app.settings())
+    refuse_misfit(target, Path(options["path"]), options["table"], _chosen(options))
     started = monotonic()
-    with live.view(asked.output, quiet=app.quiet) as view, reporting(_telling(view)):
-        finished, _ = execute(
-            app, import_file, options, asking, view, runbook=True, heartbeats=False
-        )
+    with live.view(asked.output, quiet=app.quiet) as view:
+        teller = _Teller(view)
+        with _telling_interruption(app, teller), reporting(teller):
+            finished, _ = execute(
+                app, import_file, options, asking, view, runbook=True, heartbeats=False
+            )
     finished.check()
     result: ImportResult = finished.result
     values = {**asdict(result), **facts_of(finished), "seconds": elapsed(started)}
@@ -75,15 +81,30 @@ def run(app: AppContext, asked: Asked, options: dict[str, Any]) -> None:
         Record(schema="run.import", columns=_COLUMNS, values=values, view=lambda: _ending(result)),
         asked.output,
     )
+    run = str(finished.flow_run)
     if result.already:
         app.note(f"already imported by {result.imported_by}, 0 written; --new imports it once more")
-    app.note(f"next: spanctl audit {result.txn_id}")
+    elif result.present:
+        told = f"{result.written:,} rows written by this run, {result.present:,} by others"
+        if result.imported_by != run:
+            told = f"{told}; flow run {result.imported_by} finished the import"
+        app.note(told)
+    # The finish itself holds no row: the chunks are found under the run that wrote them.
+    looked_at = run if result.written else result.imported_by or result.txn_id
+    app.note(f"next: spanctl audit {looked_at}")
 
 
-def _telling(view: View) -> "Callable[[ImportProgress], None]":
-    def tell(progress: "ImportProgress") -> None:
+class _Teller:
+    """Passes progress on to a view, and keeps the last of it."""
+
+    def __init__(self, view: View) -> None:
+        self.last: ImportProgress | None = None
+        self._view = view
+
+    def __call__(self, progress: "ImportProgress") -> None:
+        self.last = progress
         by_rows = progress.total_rows is not None
-        view.progress(
+        self._view.progress(
             Progress(
                 done=progress.rows if by_rows else progress.bytes,
                 total=progress.total_rows or progress.total_bytes,
@@ -94,7 +115,20 @@ def _telling(view: View) -> "Callable[[ImportProgress], None]":
             )
         )
 
-    return tell
+
+@contextmanager
+def _telling_interruption(app: AppContext, teller: _Teller) -> "Iterator[None]":
+    """Say what is in when Ctrl-C or SIGTERM came outside of the writing, which says so itself."""
+    try:
+        yield
+    except KeyboardInterrupt as interruption:
+        last = teller.last
+        if last is None or last.total_rows is None:
+            app.note("nothing was written by this run; the same command goes on")
+        elif not any("rows are in" in note for note in getattr(interruption, "__notes__", ())):
+            told = f"at least {last.rows:,} of {last.total_rows:,} rows are in"
+            app.note(f"{told}; the same command goes on from there")
+        raise
 
 
 def _ending(result: "ImportResult") -> "Iterable[RenderableType]":
@@ -102,7 +136,7 @@ def _ending(result: "ImportResult") -> "Iterable[RenderableType]":
 
     told = [
         f"{result.written:,} rows written in {result.chunks_written:,} transactions",
-        *([f"{result.present:,} rows were there before"] if result.present else []),
+        *([f"{result.present:,} rows written by other runs"] if result.present else []),
         *([f"{result.bad:,} left out, see {result.rejects}"] if result.bad else []),
         f"{result.seconds:.1f} s",
     ]
@@ -112,22 +146,26 @@ def _ending(result: "ImportResult") -> "Iterable[RenderableType]":
     yield line
 
 
-def _preview(app: AppContext, asked: Asked, options: dict[str, Any]) -> None:
-    from spanctl.flows.importing import FileFormat, ImportOptions, Mode, preview, reporting
-    from spanctl.spanner.client import Target
+def _chosen(options: dict[str, Any]) -> "ImportOptions":
+    from spanctl.flows.importing import FileFormat, ImportOptions, Mode
 
-    chosen = dict(options)
-    path, table = Path(chosen.pop("path")), chosen.pop("table")
-    form, rejects = chosen.pop("file_format"), chosen.pop("rejects")
-    wanted = ImportOptions(
-        mode=Mode(chosen.pop("mode")),
+    others = {name: value for name, value in options.items() if name not in {"path", "table"}}
+    form, rejects = others.pop("file_format"), others.pop("rejects")
+    return ImportOptions(
+        mode=Mode(others.pop("mode")),
         file_format=FileFormat(form) if form else None,
         rejects=Path(rejects) if rejects else None,
-        **chosen,
+        **others,
     )
+
+
+def _preview(app: AppContext, asked: Asked, options: dict[str, Any]) -> None:
+    from spanctl.flows.importing import preview, reporting
+    from spanctl.spanner.client import Target
+
     target = Target.from_settings(app.settings())
-    with live.view(asked.output, quiet=app.quiet) as view, reporting(_telling(view)):
-        found = preview(target, path, table, wanted)
+    with live.view(asked.output, quiet=app.quiet) as view, reporting(_Teller(view)):
+        found = preview(target, Path(options["path"]), options["table"], _chosen(options))
     plan = found.plan
     values = {
         "file": str(found.file),
