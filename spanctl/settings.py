@@ -79,6 +79,11 @@ VARIABLES: tuple[Variable, ...] = (
         ("SPANCTL_CA_FILE",),
         help="PEM file of the roots that servers are verified with; the system's when unset",
     ),
+    Variable(
+        "adc_file",
+        ("GOOGLE_APPLICATION_CREDENTIALS",),
+        help="file of the application default credentials; Google's usual places when unset",
+    ),
     Variable("prefect_api_url", ("PREFECT_API_URL",), help="Prefect API"),
     Variable("work_pool", ("SPANCTL_WORK_POOL",), help="Prefect work pool for deployments"),
 )

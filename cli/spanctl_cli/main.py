@@ -16,6 +16,7 @@ from spanctl_cli.output import stdout
 COMMANDS: Final[dict[str, Panel]] = {
     "run": Panel.RUN,
     "audit": Panel.LOOK,
+    "creds": Panel.SET_UP,
     "init": Panel.SET_UP,
     "context": Panel.SET_UP,
     "local": Panel.SET_UP,

@@ -251,6 +251,7 @@ class Stack:
             "secretmanager_endpoint": doors[parts.SECRETMANAGER],
             "iam_endpoint": f"https://{doors[parts.IAM]}",
             "ca_file": str(Places(self.folder.identity).bundle),
+            "adc_file": str(Places(self.folder.identity).user),
             "prefect_api_url": endpoints.prefect_api_url,
             "work_pool": parts.POOL,
         }

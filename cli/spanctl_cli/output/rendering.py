@@ -22,7 +22,8 @@ _WARN = frozenset(
     {"absent", "cancelled", "cancelling", "claimed", "degraded", "disabled", "expired"}
 )
 _WARN |= {
-    "expired",
+    "abandoned",
+    "due",
     "fenced",
     "late",
     "not_committed",

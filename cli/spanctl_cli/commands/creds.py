@@ -1,0 +1,293 @@
+"""``spanctl creds``: short-lived credentials, looked at, tried and rotated, never shown."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spanctl.errors import NotPermittedError, UsageError
+from spanctl_cli.context import AppContext
+from spanctl_cli.creds.access import DEFAULT, Access, access
+from spanctl_cli.options import (
+    DryRunOption,
+    FieldsOption,
+    LimitOption,
+    OutputOption,
+    TimeoutOption,
+    YesOption,
+)
+from spanctl_cli.output import Column, Kind, Listing, Record, emit
+from spanctl_cli.prompts import confirm
+
+if TYPE_CHECKING:
+    from spanctl.credentials.identity import Principal
+    from spanctl.credentials.live import LiveCredentials
+    from spanctl.credentials.rotation.driver import RotationResult
+
+app = typer.Typer(help="Look at the credentials of flows, try them, and rotate them.")
+
+_WHO = (
+    Column("principal", kind=Kind.ID),
+    Column("standing", kind=Kind.STATE),
+    Column("chain", title="asked through"),
+    Column("chain_standing", title="chain", kind=Kind.STATE),
+    Column("expires", kind=Kind.TIME),
+    Column("seconds_left", title="time left", kind=Kind.DURATION),
+    Column("scopes", extra=True),
+    Column("reference", title="resolved from"),
+)
+_CHECK = (
+    *_WHO,
+    Column("database"),
+    Column("reads", kind=Kind.FLAG),
+    Column("writes", kind=Kind.FLAG),
+    Column("excess", title="needless"),
+)
+
+NameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="The secret's id, or projects/P/secrets/S.")
+]
+OptionalNameArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[NAME]",
+        help="The secret's id, or projects/P/secrets/S; the only one when left out.",
+    ),
+]
+ReferenceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="[NAME|REFERENCE]",
+        help="A secret's id, adc, secret:..., impersonate:EMAIL or chain:...",
+    ),
+]
+
+
+@app.command("list")
+def list_(ctx: typer.Context, output: OutputOption = None, fields: FieldsOption = None) -> None:
+    """List the credentials of the context's project: whose they are, and their time left."""
+    from spanctl_cli.creds import facts
+
+    with access(AppContext.of(ctx)) as reached:
+        names = reached.inventory.names(reached.project)
+        rows = [facts.read(reached.store, name).row() for name in names]
+    empty = "no credentials; make one: spanctl creds create NAME --impersonate EMAIL"
+    emit(Listing("creds.list", facts.FIELDS, rows, empty=empty), output, fields=fields)
+
+
+@app.command()
+def show(
+    ctx: typer.Context,
+    name: OptionalNameArgument = None,
+    output: OutputOption = None,
+    fields: FieldsOption = None,
+) -> None:
+    """Show a credential, its versions and what happens to them next; never the material."""
+    from spanctl_cli.creds import facts
+
+    with access(AppContext.of(ctx)) as reached:
+        secret = reached.name_or_only(name)
+        found = facts.read(reached.store, secret)
+        versions = reached.store.versions(secret)
+    emit(facts.record(found, versions), output, fields=fields)
+
+
+@app.command()
+def history(
+    ctx: typer.Context,
+    name: OptionalNameArgument = None,
+    limit: LimitOption = 10,
+    output: OutputOption = None,
+    fields: FieldsOption = None,
+) -> None:
+    """List the last rotations of a credential that are over, newest first; 10 are kept."""
+    from spanctl_cli.creds import facts
+
+    with access(AppContext.of(ctx)) as reached:
+        found = facts.read(reached.store, reached.name_or_only(name))
+    emit(facts.history(found, limit), output, fields=fields)
+
+
+@app.command()
+def whoami(
+    ctx: typer.Context,
+    reference: ReferenceArgument = DEFAULT,
+    output: OutputOption = None,
+    fields: FieldsOption = None,
+) -> None:
+    """Say who acts: proven by the issuer of the token, or only claimed.
+
+    Example: spanctl creds whoami spanner-runner
+    """
+    with access(AppContext.of(ctx)) as reached:
+        _, who = _identified(reached, reference)
+        values = _told(reached, reference, who)
+    emit(Record("creds.whoami", _WHO, values), output, fields=fields)
+
+
+@app.command()
+def check(
+    ctx: typer.Context,
+    reference: ReferenceArgument = DEFAULT,
+    output: OutputOption = None,
+    fields: FieldsOption = None,
+) -> None:
+    """Try a credential on the context's database: is it let in, and what may it do there?
+
+    Exits 4 when it is not let in or may not read.
+
+    Example: spanctl creds check spanner-runner
+    """
+    app_context = AppContext.of(ctx)
+    with access(app_context) as reached:
+        door = reached.door
+        live, who = _identified(reached, reference)
+        with app_context.status(f"asking {door.endpoint}"):
+            admission = door.enter(live)
+        values = _told(reached, reference, who)
+    if not admission.reads:
+        msg = f"{who.name} is let in to {door.database}, but may not read all that a flow does"
+        raise NotPermittedError(msg, hint="grant roles/spanner.databaseReader at least")
+    for permission in admission.excess:
+        app_context.warn(f"{who.name} has {permission}, which no flow needs")
+    values |= {
+        "database": str(door.database),
+        "reads": admission.reads,
+        "writes": admission.writes,
+        "excess": list(admission.excess),
+    }
+    emit(Record("creds.check", _CHECK, values), output, fields=fields)
+
+
+@app.command()
+def create(  # noqa: PLR0913 - one parameter an option
+    ctx: typer.Context,
+    name: NameArgument,
+    *,
+    impersonate: Annotated[
+        str, typer.Option("--impersonate", metavar="EMAIL", help="Whose tokens it will hold.")
+    ],
+    via: Annotated[
+        list[str] | None,
+        typer.Option("--via", metavar="EMAIL", help="Delegate, nearest to you first. Repeatable."),
+    ] = None,
+    output: OutputOption = None,
+    fields: FieldsOption = None,
+) -> None:
+    """Make a secret that holds a short-lived token of a service account, tried on Spanner.
+
+    Example: spanctl creds create spanner-runner --impersonate runner@p.iam.gserviceaccount.com
+    """
+    from spanctl_cli.creds import facts, rotating
+
+    app_context = AppContext.of(ctx)
+    with access(app_context) as reached:
+        from spanctl.credentials.inventory import MINTS
+        from spanctl.credentials.resolve import resolve
+
+        secret = reached.name(name)
+        wanted = rotating.impersonation(impersonate, via or [])
+        _ = reached.door  # says what to do where there is none
+        resolve(wanted, reached.endpoints).ensure()  # before a secret is made for nothing
+        reached.inventory.create(secret, {MINTS: str(wanted)})
+        app_context.note(f"created {secret}")
+        found = facts.read(reached.store, secret)
+        result = _resumable(
+            app_context, secret.secret, rotating.rotator(app_context, reached, found).rotate
+        )
+    emit(rotating.ended(found, result, waited=False), output, fields=fields)
+
+
+@app.command()
+def rotate(  # noqa: PLR0913 - one parameter an option
+    ctx: typer.Context,
+    name: OptionalNameArgument = None,
+    *,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="End what a killed rotation left, and tidy up.")
+    ] = False,
+    abort: Annotated[
+        bool, typer.Option("--abort", help="Take a rotation back, until the old one is disabled.")
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Stay until old versions are destroyed, or --timeout.")
+    ] = False,
+    timeout: TimeoutOption = None,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
+    output: OutputOption = None,
+    fields: FieldsOption = None,
+) -> None:
+    """Put a new credential, tried on Spanner, in the place of the current one.
+
+    Safe to kill at any moment: --resume goes on where it ended. The old credential keeps working
+    until its drain is over. Exits 6 when somebody else is rotating, and names them; 7 when the new
+    credential did not work and was taken back; 8 when --wait ran into --timeout.
+
+    Example: spanctl creds rotate spanner-runner
+    """
+    from spanctl_cli.creds import facts, rotating
+
+    if resume and abort:
+        msg = "--resume and --abort exclude each other"
+        raise UsageError(msg, hint="give one of them")
+    if timeout is not None and not wait:
+        msg = "--timeout is for --wait"
+        raise UsageError(msg, hint="add --wait, or leave it out")
+    if dry_run and (resume or abort):
+        msg = "--dry-run shows a new rotation only"
+        raise UsageError(msg, hint="what is under way: spanctl creds show")
+    app_context = AppContext.of(ctx)
+    with access(app_context) as reached:
+        secret = reached.name_or_only(name)
+        found = facts.read(reached.store, secret)
+        if dry_run:
+            emit(rotating.plan(reached, found), output, fields=fields)
+            return
+        rotator = rotating.rotator(app_context, reached, found)
+        if abort:
+            question = f"Take the last rotation of {secret} back?"
+            confirm(app_context, question, yes=yes)
+        act = rotator.abort if abort else rotator.resume if resume else rotator.rotate
+        until = rotating.patience(wait, timeout)
+        result = _resumable(app_context, secret.secret, act, wait_until=until)
+    emit(rotating.ended(found, result, waited=wait), output, fields=fields)
+
+
+def _resumable(app_context: AppContext, name: str, act: Any, **how: Any) -> "RotationResult":  # noqa: ANN401 - a method of Rotator
+    """Rotate; who interrupts is told how to go on."""
+    try:
+        result: RotationResult = act(**how)
+    except KeyboardInterrupt:
+        app_context.note(f"to go on: spanctl creds rotate {name} --resume")
+        raise
+    return result
+
+
+def _identified(reached: Access, text: str) -> "tuple[LiveCredentials, Principal]":
+    """Resolve a reference and ask the issuer whose token came out."""
+    from spanctl.credentials.http import Http
+    from spanctl.credentials.identity import identify
+    from spanctl.credentials.resolve import resolve
+
+    live = resolve(reached.reference(text), reached.endpoints)
+    live.ensure()
+    token = live.live
+    if token is None:
+        msg = "there is no token"
+        raise NotPermittedError(msg, hint="run: spanctl local up")
+    return live, identify(Http(reached.endpoints), reached.endpoints, token)
+
+
+def _told(reached: Access, text: str, who: "Principal") -> dict[str, Any]:
+    from spanctl_cli.creds.facts import left
+
+    return {
+        "principal": who.name,
+        "standing": who.standing,
+        "chain": list(who.chain),
+        "chain_standing": who.chain_standing if who.chain else None,
+        "expires": who.expiry,
+        "seconds_left": left(who.expiry),
+        "scopes": sorted(who.scopes),
+        "reference": str(reached.reference(text)),
+    }

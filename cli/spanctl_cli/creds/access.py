@@ -1,0 +1,158 @@
+"""What the commands about credentials share: settings, endpoints, and who asks."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spanctl.errors import ConfigurationError, ConflictError, NotFoundError, UsageError
+from spanctl.settings import Settings, Source
+from spanctl_cli.context import AppContext
+
+if TYPE_CHECKING:
+    from spanctl.credentials.endpoints import Endpoints
+    from spanctl.credentials.inventory import SecretInventory
+    from spanctl.credentials.live import LiveCredentials
+    from spanctl.credentials.reference import CredentialReference, SecretName
+    from spanctl.credentials.store import GoogleSecretStore
+    from spanctl.spanner.admission import Door
+
+DEFAULT = "adc"
+_NAMES = "write its id, or projects/P/secrets/S"
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Secret Manager and IAM, as the application default credentials reach them.
+
+    Attributes:
+        settings: The settings in effect.
+        endpoints: Where Google's identity services are.
+        credentials: Who asks.
+        store: Secret Manager, one secret at a time.
+    """
+
+    settings: Settings
+    endpoints: "Endpoints"
+    credentials: "LiveCredentials"
+    store: "GoogleSecretStore"
+
+    @property
+    def inventory(self) -> "SecretInventory":
+        """The secrets of a project."""
+        from spanctl.credentials.inventory import SecretInventory
+
+        return SecretInventory(self.endpoints, self.credentials)
+
+    @property
+    def door(self) -> "Door":
+        """The Spanner database on which credentials are tried."""
+        from spanctl.spanner.admission import Door
+
+        return Door.from_settings(self.settings)
+
+    @property
+    def project(self) -> str:
+        """The project in which secrets are looked for."""
+        return self.settings.require("project")
+
+    def name(self, text: str) -> "SecretName":
+        """Read a secret's name: its id in the context's project, or its full name.
+
+        Raises:
+            UsageError: It is none. It is not quoted: it may be a secret pasted by mistake.
+        """
+        from spanctl.credentials.reference import SecretName
+
+        full = text if "/" in text else f"projects/{self.project}/secrets/{text}"
+        try:
+            return SecretName.parse(full)
+        except UsageError:
+            msg = "what was given is no name of a secret"
+        raise UsageError(msg, hint=_NAMES)
+
+    def name_or_only(self, text: str | None) -> "SecretName":
+        """Read a secret's name, or take the only one that there is.
+
+        Raises:
+            UsageError: There are several.
+            NotFoundError: There is none.
+        """
+        if text is not None:
+            return self.name(text)
+        names = self.inventory.names(self.project)
+        if not names:
+            msg = f"there is no credential in project {self.project}"
+            hint = "make one: spanctl creds create NAME --impersonate EMAIL"
+            raise NotFoundError(msg, hint=hint)
+        if len(names) > 1:
+            told = ", ".join(name.secret for name in names)
+            msg = "there are several credentials"
+            raise UsageError(msg, hint=f"name one of: {told}")
+        return names[0]
+
+    def reference(self, text: str) -> "CredentialReference":
+        """Read a credential reference, or a secret's name for the reference to it.
+
+        Raises:
+            UsageError: It is neither.
+        """
+        from spanctl.credentials.reference import SecretReference, parse_reference
+
+        if text == DEFAULT or ":" in text:
+            return parse_reference(text)
+        return SecretReference(self.name(text))
+
+
+@contextmanager
+def access(app: AppContext) -> Iterator[Access]:
+    """Open Secret Manager as the application default credentials; nothing is sent yet.
+
+    Raises:
+        ConfigurationError: The context names a file that can't be read, or a URL that isn't HTTPS.
+    """
+    from spanctl.credentials.hardening import harden
+
+    settings = app.settings()
+    _log_in(settings)
+    quiet = os.environ.get("GRPC_VERBOSITY")
+    harden()
+    if quiet:
+        os.environ["GRPC_VERBOSITY"] = quiet
+    from spanctl.credentials.endpoints import Endpoints
+    from spanctl.credentials.resolve import resolve
+    from spanctl.credentials.store import GoogleSecretStore
+
+    endpoints = Endpoints.from_settings(settings)
+    credentials = resolve(DEFAULT, endpoints)
+    store = GoogleSecretStore(endpoints, credentials)
+    try:
+        yield Access(settings, endpoints, credentials, store)
+    finally:
+        store.close()
+
+
+def _log_in(settings: Settings) -> None:
+    """Let the context name the application default credentials, and check the files it names."""
+    for name, hint in (
+        ("ca_file", "run: spanctl local up, or: spanctl context set ca_file=PATH"),
+        ("adc_file", "run: spanctl local up, or: gcloud auth application-default login"),
+    ):
+        path = settings.get(name)
+        try:
+            if path:
+                Path(path).read_bytes()
+        except OSError as error:
+            msg = f"{name} {path} can't be read: {error.strerror}"
+            raise ConfigurationError(msg, hint=hint) from error
+    logged_in = settings.values["adc_file"]
+    if logged_in.value and logged_in.source is not Source.ENVIRONMENT:
+        os.environ["GOOGLE_APPLICATION_CREDENTIALS"] = logged_in.value
+
+
+def keyless(kind: str) -> ConflictError:
+    """Return the error of who would rotate what holds no secret."""
+    msg = f"a document of type {kind} holds no secret that could be rotated"
+    return ConflictError(msg, hint="it is renewed by itself whenever it is used")
