@@ -2,8 +2,8 @@
 
 import json
 import random
+import threading
 import time
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from spanctl.clock import monotonic
@@ -41,9 +41,19 @@ class Transport:
         """
         self.settings = settings
         self.timeout = timeout
+        self._connected: httpx.Client | None = None
+        self._connecting = threading.Lock()
 
-    @cached_property
+    @property
     def _client(self) -> "httpx.Client":
+        if (found := self._connected) is not None:
+            return found
+        with self._connecting:
+            if self._connected is None:
+                self._connected = self._connect()
+            return self._connected
+
+    def _connect(self) -> "httpx.Client":
         import httpx
 
         auth = None
@@ -162,5 +172,6 @@ class Transport:
 
     def close(self) -> None:
         """Close the connections, if there are any."""
-        if "_client" in self.__dict__:
-            self._client.close()
+        with self._connecting:
+            if self._connected is not None:
+                self._connected.close()

@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from functools import cached_property
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -64,8 +63,10 @@ class Database:
         self.target = target
         self.rpc = Rpc(target, credentials)
         self.sessions = SessionPool(self.rpc, target)
+        self._ledger: LedgerIdentity | None = None
+        self._identifying = threading.Lock()
 
-    @cached_property
+    @property
     def ledger(self) -> LedgerIdentity:
         """The ledger in this database: its id, key and schema version; read once.
 
@@ -73,7 +74,17 @@ class Database:
             SchemaVersionError: There is none, or it is of a version that this spanctl doesn't know.
             SpanctlError: The database could not be read.
         """
-        return read_identity(self)
+        if (found := self._ledger) is not None:
+            return found
+        with self._identifying:
+            if self._ledger is None:
+                self._ledger = read_identity(self)
+            return self._ledger
+
+    def forget_ledger(self) -> None:
+        """Read the ledger's identity anew when it is next asked for."""
+        with self._identifying:
+            self._ledger = None
 
     def renew(self, lease: Lease) -> None:
         """Give a borrower another session for one that the server has forgotten.
@@ -86,9 +97,9 @@ class Database:
             SpanctlError: The server could not be reached or refused.
         """
         self.sessions.exchange(lease)
-        if "ledger" not in self.__dict__:
+        if (known := self._ledger) is None:
             return
-        before, found = self.ledger.ledger_id, read_identity(self).ledger_id
+        before, found = known.ledger_id, read_identity(self).ledger_id
         if found != before:
             msg = f"{self.target.database} holds ledger {found} now, and held {before} before"
             raise ConflictError(msg, hint="it was made anew or restored: start another run")

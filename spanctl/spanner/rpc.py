@@ -1,8 +1,8 @@
 """The RPCs of Spanner that spanctl sends: each with a deadline, none retried behind our back."""
 
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Self
 
 import grpc
@@ -107,9 +107,19 @@ class Rpc:
             ("google-cloud-resource-prefix", str(target.database)),
             ("x-goog-spanner-route-to-leader", "true"),
         )
+        self._connected: SpannerClient | None = None
+        self._connecting = threading.Lock()
 
-    @cached_property
+    @property
     def _client(self) -> SpannerClient:
+        if (found := self._connected) is not None:
+            return found
+        with self._connecting:  # threads that begin together share one channel
+            if self._connected is None:
+                self._connected = self._connect()
+            return self._connected
+
+    def _connect(self) -> SpannerClient:
         if self._target.emulator_host:
             channel = insecure_transport(self._target.emulator_host)
             transport = SpannerGrpcTransport(channel=channel, credentials=AnonymousCredentials())
@@ -167,5 +177,6 @@ class Rpc:
 
     def close(self) -> None:
         """Close the channel, if one was opened."""
-        if "_client" in self.__dict__:
-            self._client.transport.close()
+        with self._connecting:
+            if self._connected is not None:
+                self._connected.transport.close()

@@ -234,7 +234,7 @@ def install(database: "Database", tables: Sequence[str] = ()) -> SchemaStatus:
     created = LEDGER_ID not in read_settings(database)
     if created:
         _write_identity(database)
-    database.__dict__.pop("ledger", None)
+    database.forget_ledger()
     return SchemaStatus(
         ledger_id=database.ledger.ledger_id,
         schema_version=database.ledger.schema_version,

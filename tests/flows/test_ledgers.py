@@ -34,7 +34,7 @@ def make_anew(emulator: str, bank: Bank) -> str:
         batch.delete("spanctl_receipts", KeySet(all_=True))
         batch.delete("spanctl_intents", KeySet(all_=True))
     # As in the process of a later worker.
-    del bank.database.__dict__["ledger"]
+    bank.database.forget_ledger()
     ledgers._settled.cache_clear()  # noqa: SLF001
     return before
 
