@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from spanctl.ledger.phases import is_outside
 from spanctl_cli import talk
 from spanctl_cli.output import Format, emit_event
 from spanctl_cli.output.values import safe
@@ -46,6 +47,8 @@ class Seen:
     @property
     def line(self) -> str:
         """One line of text, with the ID whole."""
+        if is_outside(self.step):  # the entry committed; what it tells of is another matter
+            return f"{self.step} {self.txn_id} at least once"
         facts = [self.step]
         if self.rows is not None:
             facts.append(f"{self.rows:,} row{'' if self.rows == 1 else 's'}")
@@ -207,7 +210,8 @@ class Terminal(Silent):
         from rich.text import Text
 
         self._count += 1
-        line = Text(f"{_MARKS.get(seen.outcome, '·')} ", style=_COLOURS.get(seen.outcome, ""))
+        outcome = "" if is_outside(seen.step) else seen.outcome
+        line = Text(f"{_MARKS.get(outcome, '·')} ", style=_COLOURS.get(outcome, ""))
         line.append(safe(seen.line), style="default")
         self._console.print(line, soft_wrap=True)
 
