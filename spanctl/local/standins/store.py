@@ -75,9 +75,10 @@ class Store:
                 for statement in _SCHEMA.split(";\n"):
                     db.execute(statement)
                 db.execute(f"PRAGMA user_version = {_VERSION}")
-            elif version != _VERSION:
-                msg = f"{path} was written by another version of spanctl"
-                raise sqlite3.DatabaseError(msg)
+        if version not in {0, _VERSION}:
+            self._db.close()
+            msg = f"{path} was written by another version of spanctl"
+            raise sqlite3.DatabaseError(msg)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

@@ -1,6 +1,7 @@
 """The HTTPS API, asked nonsense: it answers, and never breaks."""
 
 import json
+from collections.abc import Iterator
 from datetime import timedelta
 from http import HTTPStatus
 from pathlib import Path
@@ -49,8 +50,8 @@ _json = st.recursive(
 
 
 @pytest.fixture
-def api(tmp_path: Path) -> tuple[Api, str]:
-    """The API, and the authorization of its owner."""
+def api(tmp_path: Path) -> Iterator[tuple[Api, str]]:
+    """Yield the API, and the authorization of its owner."""
     places = Places(tmp_path / "identity")
     places.create()
     store = Store(places.database)
@@ -59,7 +60,8 @@ def api(tmp_path: Path) -> tuple[Api, str]:
     bootstrap(accounts, policy, places, BASE)
     iam, oauth = Iam(store, accounts, tokens, policy, BASE), OAuth(store, accounts, tokens)
     token, _ = tokens.mint(user_address(), frozenset({CLOUD_PLATFORM}), timedelta(hours=1))
-    return Api(iam, oauth, tokens, accounts, BASE), f"Bearer {token}"
+    yield Api(iam, oauth, tokens, accounts, BASE), f"Bearer {token}"
+    store.close()
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

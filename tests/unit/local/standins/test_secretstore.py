@@ -1,6 +1,7 @@
 """The life of secrets and versions, under a clock that the test moves."""
 
 import sqlite3
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,6 +26,8 @@ class World:
         self.open()
 
     def open(self) -> None:
+        if hasattr(self, "store"):
+            self.store.close()
         self.store = Store(self.path, lambda: self.at)
         self.secrets = Secrets(self.store, "projects/1", lambda: self.switches)
 
@@ -47,11 +50,12 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    """A new store with one secret."""
+def world(tmp_path: Path) -> Iterator[World]:
+    """Yield a new store with one secret."""
     world = World(tmp_path / "identity.db")
     world.create()
-    return world
+    yield world
+    world.store.close()
 
 
 def test_an_alias_lags_by_what_the_switch_says(world: World) -> None:

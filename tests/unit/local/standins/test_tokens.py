@@ -3,7 +3,7 @@
 import base64
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -63,17 +63,20 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    """A new store with one service account."""
-    return World(tmp_path / "identity")
+def world(tmp_path: Path) -> Iterator[World]:
+    """Yield a new store with one service account."""
+    world = World(tmp_path / "identity")
+    yield world
+    world.store.close()
 
 
 @pytest.fixture(scope="module")
-def keyed(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, str, str]:
+def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, str, str]]:
     """A world with a key, made once: keys take their time."""
     world = World(tmp_path_factory.mktemp("keyed") / "identity")
     key, pem = world.accounts.create_key(world.email)
-    return world, key.key_id, pem
+    yield world, key.key_id, pem
+    world.store.close()
 
 
 @pytest.fixture(autouse=True)
