@@ -3,27 +3,32 @@
 import contextlib
 import os
 import queue
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from unittest import mock
 
 from spanctl.resources import DatabaseName
 from spanctl.spanner.rpc import Target
-from tests.faults.emulator import INSTANCE, PROJECT, RAW_CLIENT, new_name
+from tests.faults.emulator import INSTANCE, PROJECT, new_name
+
+_making = threading.Lock()
 
 
 @contextlib.contextmanager
 def client(address: str) -> Iterator[Any]:
     """Yield a client of the emulator, or of a proxy in front of it, and close it."""
-    with mock.patch.dict(os.environ, {**RAW_CLIENT, "SPANNER_EMULATOR_HOST": address}):
-        from google.auth.credentials import AnonymousCredentials
-        from google.cloud import spanner
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud import spanner
 
+    # The variable is read when the client is made, and must not outlive that: threads that each put
+    # back what they found would leave another's address behind.
+    with _making, mock.patch.dict(os.environ, {"SPANNER_EMULATOR_HOST": address}):
         made = spanner.Client(project=PROJECT, credentials=AnonymousCredentials())
-        try:
-            yield made
-        finally:
-            made.close()
+    try:
+        yield made
+    finally:
+        made.close()
 
 
 def create_database(address: str, ddl: Sequence[str]) -> str:
