@@ -368,6 +368,7 @@ def test_reset_forgets_everything(environ: dict[str, str], stack: Stack) -> None
     assert resolve(environ=environ).context is None
 
 
+@pytest.mark.usefixtures("started")  # it ends what this test starts, whatever becomes of it
 def test_a_part_that_fails_leaves_the_others_and_its_last_words(
     environ: dict[str, str], tmp_path: Path
 ) -> None:
