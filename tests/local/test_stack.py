@@ -368,11 +368,11 @@ def test_reset_forgets_everything(environ: dict[str, str], stack: Stack) -> None
     assert resolve(environ=environ).context is None
 
 
-@pytest.mark.usefixtures("started")  # it ends what this test starts, whatever becomes of it
 def test_a_part_that_fails_leaves_the_others_and_its_last_words(
-    environ: dict[str, str], tmp_path: Path
+    started: Stack, environ: dict[str, str], tmp_path: Path
 ) -> None:
     """The emulator's own message is shown; the server and the worker are up and stay."""
+    started.reset()  # and its fixture ends what is started here, whatever becomes of this test
     broken = tmp_path / "emulator_main"
     broken.write_text("#!/bin/sh\necho no memory for me >&2\nexit 1\n")
     broken.chmod(0o755)
