@@ -1,6 +1,7 @@
 """``spanctl run`` from end to end: what it prints, its exit code, and what is in the database."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -273,9 +274,9 @@ def test_what_is_outside_of_transactions_is_told_as_it_ended(  # noqa: PLR0913, 
     """DDL and partitioned DML that failed is nowhere told as if it had been done."""
     done = spanctl("run", "sql", flag, "-e", bad)
     refused(done, 1, "statement 1 in line 1: Spanner answered")
-    told = [line.split(" ", 2)[1:] for line in done.stderr.splitlines() if f" {kind} " in line]
-    assert [words.split(" · ")[0] for _, words in told] == [f"{kind} started", f"{kind} failed"]
-    for txn_id, _ in told:
+    told = re.findall(rf"^({kind} \w+) (\S+) at least once$", done.stderr, re.MULTILINE)
+    assert [step for step, _ in told] == [f"{kind} started", f"{kind} failed"]
+    for _, txn_id in told:
         lines = spanctl("audit", txn_id).stdout.splitlines()
         assert "at_least_once\tfailed" in lines
         page = terminal("audit", txn_id, columns=100, env=PLAIN).stdout
@@ -289,7 +290,7 @@ def test_what_is_outside_of_transactions_is_told_as_it_ended(  # noqa: PLR0913, 
     assert started["changes"].endswith(": started")
     for columns in (80, 160):
         listed = terminal("audit", "list", columns=columns, env=PLAIN).stdout
-        assert "COMMITTED" not in listed.split(told[0][0])[0].split(told[1][0])[-1]
+        assert "COMMITTED" not in listed.split(told[0][1])[0].split(told[1][1])[-1]
     done = spanctl("run", "sql", flag, "-e", good, "-o", "json")
     assert done.exit_code == 0, done.stderr
     result = json.loads(done.stdout)
