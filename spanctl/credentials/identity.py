@@ -2,20 +2,15 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 
 from spanctl.credentials.endpoints import Endpoints
 from spanctl.credentials.http import Http, call
 from spanctl.credentials.iam import AccessToken
 from spanctl.credentials.secret import Secret
 from spanctl.errors import ConfigurationError, NotPermittedError
+from spanctl.ledger.receipt import Standing
 
-
-class Standing(StrEnum):
-    """How sure a statement about a principal is."""
-
-    PROVEN = "proven"
-    CLAIMED = "claimed"
+__all__ = ["Principal", "Standing", "TokenInfo", "claimed", "identify", "token_info"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,13 @@ class EntryKind(StrEnum):
     FENCED = "FENCED"
 
 
+class Standing(StrEnum):
+    """How sure a statement about a principal is."""
+
+    PROVEN = "proven"
+    CLAIMED = "claimed"
+
+
 class StatementKind(StrEnum):
     """What a statement or a mutation does."""
 
@@ -84,11 +91,22 @@ class Statement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """Where a transaction comes from and who is behind it. All of it is *claimed*, not proven.
+    """Where a transaction comes from and who is behind it.
+
+    What a standing speaks of is *proven* where it says so; all the rest is *claimed*.
 
     Attributes:
-        initiator: Who asked for it.
-        executor: Whose credentials, on which machine and process, wrote it.
+        initiator: Who asked for it: a principal, or ``user@host`` where nobody proved one.
+        initiator_standing: Whether an issuer, or a statement that was verified, said so.
+        initiator_chain: The service account that signed the statement; empty without one.
+        initiator_claim: ``user@host`` where it was asked, or what was said in its place.
+        executor: Whose credentials wrote it: a principal, or else the same as ``executor_claim``.
+        executor_standing: Whether the issuer of the very token that wrote said so.
+        executor_chain: Who stands behind the executor, from the first who asked to the last
+            delegate.
+        executor_chain_standing: The same as the standing, for the chain.
+        executor_claim: ``user@host pid N`` of the process that wrote it.
+        attestation: The signed statement of who asked; see :mod:`spanctl.ledger.attestation`.
         root_run: Id of the root flow run.
         flow_run: Id of the flow run that holds the call (a subflow's, or the root's).
         flow: Name of that flow.
@@ -101,7 +119,15 @@ class Provenance:
     """
 
     initiator: str | None = None
+    initiator_standing: Standing = Standing.CLAIMED
+    initiator_chain: tuple[str, ...] = ()
+    initiator_claim: str | None = None
     executor: str | None = None
+    executor_standing: Standing = Standing.CLAIMED
+    executor_chain: tuple[str, ...] = ()
+    executor_chain_standing: Standing = Standing.CLAIMED
+    executor_claim: str | None = None
+    attestation: str | None = None
     root_run: str | None = None
     flow_run: str | None = None
     flow: str | None = None

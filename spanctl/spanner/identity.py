@@ -10,7 +10,7 @@ from spanctl.spanner.keysets import KeySet
 if TYPE_CHECKING:
     from spanctl.spanner.client import Database
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SETTINGS = "spanctl_settings"
 LEDGER_ID = "ledger_id"
 LEDGER_KEY = "ledger_key"

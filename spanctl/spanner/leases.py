@@ -112,9 +112,18 @@ def close(database: "Database", intents: Sequence[Intent]) -> None:
     _commit(database, [_mutation("update", row) for row in closed], _PARTING)
 
 
-def _mutation(kind: str, row: Mapping[str, Any]) -> Mutation:
+def insert_once(database: "Database", table: str, row: Mapping[str, Any]) -> bool:
+    """Insert a row, also when replies are lost; False where one is there, maybe of this very call.
+
+    Raises:
+        SpanctlError: Spanner could not be reached or refused.
+    """
+    return _commit(database, [_mutation("insert", row, table)])
+
+
+def _mutation(kind: str, row: Mapping[str, Any], table: str = TABLE) -> Mutation:
     listed = ListValue(values=[values.encode(value) for value in row.values()])
-    write = Mutation.Write(table=TABLE, columns=list(row), values=[listed])
+    write = Mutation.Write(table=table, columns=list(row), values=[listed])
     return Mutation(**{kind: write})
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from spanctl.errors import SchemaVersionError, UsageError
 from spanctl.ledger.keys import is_prefix
-from spanctl.ledger.receipt import EntryKind, Provenance, Receipt, Statement
+from spanctl.ledger.receipt import EntryKind, Provenance, Receipt, Standing, Statement
 from spanctl.spanner.keysets import KeyRange, KeySet
 
 if TYPE_CHECKING:
@@ -50,10 +50,20 @@ COLUMNS: tuple[str, ...] = (
     "result",
     "undoes",
     "client_version",
+    "initiator_standing",
+    "initiator_chain",
+    "initiator_claim",
+    "executor_standing",
+    "executor_chain",
+    "executor_chain_standing",
+    "executor_claim",
+    "attestation",
 )
 """The columns of a receipt's row, in the order of :func:`row` (``shard`` is generated)."""
 
 _PROVENANCE = frozenset(Provenance.__dataclass_fields__)
+_STANDINGS = ("initiator_standing", "executor_standing", "executor_chain_standing")
+_CHAINS = ("initiator_chain", "executor_chain")
 _FETCH = 500  # primary keys in one read: well below what a request may hold
 _READERS = 4  # threads: the shards are read side by side, without flooding a small server
 _MIN_PAGE = 8
@@ -81,9 +91,10 @@ def row(receipt: Receipt) -> tuple[Any, ...]:
         "client_version": receipt.client_version,
     }
     source = receipt.provenance
-    return tuple(
-        getattr(source, column) if column in _PROVENANCE else values[column] for column in COLUMNS
-    )
+    values |= {name: getattr(source, name) for name in _PROVENANCE}
+    values |= {name: values[name].value for name in _STANDINGS}
+    values |= {name: list(values[name]) or None for name in _CHAINS}
+    return tuple(values[column] for column in COLUMNS)
 
 
 def statements_text(statements: Iterable[Statement]) -> str:
@@ -99,8 +110,12 @@ def receipt(row: Sequence[Any]) -> Receipt:  # noqa: PLR0917, RUF100 - one row
         SchemaVersionError: A newer spanctl wrote it in a way that this one doesn't know.
     """
     values = dict(zip(COLUMNS, row, strict=True))
-    provenance = Provenance(**{name: values.pop(name) for name in _PROVENANCE})
+    source = {name: values.pop(name) for name in _PROVENANCE}
     try:
+        # Receipts of version 1 have none of these: all that they said was claimed.
+        source |= {name: Standing(source[name] or Standing.CLAIMED) for name in _STANDINGS}
+        source |= {name: tuple(source[name] or ()) for name in _CHAINS}
+        provenance = Provenance(**source)
         kind = EntryKind(values.pop("kind"))
         written = json.loads(values.pop("statements") or "[]")
         statements = tuple(Statement.from_json(item) for item in written)

@@ -1,8 +1,4 @@
-"""The ledger's schema: its DDL, its versions, and the change stream over the watched tables.
-
-Migrations only expand: a table or a column is added, never changed or dropped, so that an older
-client goes on working while a newer one is rolled out.
-"""
+"""The ledger's schema: installed, migrated, and the change stream over the watched tables."""
 
 import base64
 import re
@@ -14,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from spanctl.errors import NotFoundError, SchemaVersionError, UsageError
 from spanctl.ledger.receipt import Provenance
-from spanctl.spanner import admin, catalog, receipts
+from spanctl.spanner import admin, catalog, ddl, receipts
 from spanctl.spanner.changes import STREAM
 from spanctl.spanner.identity import (
     LEDGER_ID,
@@ -33,66 +29,6 @@ if TYPE_CHECKING:
 
 _KEY_BYTES: Final = 32
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
-_SHARD: Final = "shard INT64 NOT NULL AS (ABS(MOD(FARM_FINGERPRINT({key}), 16))) STORED"
-
-TABLES: Final[dict[str, str]] = {
-    SETTINGS: f"""CREATE TABLE {SETTINGS} (
-  name STRING(64) NOT NULL,
-  value STRING(MAX) NOT NULL,
-  updated_at TIMESTAMP NOT NULL OPTIONS (allow_commit_timestamp = true),
-) PRIMARY KEY (name)""",
-    receipts.TABLE: f"""CREATE TABLE {receipts.TABLE} (
-  txn_id STRING(36) NOT NULL,
-  {_SHARD.format(key="txn_id")},
-  kind STRING(16) NOT NULL,
-  commit_timestamp TIMESTAMP NOT NULL OPTIONS (allow_commit_timestamp = true),
-  operation_key STRING(MAX) NOT NULL,
-  epoch INT64 NOT NULL,
-  api_transaction_id STRING(MAX),
-  initiator STRING(MAX),
-  executor STRING(MAX),
-  root_run STRING(MAX),
-  flow_run STRING(MAX),
-  flow STRING(MAX),
-  deployment STRING(MAX),
-  task_run STRING(MAX),
-  task STRING(MAX),
-  attempt INT64,
-  reason STRING(MAX),
-  tag STRING(MAX),
-  statements STRING(MAX),
-  arguments_digest STRING(64),
-  result STRING(MAX),
-  undoes STRING(36),
-  client_version STRING(32),
-) PRIMARY KEY (txn_id)""",
-    "spanctl_intents": f"""CREATE TABLE spanctl_intents (
-  intent_id STRING(36) NOT NULL,
-  {_SHARD.format(key="intent_id")},
-  executor STRING(36) NOT NULL,
-  root_run STRING(MAX),
-  prefix STRING(MAX) NOT NULL,
-  first INT64,
-  last INT64,
-  keys ARRAY<STRING(MAX)>,
-  host STRING(MAX),
-  pid INT64,
-  leased_at TIMESTAMP NOT NULL OPTIONS (allow_commit_timestamp = true),
-  open_since TIMESTAMP OPTIONS (allow_commit_timestamp = true),
-  closed_at TIMESTAMP OPTIONS (allow_commit_timestamp = true),
-) PRIMARY KEY (intent_id)""",
-}
-"""Version 1: table name to the DDL that creates it."""
-
-INDEXES: Final[dict[str, str]] = {
-    receipts.BY_TIME: f"CREATE INDEX {receipts.BY_TIME} ON {receipts.TABLE}"
-    " (shard, commit_timestamp DESC)",
-    receipts.BY_RUN: f"CREATE INDEX {receipts.BY_RUN} ON {receipts.TABLE}"
-    " (shard, root_run, commit_timestamp DESC)",
-    "spanctl_intents_open": "CREATE NULL_FILTERED INDEX spanctl_intents_open"
-    " ON spanctl_intents (shard, open_since)",
-}
-"""Version 1: index name to the DDL that creates it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,36 +83,33 @@ def plan(database: "Database", tables: Sequence[str] = ()) -> list[str]:
     present = _names(
         database, "SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ''"
     )
-    _refuse_unknown(database, present)
+    version = _version(database, present)
+    columns = {name: _columns(database, name) if name in ddl.TABLES else set() for name in present}
     indexes = _names(
         database,
         "SELECT DISTINCT INDEX_NAME FROM INFORMATION_SCHEMA.INDEXES"
         " WHERE TABLE_SCHEMA = '' AND INDEX_TYPE = 'INDEX'",
     )
-    missing = [ddl for name, ddl in TABLES.items() if name not in present]
-    missing += [ddl for name, ddl in INDEXES.items() if name not in indexes]
-    return missing + _stream_ddl(database, _existing(tables, present))
+    lacking = ddl.missing(columns, indexes, version)
+    return lacking + _stream_ddl(database, _existing(tables, present))
 
 
-def _refuse_unknown(database: "Database", present: set[str]) -> None:
+def _version(database: "Database", present: set[str]) -> int:
+    """Return the version of the ledger; the oldest where none says so."""
     settings = read_settings(database) if SETTINGS in present else {}
-    version = settings.get(VERSION)
-    if version is not None and (not version.isdigit() or int(version) > SCHEMA_VERSION):
+    version = settings.get(VERSION, "1")  # what was begun and not finished may be of any
+    if not version.isdigit() or int(version) > SCHEMA_VERSION:
         msg = f"the ledger has schema version {version}, this spanctl knows {SCHEMA_VERSION}"
         raise SchemaVersionError(msg, hint="upgrade spanctl")
-    for name, ddl in TABLES.items():
-        if name not in present:
-            continue
-        columns = _names(
-            database,
-            "SELECT COLUMN_NAME FROM INFORMATION_SCHEMA.COLUMNS"
-            " WHERE TABLE_SCHEMA = '' AND TABLE_NAME = @name",
-            name,
-        )
-        lacking = set(re.findall(r"^  (\w+) ", ddl, re.MULTILINE)) - columns
-        if lacking:
-            msg = f"table {name} is not the ledger's: it lacks {', '.join(sorted(lacking))}"
-            raise SchemaVersionError(msg, hint="rename that table, or use another database")
+    return int(version)
+
+
+def _columns(database: "Database", table: str) -> set[str]:
+    query = (
+        "SELECT COLUMN_NAME FROM INFORMATION_SCHEMA.COLUMNS"
+        " WHERE TABLE_SCHEMA = '' AND TABLE_NAME = @name"
+    )
+    return _names(database, query, table)
 
 
 def _existing(tables: Sequence[str], present: set[str]) -> list[str]:
@@ -231,9 +164,12 @@ def install(database: "Database", tables: Sequence[str] = ()) -> SchemaStatus:
     missing = plan(database, tables)
     if missing:
         admin.execute_ddl(database.target, missing)
-    created = LEDGER_ID not in read_settings(database)
+    settings = read_settings(database)
+    created = LEDGER_ID not in settings
     if created:
         _write_identity(database)
+    elif int(settings[VERSION]) < SCHEMA_VERSION:
+        _raise_version(database)
     database.forget_ledger()
     return SchemaStatus(
         ledger_id=database.ledger.ledger_id,
@@ -260,6 +196,19 @@ def _write_identity(database: "Database") -> None:
 
     with Run(database, "ledger", provenance=Provenance(reason="spanctl init")) as run:
         run.step("install", insert, key=str(uuid.uuid4()), expect_replay=False)
+
+
+def _raise_version(database: "Database") -> None:
+    """Say that the ledger is of the newest version, once all that it needs is there."""
+
+    def update(txn: "Transaction") -> None:
+        ((version,),) = txn.read(SETTINGS, ["value"], one(VERSION))
+        if int(version) < SCHEMA_VERSION:
+            row = (VERSION, str(SCHEMA_VERSION), receipts.COMMIT_TIMESTAMP)
+            txn.update(SETTINGS, ("name", "value", "updated_at"), [row])
+
+    with Run(database, "ledger", provenance=Provenance(reason="spanctl init")) as run:
+        run.step("migrate", update, key=str(uuid.uuid4()), expect_replay=False)
 
 
 def _has_identity(txn: "Transaction") -> bool:

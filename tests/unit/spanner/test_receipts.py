@@ -8,7 +8,14 @@ from unittest import mock
 import pytest
 
 from spanctl.errors import SchemaVersionError, UsageError
-from spanctl.ledger.receipt import EntryKind, Provenance, Receipt, Statement, StatementKind
+from spanctl.ledger.receipt import (
+    EntryKind,
+    Provenance,
+    Receipt,
+    Standing,
+    Statement,
+    StatementKind,
+)
 from spanctl.spanner import receipts
 
 MOMENT = datetime(2026, 1, 31, 8, 0, 0, 123456, UTC)
@@ -21,7 +28,15 @@ FULL = Receipt(
     api_transaction_id="ab12",
     provenance=Provenance(
         initiator="anna",
+        initiator_standing=Standing.PROVEN,
+        initiator_chain=("signer",),
+        initiator_claim="anna@laptop",
         executor="worker",
+        executor_standing=Standing.PROVEN,
+        executor_chain=("anna", "delegate"),
+        executor_chain_standing=Standing.PROVEN,
+        executor_claim="worker@host pid 1",
+        attestation="a.b.c",
         root_run="r",
         flow_run="f",
         flow="flow",

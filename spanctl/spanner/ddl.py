@@ -1,0 +1,142 @@
+"""The ledger's DDL: what its newest version is made of, and what older ones lack.
+
+Migrations only expand: a table or a column is added, never changed or dropped, so that an older
+client goes on working while a newer one is rolled out.
+"""
+
+import re
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from typing import Final
+
+from spanctl.errors import SchemaVersionError
+from spanctl.spanner import attestations, receipts
+from spanctl.spanner.identity import SETTINGS
+
+_SHARD: Final = "shard INT64 NOT NULL AS (ABS(MOD(FARM_FINGERPRINT({key}), 16))) STORED"
+
+TABLES: Final[dict[str, str]] = {
+    SETTINGS: f"""CREATE TABLE {SETTINGS} (
+  name STRING(64) NOT NULL,
+  value STRING(MAX) NOT NULL,
+  updated_at TIMESTAMP NOT NULL OPTIONS (allow_commit_timestamp = true),
+) PRIMARY KEY (name)""",
+    receipts.TABLE: f"""CREATE TABLE {receipts.TABLE} (
+  txn_id STRING(36) NOT NULL,
+  {_SHARD.format(key="txn_id")},
+  kind STRING(16) NOT NULL,
+  commit_timestamp TIMESTAMP NOT NULL OPTIONS (allow_commit_timestamp = true),
+  operation_key STRING(MAX) NOT NULL,
+  epoch INT64 NOT NULL,
+  api_transaction_id STRING(MAX),
+  initiator STRING(MAX),
+  executor STRING(MAX),
+  root_run STRING(MAX),
+  flow_run STRING(MAX),
+  flow STRING(MAX),
+  deployment STRING(MAX),
+  task_run STRING(MAX),
+  task STRING(MAX),
+  attempt INT64,
+  reason STRING(MAX),
+  tag STRING(MAX),
+  statements STRING(MAX),
+  arguments_digest STRING(64),
+  result STRING(MAX),
+  undoes STRING(36),
+  client_version STRING(32),
+  initiator_standing STRING(16),
+  initiator_chain ARRAY<STRING(MAX)>,
+  initiator_claim STRING(MAX),
+  executor_standing STRING(16),
+  executor_chain ARRAY<STRING(MAX)>,
+  executor_chain_standing STRING(16),
+  executor_claim STRING(MAX),
+  attestation STRING(MAX),
+) PRIMARY KEY (txn_id)""",
+    "spanctl_intents": f"""CREATE TABLE spanctl_intents (
+  intent_id STRING(36) NOT NULL,
+  {_SHARD.format(key="intent_id")},
+  executor STRING(36) NOT NULL,
+  root_run STRING(MAX),
+  prefix STRING(MAX) NOT NULL,
+  first INT64,
+  last INT64,
+  keys ARRAY<STRING(MAX)>,
+  host STRING(MAX),
+  pid INT64,
+  leased_at TIMESTAMP NOT NULL OPTIONS (allow_commit_timestamp = true),
+  open_since TIMESTAMP OPTIONS (allow_commit_timestamp = true),
+  closed_at TIMESTAMP OPTIONS (allow_commit_timestamp = true),
+) PRIMARY KEY (intent_id)""",
+    attestations.TABLE: f"""CREATE TABLE {attestations.TABLE} (
+  attestation_id STRING(64) NOT NULL,
+  flow_run STRING(36) NOT NULL,
+  used_at TIMESTAMP NOT NULL OPTIONS (allow_commit_timestamp = true),
+) PRIMARY KEY (attestation_id)""",
+}
+"""Table name to the DDL that creates it, in the newest version."""
+
+ADDED: Final[dict[str, dict[int, tuple[str, ...]]]] = {
+    receipts.TABLE: {
+        2: (
+            "initiator_standing",
+            "initiator_chain",
+            "initiator_claim",
+            "executor_standing",
+            "executor_chain",
+            "executor_chain_standing",
+            "executor_claim",
+            "attestation",
+        ),
+    },
+}
+"""Table name to version to the columns that it added: a migration only expands."""
+
+INDEXES: Final[dict[str, str]] = {
+    receipts.BY_TIME: f"CREATE INDEX {receipts.BY_TIME} ON {receipts.TABLE}"
+    " (shard, commit_timestamp DESC)",
+    receipts.BY_RUN: f"CREATE INDEX {receipts.BY_RUN} ON {receipts.TABLE}"
+    " (shard, root_run, commit_timestamp DESC)",
+    "spanctl_intents_open": "CREATE NULL_FILTERED INDEX spanctl_intents_open"
+    " ON spanctl_intents (shard, open_since)",
+}
+"""Index name to the DDL that creates it."""
+
+
+def columns_of(table: str) -> dict[str, str]:
+    """Return the columns of one of the ledger's tables, each with its definition."""
+    return dict(re.findall(r"^  (\w+) (.+),$", TABLES[table], re.MULTILINE))
+
+
+def missing(
+    columns: Mapping[str, AbstractSet[str]], indexes: AbstractSet[str], version: int
+) -> list[str]:
+    """Return the DDL that completes a ledger, in order.
+
+    Args:
+        columns: The tables that are there, each with its columns; the ledger's and others.
+        indexes: The indexes that are there.
+        version: The version of the ledger that is there; the oldest where none says so.
+
+    Raises:
+        SchemaVersionError: A table of the ledger's name lacks a column that no newer version added.
+    """
+    ddl = []
+    for table, create in TABLES.items():
+        if table not in columns:
+            ddl.append(create)
+            continue
+        added = {
+            name
+            for since, names in ADDED.get(table, {}).items()
+            if since > version
+            for name in names
+        }
+        wanted = columns_of(table)
+        lacking = [name for name in wanted if name not in columns[table]]
+        if strange := sorted(set(lacking) - added):
+            msg = f"table {table} is not the ledger's: it lacks {', '.join(strange)}"
+            raise SchemaVersionError(msg, hint="rename that table, or use another database")
+        ddl += [f"ALTER TABLE {table} ADD COLUMN {name} {wanted[name]}" for name in lacking]
+    return ddl + [create for name, create in INDEXES.items() if name not in indexes]
