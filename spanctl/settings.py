@@ -6,12 +6,13 @@ A setting is looked for in a flag, then the environment, then the context, then 
 
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 from spanctl.errors import ConfigurationError, NotFoundError, UsageError
+from spanctl.references import parse_reader, parse_reference, parse_secret
 from spanctl.resources import DatabaseName
 
 
@@ -39,12 +40,31 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """What a setting is called: in a context file, and in the environment (first one set wins)."""
+    """What a setting is called: in a context file, and in the environment (first one set wins).
+
+    ``check`` reads the value and raises ``UsageError`` for one that is none; it is there for
+    settings that refer to secrets, so that a secret pasted in place of its name goes no further.
+    """
 
     name: str
     environment: tuple[str, ...]
     default: str | None = None
     help: str = ""
+    check: Callable[[str], object] | None = None
+
+    def checked(self, value: str, origin: str) -> str:
+        """Return the value, if it is a possible one.
+
+        Raises:
+            ConfigurationError: It is not; the message says where it is, and does not quote it.
+        """
+        if self.check is not None:
+            try:
+                self.check(value)
+            except UsageError as error:
+                msg = f"{self.name} ({origin}) is not usable: {error.message}"
+                raise ConfigurationError(msg, hint=error.hint) from None
+        return value
 
 
 VARIABLES: tuple[Variable, ...] = (
@@ -81,10 +101,36 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable(
         "adc_file",
-        ("GOOGLE_APPLICATION_CREDENTIALS",),
+        ("SPANCTL_ADC_FILE",),
         help="file of the application default credentials; Google's usual places when unset",
     ),
+    Variable(
+        "credentials",
+        ("SPANCTL_CREDENTIALS",),
+        default="adc",
+        help="reference to the credentials that Spanner is reached with",
+        check=parse_reference,
+    ),
+    Variable(
+        "secret_reader",
+        ("SPANCTL_SECRET_READER",),
+        default="adc",
+        help="reference to the credentials that secrets are read with",
+        check=parse_reader,
+    ),
     Variable("prefect_api_url", ("PREFECT_API_URL",), help="Prefect API"),
+    Variable(
+        "prefect_api_key",
+        ("SPANCTL_PREFECT_API_KEY",),
+        help="reference to the secret that holds Prefect's API key",
+        check=parse_secret,
+    ),
+    Variable(
+        "prefect_auth_string",
+        ("SPANCTL_PREFECT_AUTH_STRING",),
+        help="reference to the secret that holds Prefect's auth string",
+        check=parse_secret,
+    ),
     Variable("work_pool", ("SPANCTL_WORK_POOL",), help="Prefect work pool for deployments"),
 )
 """Every setting of a context, in the order in which it is shown."""
@@ -282,7 +328,8 @@ def resolve(
         contexts: The loaded context file; read from its usual place when left out.
 
     Raises:
-        ConfigurationError: The context file can't be read.
+        ConfigurationError: The context file can't be read, or a setting that has to be a
+            reference is none.
         NotFoundError: The chosen context doesn't exist.
         UsageError: A flag names no setting.
     """
@@ -320,10 +367,11 @@ def _one(
     origin: str,
 ) -> Setting:
     if flag := flags.get(variable.name):
-        return Setting(variable.name, flag, Source.FLAG, f"--{variable.name.replace('_', '-')}")
+        where = f"--{variable.name.replace('_', '-')}"
+        return Setting(variable.name, variable.checked(flag, where), Source.FLAG, where)
     for key in variable.environment:
         if value := environ.get(key):
-            return Setting(variable.name, value, Source.ENVIRONMENT, key)
+            return Setting(variable.name, variable.checked(value, key), Source.ENVIRONMENT, key)
     if value := stored.get(variable.name):
-        return Setting(variable.name, value, Source.CONTEXT, origin)
+        return Setting(variable.name, variable.checked(value, origin), Source.CONTEXT, origin)
     return Setting(variable.name, variable.default, Source.DEFAULT, "default")

@@ -258,7 +258,7 @@ def _no_prefect() -> Source:
 
 def _audit_logs(database: Database) -> Source:
     name = SourceName.CLOUD_AUDIT_LOGS
-    if database.target.emulator_host:
+    if database.target.is_emulated:
         return Source(name, Coverage.UNSUPPORTED, Link.ABSENT, "the emulator keeps none")
     note = "not consulted; who wrote is what the receipt claims"
     return Source(name, Coverage.DISABLED, Link.ABSENT, note)

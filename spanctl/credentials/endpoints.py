@@ -20,6 +20,7 @@ class Endpoints:
         admin: Base URL of the IAM API, which keeps service-account keys.
         oauth2: Base URL of the token and tokeninfo endpoints.
         ca_file: PEM file of the only authority to trust; None for the system's.
+        adc_file: File of the application default credentials; None for Google's usual places.
     """
 
     secretmanager: str = "secretmanager.googleapis.com"
@@ -27,6 +28,7 @@ class Endpoints:
     admin: str = "https://iam.googleapis.com"
     oauth2: str = "https://oauth2.googleapis.com"
     ca_file: str | None = None
+    adc_file: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what tokens must not be sent to.
@@ -64,6 +66,7 @@ class Endpoints:
             admin=iam if replaced else real.admin,
             oauth2=iam if replaced else real.oauth2,
             ca_file=get("ca_file"),
+            adc_file=get("adc_file"),
         )
 
     def check(self, url: str, what: str) -> str:

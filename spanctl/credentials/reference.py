@@ -1,206 +1,25 @@
-"""Where a context's credentials come from, as text: names only, never material.
+"""Credential references, for those who work with credentials: see :mod:`spanctl.references`."""
 
-Grammar::
-
-    reference   = single | "chain:" single ("," single)+
-    single      = "adc"
-                | "secret:projects/P/secrets/S" ["@" (alias | number)]
-                | "impersonate:" email ["@via:" email ("+" email)*] ["@from:" single]
-
-``adc`` is Google's application default credentials: a user, a workload identity, a metadata
-server. ``secret:`` names a Secret Manager secret that holds a credential document, at the alias
-``current`` unless another one, or a version's number, is given; a number is taken for good, so
-such a run should pin its version. ``impersonate:`` acts as a service account; ``@via:`` lists the
-delegates in between, nearest to the caller first, and ``@from:`` says which credentials ask
-(``adc`` if left out; it comes last). ``chain:`` takes the first that resolves.
-"""
-
-import re
-from dataclasses import dataclass
-from typing import Final, Self, TypeAlias
-
-from spanctl.errors import UsageError
-
-CURRENT: Final = "current"
-_SECRET = re.compile(
-    r"projects/(?P<project>[a-z0-9][a-z0-9.:-]{0,61}[a-z0-9])/secrets/(?P<secret>[A-Za-z0-9_-]{1,255})"
-)
-_ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
-_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
-_EMAIL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*@[A-Za-z0-9][A-Za-z0-9.-]*[A-Za-z0-9]")
-_HINT: Final = (
-    "write adc, secret:projects/P/secrets/S[@ALIAS], impersonate:EMAIL[@via:EMAIL][@from:REFERENCE]"
-    " or chain:REFERENCE,REFERENCE"
+from spanctl.references import (
+    CURRENT,
+    ChainReference,
+    CredentialReference,
+    DefaultReference,
+    ImpersonationReference,
+    SecretName,
+    SecretReference,
+    SingleReference,
+    parse_reference,
 )
 
-
-@dataclass(frozen=True, slots=True)
-class SecretName:
-    """A Secret Manager secret: ``projects/P/secrets/S``."""
-
-    project: str
-    secret: str
-
-    def __post_init__(self) -> None:
-        """Refuse what Secret Manager would refuse.
-
-        Raises:
-            UsageError: A part is no valid id.
-        """
-        if not _SECRET.fullmatch(str(self)):
-            msg = f"{self!s} is no name of a secret"
-            raise UsageError(msg, hint="write projects/P/secrets/S")
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read a full resource name.
-
-        Raises:
-            UsageError: The text is not of the form ``projects/P/secrets/S``.
-        """
-        match = _SECRET.fullmatch(text)
-        if match is None:
-            msg = f"{text!r} is no name of a secret"
-            raise UsageError(msg, hint="write projects/P/secrets/S")
-        return cls(**match.groupdict())
-
-    def version(self, version: int | str) -> str:
-        """Return the full name of a version, by number or alias."""
-        return f"{self}/versions/{version}"
-
-    def __str__(self) -> str:
-        """Return the full resource name."""
-        return f"projects/{self.project}/secrets/{self.secret}"
-
-
-@dataclass(frozen=True, slots=True)
-class DefaultReference:
-    """Application default credentials."""
-
-    def __str__(self) -> str:
-        """Return the text that reads back as this."""
-        return "adc"
-
-
-@dataclass(frozen=True, slots=True)
-class SecretReference:
-    """A credential document in a secret.
-
-    Attributes:
-        name: The secret.
-        version: An alias, or a version's number in digits.
-    """
-
-    name: SecretName
-    version: str = CURRENT
-
-    @property
-    def number(self) -> int | None:
-        """The version's number, None when it is named by an alias."""
-        return int(self.version) if self.version.isdecimal() else None
-
-    def __str__(self) -> str:
-        """Return the text that reads back as this."""
-        return f"secret:{self.name}" + ("" if self.version == CURRENT else f"@{self.version}")
-
-
-@dataclass(frozen=True, slots=True)
-class ImpersonationReference:
-    """A service account that other credentials may act as.
-
-    Attributes:
-        target: E-mail of the service account.
-        delegates: E-mails in between, nearest to the caller first.
-        base: The credentials that ask.
-    """
-
-    target: str
-    delegates: tuple[str, ...] = ()
-    base: "SingleReference" = DefaultReference()
-
-    def __str__(self) -> str:
-        """Return the text that reads back as this."""
-        via = f"@via:{'+'.join(self.delegates)}" if self.delegates else ""
-        base = "" if isinstance(self.base, DefaultReference) else f"@from:{self.base}"
-        return f"impersonate:{self.target}{via}{base}"
-
-
-SingleReference: TypeAlias = DefaultReference | SecretReference | ImpersonationReference
-
-
-@dataclass(frozen=True, slots=True)
-class ChainReference:
-    """Several references, of which the first that resolves is taken."""
-
-    members: tuple[SingleReference, ...]
-
-    def __str__(self) -> str:
-        """Return the text that reads back as this."""
-        return f"chain:{','.join(str(member) for member in self.members)}"
-
-
-CredentialReference: TypeAlias = SingleReference | ChainReference
-
-
-def parse_reference(text: str) -> CredentialReference:
-    """Read a credential reference.
-
-    Raises:
-        UsageError: The text follows no rule of the grammar.
-    """
-    kind, colon, rest = text.partition(":")
-    if kind == "chain" and colon:
-        members = tuple(_single(part, text) for part in rest.split(","))
-        if len(members) == 1:
-            raise _bad(text)
-        return ChainReference(members)
-    return _single(text, text)
-
-
-def _single(part: str, whole: str) -> SingleReference:
-    kind, colon, rest = part.partition(":")
-    match kind, colon:
-        case "adc", "":
-            return DefaultReference()
-        case "secret", ":":
-            return _secret(rest, whole)
-        case "impersonate", ":":
-            return _impersonation(rest, whole)
-        case _:
-            raise _bad(whole)
-
-
-def _secret(rest: str, whole: str) -> SecretReference:
-    name, at, version = rest.partition("@")
-    if not _SECRET.fullmatch(name):
-        raise _bad(whole)
-    if not at:
-        return SecretReference(SecretName.parse(name))
-    # Neither of Secret Manager's answers to "latest" is consistent, and it may be a pending one.
-    if version == "latest" or not (_ALIAS.fullmatch(version) or _NUMBER.fullmatch(version)):
-        raise _bad(whole)
-    return SecretReference(SecretName.parse(name), version)
-
-
-def _impersonation(rest: str, whole: str) -> ImpersonationReference:
-    rest, from_, base = rest.partition("@from:")
-    target, via, delegates = rest.partition("@via:")
-    emails = (target, *(delegates.split("+") if via else ()))
-    if not all(_EMAIL.fullmatch(email) for email in emails):
-        raise _bad(whole)
-    if len(set(emails)) != len(emails):
-        msg = f"{whole!r} names a service account twice"
-        raise UsageError(msg, hint="list each delegate once, nearest to the caller first")
-    origin = _single(base, whole) if from_ else DefaultReference()
-    return ImpersonationReference(target, emails[1:], origin)
-
-
-def _bad(text: str) -> UsageError:
-    # What is no reference may well be a pasted secret, so it is not quoted.
-    kinds = ("adc", "secret:", "impersonate:", "chain:")
-    shown = f" that begins {kind!r}" if (kind := _beginning(text, kinds)) else ""
-    return UsageError(f"the text{shown} is no credential reference", hint=_HINT)
-
-
-def _beginning(text: str, kinds: tuple[str, ...]) -> str:
-    return next((kind for kind in kinds if text.startswith(kind)), "")
+__all__ = [
+    "CURRENT",
+    "ChainReference",
+    "CredentialReference",
+    "DefaultReference",
+    "ImpersonationReference",
+    "SecretName",
+    "SecretReference",
+    "SingleReference",
+    "parse_reference",
+]

@@ -1,28 +1,34 @@
 """From a reference to credentials that Google's clients can use, and that stay alive."""
 
+import os
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
 from spanctl.credentials.endpoints import Endpoints
 from spanctl.credentials.http import Http
 from spanctl.credentials.live import LiveCredentials, TokenSource
-from spanctl.credentials.reference import (
+from spanctl.credentials.secret import Secret
+from spanctl.credentials.sources import (
+    ChainSource,
+    DefaultSource,
+    ImpersonationSource,
+)
+from spanctl.errors import UsageError
+from spanctl.references import (
     ChainReference,
     CredentialReference,
     DefaultReference,
     ImpersonationReference,
     SecretReference,
     SingleReference,
+    parse_reader,
     parse_reference,
 )
-from spanctl.credentials.secret import Secret
-from spanctl.credentials.secretsource import SecretSource
-from spanctl.credentials.sources import (
-    ChainSource,
-    DefaultSource,
-    ImpersonationSource,
-)
-from spanctl.credentials.store import GoogleSecretStore
-from spanctl.errors import UsageError
 
-__all__ = ["LiveCredentials", "read_secret", "resolve", "resolve_store"]
+if TYPE_CHECKING:
+    from spanctl.credentials.store import GoogleSecretStore
+
+__all__ = ["LiveCredentials", "read_secret", "resolve", "resolve_store", "shared"]
 
 
 def resolve(
@@ -50,14 +56,35 @@ def resolve(
     return LiveCredentials(source, Http(where))
 
 
+@lru_cache(maxsize=64)
+def shared(reference: str, endpoints: Endpoints, reader: str) -> LiveCredentials:
+    """Return this process's one set of credentials for a reference, and so one token for all.
+
+    Args:
+        reference: The reference's text.
+        endpoints: Where Google's identity services are.
+        reader: Reference to what secrets are read with.
+
+    Raises:
+        UsageError: A text is no reference.
+    """
+    return resolve(reference, endpoints, reader=parse_reader(reader))
+
+
+# A forked child must not wait for a lock that a thread of its parent held.
+os.register_at_fork(after_in_child=shared.cache_clear)
+
+
 def resolve_store(
     reference: CredentialReference | str, endpoints: Endpoints | None = None
-) -> GoogleSecretStore:
+) -> "GoogleSecretStore":
     """Return Secret Manager as the credentials of a reference reach it.
 
     Raises:
         UsageError: The text is no reference.
     """
+    from spanctl.credentials.store import GoogleSecretStore  # Google's client takes a while
+
     where = endpoints or Endpoints()
     return GoogleSecretStore(where, resolve(reference, where))
 
@@ -72,6 +99,8 @@ def _source(
             if isinstance(reader, SecretReference):
                 msg = "what secrets are read with can't be in a secret itself"
                 raise UsageError(msg, hint="read them with adc, or impersonate:EMAIL")
+            from spanctl.credentials.secretsource import SecretSource
+
             return SecretSource(resolve_store(reader, endpoints), reference, endpoints)
         case ImpersonationReference(target, delegates, base):
             origin = _source(base, endpoints, reader)

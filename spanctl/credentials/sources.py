@@ -247,7 +247,7 @@ class DefaultSource:
         return self._source.fetch(http, rejected)
 
     def _find(self) -> TokenSource:
-        named = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
+        named = self._endpoints.adc_file or os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
         folder = os.environ.get("CLOUDSDK_CONFIG")
         usual = Path(folder) / Path(_USER_FILE).name if folder else Path.home() / _USER_FILE
         path = Path(named) if named else usual

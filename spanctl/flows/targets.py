@@ -46,12 +46,7 @@ def resolve(database: object = None, *, scope: str = "") -> "Target":
 def _named(name: str) -> "Target":
     from spanctl.spanner.rpc import Target
 
-    found = settings.resolve()
-    return Target(
-        database=DatabaseName.parse(name),
-        emulator_host=found.get("emulator_host"),
-        endpoint=found.require("spanner_endpoint"),
-    )
+    return Target.from_settings(settings.resolve(), DatabaseName.parse(name))
 
 
 @lru_cache(maxsize=128)

@@ -6,7 +6,7 @@ import site
 import socket
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,7 +16,7 @@ from spanctl.local.emulator import Emulator
 from spanctl.local.ports import LOOPBACK
 from spanctl.local.processes import MARK
 from spanctl.local.state import Folder
-from spanctl.settings import CONTEXT_VARIABLE, LOCAL, config_home
+from spanctl.settings import CONTEXT_VARIABLE, LOCAL, VARIABLES, config_home
 
 EMULATOR: Final = "emulator"
 IDENTITY: Final = "identity"
@@ -35,10 +35,23 @@ POOL: Final = "local"
 PROJECT: Final = "spanctl-local"
 INSTANCE: Final = "local"
 DATABASE: Final = "main"
+CREDENTIALS: Final = f"impersonate:runner@{PROJECT}.iam.gserviceaccount.com"
+"""What flows reach the database with: keyless, as is best elsewhere too."""
 
 _PREFECT: Final = (sys.executable, "-P", "-m", "spanctl.local.launch")
 _QUERY_SECONDS: Final = 1
 _HEARTBEAT_SECONDS: Final = 10
+_ACCESS: Final = {
+    "emulator_host",
+    "spanner_endpoint",
+    "secretmanager_endpoint",
+    "iam_endpoint",
+    "ca_file",
+    "adc_file",
+    "credentials",
+    "secret_reader",
+}
+"""The settings that say how the database is reached."""
 _FOREIGN: Final = ("PREFECT_API_", "PREFECT_SERVER_", "PREFECT_UI_", "PREFECT_PROFILE")
 
 
@@ -142,19 +155,21 @@ def server(folder: Folder, port: int, environ: Mapping[str, str]) -> Part:
 
 
 def worker(
-    folder: Folder, endpoints: Endpoints, environ: Mapping[str, str], *, external: bool
+    folder: Folder, endpoints: Endpoints, environ: Mapping[str, str], *, external: Collection[str]
 ) -> Part:
-    """Return the worker, which finds database, context and API in its environment.
+    """Return the worker, which finds context and API in its environment, and all else in these.
 
     Args:
         folder: The stack's folder.
         endpoints: What its flow runs work with.
         environ: The environment that it inherits.
-        external: Whether the Prefect server is somebody else's, reached with their settings.
+        external: The parts that are somebody else's: their Prefect server is reached with their
+            settings, and their emulator directly.
     """
-    inherited = environ if external else _without_prefect(environ)
+    inherited = _without_spanner(environ if SERVER in external else _without_prefect(environ))
+    emulated = {"SPANNER_EMULATOR_HOST": endpoints.spanner} if EMULATOR in external else {}
     own = {
-        "SPANNER_EMULATOR_HOST": endpoints.spanner,
+        **emulated,
         "PREFECT_API_URL": endpoints.prefect_api_url,
         "PREFECT_HOME": str(folder.prefect_home),
         "PREFECT_WORKER_QUERY_SECONDS": str(_QUERY_SECONDS),
@@ -215,6 +230,15 @@ def _search_path(inherited: str) -> str:
     }:
         folders.append(root)  # a checkout
     return os.pathsep.join(folders)
+
+
+def _without_spanner(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without what would have flow runs reach another database.
+
+    The context file says how ours is reached; it is read anew by each run, and may change.
+    """
+    ours = {name for one in VARIABLES if one.name in _ACCESS for name in one.environment}
+    return {name: value for name, value in environ.items() if name not in ours}
 
 
 def _without_prefect(environ: Mapping[str, str]) -> dict[str, str]:

@@ -100,7 +100,7 @@ class Stack:
         own.append(parts.identity(self.folder, doors, spanner, self._environ))
         if wanted.is_own(SERVER):
             own.append(parts.server(self.folder, wanted.port(SERVER), self._environ))
-        external = not wanted.is_own(SERVER)
+        external = wanted.state.external
         own.append(parts.worker(self.folder, wanted.endpoints, self._environ, external=external))
         return own
 
@@ -242,11 +242,15 @@ class Stack:
     def _write_context(self, contexts: Contexts, wanted: plan.Plan) -> None:
         endpoints = wanted.endpoints
         doors = {door: f"{LOOPBACK}:{wanted.port(door)}" for door in parts.DOORS}
+        if wanted.is_own(EMULATOR):
+            door = {"credentials": parts.CREDENTIALS}
+        else:  # somebody else's is reached as they reach it
+            door = {"emulator_host": endpoints.spanner}
         values = {
             "project": parts.PROJECT,
             "instance": parts.INSTANCE,
             "database": parts.DATABASE,
-            "emulator_host": endpoints.spanner,
+            **door,
             "spanner_endpoint": doors[parts.GATEWAY],
             "secretmanager_endpoint": doors[parts.SECRETMANAGER],
             "iam_endpoint": f"https://{doors[parts.IAM]}",

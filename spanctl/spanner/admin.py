@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from google.api_core.exceptions import AlreadyExists, GoogleAPICallError
-from google.auth.credentials import AnonymousCredentials, Credentials
+from google.auth.credentials import AnonymousCredentials
 
+from spanctl.credentials.live import LiveCredentials
 from spanctl.errors import UsageError
 from spanctl.spanner.failures import translate
-from spanctl.spanner.rpc import Target, insecure_transport
+from spanctl.spanner.rpc import Target
 
 if TYPE_CHECKING:
     from google.cloud.spanner_admin_database_v1 import DatabaseAdminClient
@@ -18,35 +19,29 @@ _TIMEOUT: Final = 30.0
 DDL_TIMEOUT: Final = 600.0
 
 
-def _databases(target: Target, credentials: Credentials | None) -> "DatabaseAdminClient":
+def _databases(target: Target, credentials: LiveCredentials | None) -> "DatabaseAdminClient":
     from google.cloud.spanner_admin_database_v1 import DatabaseAdminClient
     from google.cloud.spanner_admin_database_v1.services.database_admin.transports import (
         DatabaseAdminGrpcTransport,
     )
 
-    if target.emulator_host:
-        channel = insecure_transport(target.emulator_host)
-        plain = DatabaseAdminGrpcTransport(channel=channel, credentials=AnonymousCredentials())
-        return DatabaseAdminClient(transport=plain)
-    options = {"api_endpoint": target.endpoint}
-    return DatabaseAdminClient(credentials=credentials, client_options=options)
+    channel = target.open_channel(credentials)
+    transport = DatabaseAdminGrpcTransport(channel=channel, credentials=AnonymousCredentials())
+    return DatabaseAdminClient(transport=transport)
 
 
-def _instances(target: Target, credentials: Credentials | None) -> "InstanceAdminClient":
+def _instances(target: Target, credentials: LiveCredentials | None) -> "InstanceAdminClient":
     from google.cloud.spanner_admin_instance_v1 import InstanceAdminClient
     from google.cloud.spanner_admin_instance_v1.services.instance_admin.transports import (
         InstanceAdminGrpcTransport,
     )
 
-    if target.emulator_host:
-        channel = insecure_transport(target.emulator_host)
-        plain = InstanceAdminGrpcTransport(channel=channel, credentials=AnonymousCredentials())
-        return InstanceAdminClient(transport=plain)
-    options = {"api_endpoint": target.endpoint}
-    return InstanceAdminClient(credentials=credentials, client_options=options)
+    channel = target.open_channel(credentials)
+    transport = InstanceAdminGrpcTransport(channel=channel, credentials=AnonymousCredentials())
+    return InstanceAdminClient(transport=transport)
 
 
-def ensure_database(target: Target, credentials: Credentials | None = None) -> bool:
+def ensure_database(target: Target, credentials: LiveCredentials | None = None) -> bool:
     """Create the instance (on an emulator only) and the database where they don't exist.
 
     Returns:
@@ -100,7 +95,7 @@ def _ensure_instance(target: Target) -> None:
 
 
 def execute_ddl(
-    target: Target, statements: Sequence[str], credentials: Credentials | None = None
+    target: Target, statements: Sequence[str], credentials: LiveCredentials | None = None
 ) -> str:
     """Execute DDL statements in order, as one batch, and wait until they are done.
 

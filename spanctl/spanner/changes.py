@@ -173,7 +173,7 @@ def for_transaction(database: "Database", receipt: Receipt) -> Changes:
         key=lambda one: one.record_sequence,
     )
     rows = tuple(row for one in ours if one.table != receipts.TABLE for row in one.rows)
-    if database.target.emulator_host:
+    if database.target.is_emulated:
         from spanctl.spanner.exact import exact
 
         rows = exact(database, rows, moment)

@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from google.api_core.exceptions import GoogleAPICallError
-from google.auth.credentials import Credentials
 from google.cloud.spanner_v1.types import (
     ExecuteSqlRequest,
     ReadRequest,
@@ -22,6 +21,7 @@ from google.protobuf.struct_pb2 import Struct
 from grpc import StatusCode
 
 from spanctl.clock import monotonic
+from spanctl.credentials.live import LiveCredentials
 from spanctl.errors import ConflictError
 from spanctl.ledger.receipt import Provenance, TransactionResult
 from spanctl.spanner import values
@@ -53,12 +53,15 @@ class Database:
         sessions: The sessions on it.
     """
 
-    def __init__(self, target: Target, *, credentials: Credentials | None = None) -> None:
+    def __init__(self, target: Target, *, credentials: LiveCredentials | None = None) -> None:
         """Remember where the database is; nothing is sent yet.
 
         Args:
             target: Where it is and how it is reached.
-            credentials: What to authenticate with; application default credentials when left out.
+            credentials: What to authenticate with, in place of what the target refers to.
+
+        Raises:
+            UsageError: The target's reference is none.
         """
         self.target = target
         self.rpc = Rpc(target, credentials)

@@ -61,17 +61,22 @@ def translate(error: GoogleAPICallError, target: Target, doing: str) -> SpanctlE
         target: The database that was talked to.
         doing: What was being done, to end the sentence "... while ...".
     """
+    if isinstance(error.__cause__, SpanctlError):
+        return error.__cause__
     status = status_of(error)
     if status in UNREACHABLE:
         msg = f"Spanner at {target.host} did not answer while {doing}"
-        hint = "run: spanctl local status" if target.emulator_host else "check the network"
+        hint = "run: spanctl local status" if target.is_emulated else "check the network"
         return UnreachableError(msg, hint=hint, status=status.name)
-    if status in NOT_PERMITTED:
-        msg = f"Spanner at {target.host} refused the credentials while {doing}"
-        return NotPermittedError(msg, hint="check the credentials' roles", status=status.name)
+    if status is StatusCode.UNAUTHENTICATED:
+        msg = f"Spanner at {target.host} does not accept the credentials while {doing}"
+        return NotPermittedError(msg, hint="run: spanctl creds check", status=status.name)
+    if status is StatusCode.PERMISSION_DENIED:
+        msg = f"Spanner at {target.host} does not permit it to the credentials while {doing}"
+        return NotPermittedError(msg, hint="grant a role, or use others", status=status.name)
     if status is StatusCode.NOT_FOUND and _missing_database(error):
         msg = f"there is no database {target.database}"
-        hint = "run: spanctl local up" if target.emulator_host else "check: spanctl context show"
+        hint = "run: spanctl local up" if target.is_emulated else "check: spanctl context show"
         return NotFoundError(msg, hint=hint, status=status.name)
     msg = f"Spanner answered {status.name} while {doing}"
     refused = QuotedStatementError(msg, hint=_advice(status), status=status.name)

@@ -135,6 +135,7 @@ def _commit(database: "Database", mutations: Sequence[Mutation], timeout: float 
     deadline = monotonic() + timeout
     silent = monotonic() + min(timeout, _SILENCE)
     pause = _PAUSE
+    refused = False
     with database.sessions.writer(timeout) as session:
         while True:
             request = CommitRequest(
@@ -149,7 +150,10 @@ def _commit(database: "Database", mutations: Sequence[Mutation], timeout: float 
                 lost = lost_session(error)
                 if lost:
                     database.renew(session)
-                passing = lost or status is StatusCode.ABORTED or status in TRANSIENT
+                # The token was renewed: once more will do, or never.
+                renewed = status is StatusCode.UNAUTHENTICATED and not refused
+                refused |= renewed
+                passing = lost or renewed or status is StatusCode.ABORTED or status in TRANSIENT
                 until = deadline if status is StatusCode.ABORTED else silent
                 if not passing or monotonic() > until:
                     raise translate(error, database.target, "a lease was written") from None

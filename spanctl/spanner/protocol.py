@@ -119,6 +119,7 @@ class Execution(Resolution, Generic[T]):
             value = self.body(transaction)
             kept = result_json(value) if self.options.keep_result else None
             transaction.ready()
+            self.database.rpc.authenticate()  # a Commit that can't be sent would be in doubt
             transaction.finish()
             request = self._request(transaction, lease, kept)
         except AttemptLostError as lost:
@@ -191,7 +192,9 @@ class Execution(Resolution, Generic[T]):
                 self.in_doubt = True
                 lost = _CommitLostError(error)
                 # Replay helps against a lost reply only: no other answer is about the first send.
-                if status not in TRANSIENT or self._time_left() < 0:
+                # Nor is UNAUTHENTICATED, but by now the token is another one.
+                again = status in TRANSIENT or status is StatusCode.UNAUTHENTICATED
+                if not again or self._time_left() < 0:
                     break
             except BaseException:
                 self.in_doubt = True

@@ -3,11 +3,12 @@
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from ipaddress import ip_address
+from typing import Any, Final, Self
 
 import grpc
-from google.api_core.exceptions import GoogleAPICallError
-from google.auth.credentials import AnonymousCredentials, Credentials
+from google.api_core.exceptions import GoogleAPICallError, Unauthenticated
+from google.auth.credentials import AnonymousCredentials
 from google.cloud.spanner_v1.services.spanner import SpannerClient
 from google.cloud.spanner_v1.services.spanner.transports import SpannerGrpcTransport
 from google.cloud.spanner_v1.types import (
@@ -24,19 +25,15 @@ from google.cloud.spanner_v1.types import (
     Transaction,
 )
 
+from spanctl.credentials.endpoints import Endpoints
+from spanctl.credentials.live import LiveCredentials
+from spanctl.errors import SpanctlError
 from spanctl.resources import DatabaseName
 from spanctl.settings import Settings
+from spanctl.spanner import channel
 
-_UNBOUNDED = -1
-_CHANNEL_OPTIONS = (
-    ("grpc.max_send_message_length", _UNBOUNDED),
-    ("grpc.max_receive_message_length", _UNBOUNDED),
-    # A dead peer is found within a minute even when nothing is being sent.
-    ("grpc.keepalive_time_ms", 60_000),
-    # gRPC's own pause between attempts to connect grows to two minutes, in which every RPC fails.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-)
+DEFAULT: Final = "adc"
+_GOOGLE: Final = Endpoints()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,31 +42,89 @@ class Target:
 
     Attributes:
         database: The database.
-        emulator_host: ``host:port`` of an emulator; None for the real service.
+        emulator_host: ``host:port`` of an emulator; None for the real service. It wins over all
+            that follows, and wants no credentials.
         endpoint: API endpoint of the real service.
+        credentials: Reference to the credentials (see :mod:`spanctl.references`).
+        secret_reader: Reference to what secrets are read with.
+        identity: Where Google's identity services are, and the roots that servers are verified by.
     """
 
     database: DatabaseName
     emulator_host: str | None = None
     endpoint: str = "spanner.googleapis.com"
+    credentials: str = DEFAULT
+    secret_reader: str = DEFAULT
+    identity: Endpoints = _GOOGLE
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Self:
+    def from_settings(cls, settings: Settings, database: DatabaseName | None = None) -> Self:
         """Take the target from resolved settings.
 
+        Args:
+            settings: The settings.
+            database: The database, if it isn't the one of the settings.
+
         Raises:
-            ConfigurationError: Project, instance or database is unset.
+            ConfigurationError: Project, instance or database is unset, or a URL is not HTTPS.
         """
+        name = database or settings.database
+        if emulator := settings.get("emulator_host"):
+            return cls(
+                database=name, emulator_host=emulator, endpoint=settings.require("spanner_endpoint")
+            )
         return cls(
-            database=settings.database,
-            emulator_host=settings.get("emulator_host"),
+            database=name,
             endpoint=settings.require("spanner_endpoint"),
+            credentials=settings.require("credentials"),
+            secret_reader=settings.require("secret_reader"),
+            identity=Endpoints.from_settings(settings),
         )
 
     @property
     def host(self) -> str:
         """The ``host:port`` or endpoint that is talked to."""
         return self.emulator_host or self.endpoint
+
+    @property
+    def is_emulated(self) -> bool:
+        """Whether an emulator answers there, perhaps behind a gateway on this machine."""
+        return self.emulator_host is not None or _is_loopback(self.endpoint)
+
+    def live_credentials(self) -> LiveCredentials | None:
+        """Return the credentials, the same for all in this process; None for an emulator.
+
+        Raises:
+            UsageError: A text is no reference.
+        """
+        if self.emulator_host:
+            return None
+        from spanctl.credentials.resolve import shared
+
+        return shared(self.credentials, self.identity, self.secret_reader)
+
+    def open_channel(self, credentials: LiveCredentials | None = None) -> grpc.Channel:
+        """Open a channel to it; nothing is sent yet.
+
+        Args:
+            credentials: What to authenticate with; those that are referred to when left out.
+
+        Raises:
+            ConfigurationError: The file with the roots can't be read.
+            UsageError: A text is no reference.
+        """
+        live = credentials or self.live_credentials()
+        if self.emulator_host or live is None:
+            return channel.plain(self.host)
+        return channel.secure(self.endpoint, live, self.identity.ca_file)
+
+
+def _is_loopback(endpoint: str) -> bool:
+    host = endpoint.rpartition(":")[0].strip("[]") or endpoint
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def status_of(error: BaseException) -> grpc.StatusCode:
@@ -81,28 +136,32 @@ def status_of(error: BaseException) -> grpc.StatusCode:
     return grpc.StatusCode.UNKNOWN
 
 
-def insecure_transport(host: str) -> grpc.Channel:
-    """Open the plain channel that an emulator listens on."""
-    return grpc.insecure_channel(host, options=_CHANNEL_OPTIONS)
-
-
 class Rpc:
     """Thin, thread-safe calls on one channel.
 
     Every method sends once, waits at most ``timeout`` seconds and raises
-    :class:`~google.api_core.exceptions.GoogleAPICallError` as it came.
+    :class:`~google.api_core.exceptions.GoogleAPICallError` as it came. A token that the server
+    does not accept is renewed and the request sent again, but for Commit. Without a live token
+    nothing is sent, and our own error says why.
+
+    Attributes:
+        credentials: What it authenticates with; None for an emulator.
     """
 
-    def __init__(self, target: Target, credentials: Credentials | None = None) -> None:
+    def __init__(self, target: Target, credentials: LiveCredentials | None = None) -> None:
         """Remember where to connect; the channel is opened by the first call.
 
         Args:
             target: The database.
-            credentials: What to authenticate with; application default credentials when left out,
-                none at all for an emulator.
+            credentials: What to authenticate with, in place of what the target refers to.
+
+        Raises:
+            UsageError: The target's reference is none.
         """
         self._target = target
-        self._credentials = credentials
+        self.credentials = (
+            None if target.emulator_host else credentials or target.live_credentials()
+        )
         self._metadata = (
             ("google-cloud-resource-prefix", str(target.database)),
             ("x-goog-spanner-route-to-leader", "true"),
@@ -120,12 +179,19 @@ class Rpc:
             return self._connected
 
     def _connect(self) -> SpannerClient:
-        if self._target.emulator_host:
-            channel = insecure_transport(self._target.emulator_host)
-            transport = SpannerGrpcTransport(channel=channel, credentials=AnonymousCredentials())
-            return SpannerClient(transport=transport)
-        options = {"api_endpoint": self._target.endpoint}
-        return SpannerClient(credentials=self._credentials, client_options=options)
+        opened = self._target.open_channel(self.credentials)
+        # Anonymous to Google's client: the channel itself puts the token on each RPC.
+        transport = SpannerGrpcTransport(channel=opened, credentials=AnonymousCredentials())
+        return SpannerClient(transport=transport)
+
+    def authenticate(self) -> None:
+        """Make sure that there is a live token, before something that must not fail for want of it.
+
+        Raises:
+            SpanctlError: There is none.
+        """
+        if self.credentials is not None:
+            self.credentials.ensure()
 
     def _call(self, method: str, request: Any, timeout: float) -> Any:  # noqa: ANN401 - proto messages
         send = getattr(self._client, method)
@@ -167,7 +233,16 @@ class Rpc:
         return parts
 
     def commit(self, request: CommitRequest, *, timeout: float) -> CommitResponse:
-        """Commit once."""
+        """Commit once.
+
+        Without a live token, too, it raises UNAUTHENTICATED, with our own error as its cause: of an
+        earlier send of the same request that says nothing.
+        """
+        try:
+            self.authenticate()
+        except SpanctlError as error:
+            msg = "there is no live token"
+            raise Unauthenticated(msg) from error
         response: CommitResponse = self._call("commit", request, timeout)
         return response
 

@@ -142,7 +142,7 @@ def _stream_ddl(database: "Database", tables: Sequence[str]) -> list[str]:
         return [create]
     if set(wanted) == before:
         return []
-    if database.target.emulator_host:
+    if database.target.is_emulated:
         # The emulator (1.5.28) keeps only the last table of ALTER ... SET FOR. A new stream does
         # not reach back to changes that the old one saw.
         return [f"DROP CHANGE STREAM {STREAM}", create]
@@ -163,7 +163,7 @@ def install(database: "Database", tables: Sequence[str] = ()) -> SchemaStatus:
     """
     missing = plan(database, tables)
     if missing:
-        admin.execute_ddl(database.target, missing)
+        admin.execute_ddl(database.target, missing, database.rpc.credentials)
     settings = read_settings(database)
     created = LEDGER_ID not in settings
     if created:

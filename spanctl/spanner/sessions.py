@@ -12,7 +12,7 @@ from google.api_core.exceptions import GoogleAPICallError
 from grpc import StatusCode
 
 from spanctl.clock import monotonic
-from spanctl.errors import UnreachableError
+from spanctl.errors import SpanctlError, UnreachableError
 from spanctl.spanner.failures import translate
 from spanctl.spanner.rpc import Rpc, Target, status_of
 
@@ -149,7 +149,7 @@ class SessionPool:
         for name, _ in free:
             try:
                 self._rpc.delete_session(name, timeout=_DELETE_TIMEOUT)
-            except GoogleAPICallError:
+            except (GoogleAPICallError, SpanctlError):
                 return
 
 

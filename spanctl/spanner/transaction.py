@@ -22,7 +22,7 @@ from google.cloud.spanner_v1.types import (
 from grpc import StatusCode
 
 from spanctl.clock import monotonic
-from spanctl.errors import UsageError
+from spanctl.errors import SpanctlError, UsageError
 from spanctl.ledger.receipt import Statement, StatementKind
 from spanctl.spanner import sql as sql_text
 from spanctl.spanner import values
@@ -307,7 +307,7 @@ class Transaction(Recorded):
         request = RollbackRequest(session=self._session, transaction_id=self._id)
         try:
             self._rpc.rollback(request, timeout=_ROLLBACK_TIMEOUT)
-        except GoogleAPICallError:
+        except (GoogleAPICallError, SpanctlError):
             return
 
 

@@ -87,7 +87,11 @@ def test_the_context_local_is_used_by_default(stack: Stack, environ: dict[str, s
     assert endpoints is not None
     assert settings.context == "local"
     assert str(settings.database) == "projects/spanctl-local/instances/local/databases/main"
-    assert settings.get("emulator_host") == endpoints.spanner
+    ports = stack.folder.load().ports
+    assert settings.get("emulator_host") is None
+    assert settings.get("spanner_endpoint") == f"127.0.0.1:{ports['gateway']}"
+    runner = "runner@spanctl-local.iam.gserviceaccount.com"
+    assert settings.get("credentials") == f"impersonate:{runner}"
     assert settings.get("prefect_api_url") == endpoints.prefect_api_url
     assert settings.get("work_pool") == "local"
 
@@ -236,12 +240,18 @@ def test_two_ups_at_once_make_one_stack(stack: Stack, environ: dict[str, str], p
 FLOW = """
 from pathlib import Path
 from prefect import flow
+from spanctl.flows import transaction
 import os, time
+
+@transaction
+def look(txn) -> int:
+    return txn.execute_sql("SELECT 1")[0][0]
 
 @flow
 def work(out: str, seconds: int = 0):
-    Path(out).write_text(f"{os.getpid()} {os.environ['SPANNER_EMULATOR_HOST']} "
-                         f"{os.environ['SPANCTL_CONTEXT']}")
+    made = look().result
+    Path(out).write_text(f"{os.getpid()} {os.environ.get('SPANNER_EMULATOR_HOST')} "
+                         f"{os.environ['SPANCTL_CONTEXT']} {made}")
     time.sleep(seconds)
 """
 DEPLOY = """
@@ -273,18 +283,16 @@ def deploy(stack: Stack, folder: Path, seconds: int) -> tuple[str, list[str]]:
 
 
 def test_a_deployment_runs_and_finds_the_database(stack: Stack, tmp_path: Path) -> None:
-    """The worker's flow runs get the emulator and the context in their environment."""
-    state, (_, emulator_host, context) = deploy(stack, tmp_path, 0)
-    endpoints = stack.status().endpoints
+    """The worker's flow runs write through the gateway, with the context's credentials."""
+    state, (_, emulator_host, context, read) = deploy(stack, tmp_path, 0)
     assert state == "Completed"
-    assert endpoints is not None
-    assert (emulator_host, context) == (endpoints.spanner, "local")
+    assert (emulator_host, context, read) == ("None", "local", "1")
 
 
 @pytest.mark.parametrize("crash", [False, True], ids=["all alive", "after a crash of the worker"])
 def test_down_leaves_no_process(stack: Stack, tmp_path: Path, pids: Pids, crash: bool) -> None:
     """Neither part nor flow run survives, be the worker alive or killed; twice is harmless."""
-    _, (run, _, _) = deploy(stack, tmp_path, 300)
+    _, (run, *_) = deploy(stack, tmp_path, 300)
     assert identity(int(run)) is not None
     if crash:
         kill(pids(stack)["worker"])

@@ -59,7 +59,7 @@ def stream(monkeypatch: pytest.MonkeyPatch) -> Stream:
 
         monkeypatch.setattr(changes, "changes", read)
         monkeypatch.setattr(changes, "watched", lambda _: watched)
-        return SimpleNamespace(target=SimpleNamespace(emulator_host=None))
+        return SimpleNamespace(target=SimpleNamespace(is_emulated=False))
 
     return hold
 

@@ -1,0 +1,162 @@
+"""Channels to Spanner: plain to an emulator, over TLS with a live bearer token to all else.
+
+The token is put on each RPC by us, just before it is sent: what is wrong with it is then told as
+our own error, where gRPC would say UNAVAILABLE; no session or client keeps it; and Google's clients
+neither see it nor look anything up with it.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Self
+
+import grpc
+
+from spanctl.clock import monotonic
+from spanctl.credentials.live import LiveCredentials
+from spanctl.credentials.secret import Secret
+from spanctl.errors import ConfigurationError, SpanctlError
+
+_UNBOUNDED: Final = -1
+_OPTIONS: Final = (
+    ("grpc.max_send_message_length", _UNBOUNDED),
+    ("grpc.max_receive_message_length", _UNBOUNDED),
+    # A dead peer is found within a minute even when nothing is being sent.
+    ("grpc.keepalive_time_ms", 60_000),
+    # gRPC's own pause between attempts to connect grows to two minutes, in which every RPC fails.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+)
+COMMIT: Final = "/google.spanner.v1.Spanner/Commit"
+_LEAST: Final = 0.001
+
+
+def plain(host: str) -> grpc.Channel:
+    """Open the plain channel that an emulator listens on."""
+    return grpc.insecure_channel(host, options=_OPTIONS)
+
+
+def secure(endpoint: str, credentials: LiveCredentials, ca_file: str | None) -> grpc.Channel:
+    """Open a channel over TLS, each RPC on which carries a live token.
+
+    Args:
+        endpoint: ``host[:port]``.
+        credentials: Where tokens come from.
+        ca_file: PEM file of the only roots to trust; None for the system's.
+
+    Raises:
+        ConfigurationError: The file can't be read.
+    """
+    roots = None
+    if ca_file:
+        try:
+            roots = Path(ca_file).read_bytes()
+        except OSError as error:
+            msg = f"ca_file {ca_file} can't be read: {error.strerror}"
+            hint = "run: spanctl local up, or: spanctl context set ca_file=PATH"
+            raise ConfigurationError(msg, hint=hint) from error
+    # The roots are this channel's: gRPC's variable for them would hold for the whole process.
+    tls = grpc.ssl_channel_credentials(roots)
+    channel = grpc.secure_channel(endpoint, tls, options=_OPTIONS)
+    return grpc.intercept_channel(channel, _Bearer(credentials))
+
+
+class _Details(NamedTuple):
+    """What gRPC wants to know of a call: its ``ClientCallDetails``, by their names."""
+
+    method: str
+    timeout: float | None
+    metadata: Any
+    credentials: Any
+    wait_for_ready: Any
+    compression: Any
+
+
+class _Bearer(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):  # type: ignore[misc]  # grpc ships no annotations
+    """Puts a live token on each RPC; renews it and sends again when it is not accepted.
+
+    UNAUTHENTICATED says that nothing was done, but for Commit, where it may answer a second send
+    of Google's own network: it is passed on, after the token was renewed for whoever sends again.
+    """
+
+    def __init__(self, credentials: LiveCredentials) -> None:
+        self._credentials = credentials
+
+    def intercept_unary_unary(
+        self,
+        continuation: Callable[[Any, Any], Any],
+        details: Any,  # noqa: ANN401 - gRPC's
+        request: Any,  # noqa: ANN401 - gRPC's
+    ) -> Any:  # noqa: ANN401 - gRPC's
+        """Send, and send again if the token was not accepted."""
+        since = monotonic()
+        token = self._credentials.ensure()
+        call = continuation(_with(details, token), request)
+        if call.code() is not grpc.StatusCode.UNAUTHENTICATED:
+            return call
+        if details.method == COMMIT:
+            self._renew_quietly(token)
+            return call
+        self._credentials.renew(token)
+        return continuation(_with(details, self._credentials.ensure(), since), request)
+
+    def _renew_quietly(self, token: Secret) -> None:
+        try:
+            self._credentials.renew(token)
+        except SpanctlError:
+            return  # who sends again is told by that send
+
+    def intercept_unary_stream(
+        self,
+        continuation: Callable[[Any, Any], Any],
+        details: Any,  # noqa: ANN401 - gRPC's
+        request: Any,  # noqa: ANN401 - gRPC's
+    ) -> Any:  # noqa: ANN401 - gRPC's
+        """Send and wait for the first part; send again if the token was not accepted."""
+        since = monotonic()
+        token = self._credentials.ensure()
+        call = continuation(_with(details, token), request)
+        try:
+            return _Begun(call, next(call))
+        except (StopIteration, grpc.RpcError):
+            if call.code() is not grpc.StatusCode.UNAUTHENTICATED:
+                return call  # tells the same again when it is asked for its parts
+        self._credentials.renew(token)
+        return continuation(_with(details, self._credentials.ensure(), since), request)
+
+
+def _with(details: Any, token: Secret, since: float | None = None) -> _Details:  # noqa: ANN401 - gRPC's
+    timeout = details.timeout
+    if since is not None and timeout is not None:
+        timeout = max(_LEAST, timeout - (monotonic() - since))
+    bearer = ("authorization", f"Bearer {token.reveal_text()}")
+    return _Details(
+        method=details.method,
+        timeout=timeout,
+        metadata=(*(details.metadata or ()), bearer),
+        credentials=details.credentials,
+        wait_for_ready=details.wait_for_ready,
+        compression=details.compression,
+    )
+
+
+class _Begun:
+    """A stream whose first part was read; all else is the call's."""
+
+    def __init__(self, call: Any, first: Any) -> None:  # noqa: ANN401 - gRPC's
+        self._call = call
+        self._first = first
+
+    def __iter__(self) -> Self:
+        """Return itself, as gRPC's calls do."""
+        return self
+
+    def __next__(self) -> Any:  # noqa: ANN401 - a message
+        """Return the next part."""
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        return next(self._call)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - gRPC's
+        """Ask the call."""
+        return getattr(self._call, name)
