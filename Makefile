@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP_FLAGS := --quiet --no-input --disable-pip-version-check
-PYTEST_FLAGS ?=
+# Workers side by side, each with an emulator and a Prefect server of its own.
+PYTEST_FLAGS ?= --numprocesses=3 --dist=loadfile
 
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false

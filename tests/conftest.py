@@ -1,6 +1,7 @@
 """What every test stands on: an environment of its own, and no way out of the machine."""
 
 import os
+import signal
 import tempfile
 
 # Read once, at import, by Typer, Prefect and Google's client: so set before anything is imported.
@@ -36,6 +37,9 @@ os.environ.update(
         "GOOGLE_CLOUD_SPANNER_MULTIPLEXED_SESSIONS_PARTITIONED_OPS": "false",
     }
 )
+
+# Shells start what runs in the background with SIGINT ignored, and children inherit it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = [
     "tests.fixtures.isolation",

@@ -286,7 +286,7 @@ def test_run_while_prefect_is_down(
 
 
 @pytest.mark.parametrize(
-    "text", [str(uuid.uuid4()), "00000000", "no-such-run", "abc", "", " ", "%"]
+    "text", ["5f2c8a34-9d1e-4b7a-8c60-1f3e5d7b9a02", "00000000", "no-such-run", "abc", "", " ", "%"]
 )
 @pytest.mark.parametrize("with_prefect", [True, False])
 def test_unknown(database: Database, api: Any, text: str, with_prefect: bool) -> None:

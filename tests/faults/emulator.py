@@ -9,6 +9,8 @@ import uuid
 from pathlib import Path
 from typing import Self
 
+from spanctl.local import ports
+
 PROJECT = "test-project"
 INSTANCE = "test-instance"
 _KNOWN = (
@@ -40,10 +42,8 @@ def binary() -> Path | None:
 
 
 def free_port() -> int:
-    """Return a loopback port on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a loopback port on which nothing listens, and which no outgoing connection takes."""
+    return ports.choose()
 
 
 class Emulator:
