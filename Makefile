@@ -6,13 +6,14 @@ STAMP := $(VENV)/.installed
 PIP_FLAGS := --quiet --no-input --disable-pip-version-check
 # Workers side by side, each with an emulator and a Prefect server of its own.
 PYTEST_FLAGS ?= --numprocesses=3 --dist=loadfile
+CAMPAIGN_FLAGS ?=
 
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export SPANNER_DISABLE_BUILTIN_METRICS := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint format bench lock completions wheel clean
+.PHONY: help setup demo test check lint format bench campaign lock completions wheel clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +49,9 @@ format: $(STAMP) ## Format the code
 
 bench: $(STAMP) ## Measure latency, throughput, start-up and memory beside the alternatives
 	@$(BIN)/python -m tests.bench
+
+campaign: $(STAMP) ## Fault, kill and rotate thousands of times; renew docs/RELIABILITY.md
+	@$(BIN)/python -m tests.campaign $(CAMPAIGN_FLAGS)
 
 lock: $(STAMP) ## Pin the newest versions that pyproject.toml allows, with their hashes
 	@$(BIN)/python -m venv build/lock

@@ -1,0 +1,10 @@
+"""The campaigns, in the order in which they are run."""
+
+from typing import Final
+
+from tests.campaign.kills import Kills
+from tests.campaign.matrix import Matrix
+from tests.campaign.model import Campaign
+from tests.campaign.rotation import Rotation
+
+ALL: Final[tuple[Campaign, ...]] = (Matrix(), Kills(), Rotation())
