@@ -160,6 +160,7 @@ def _usage(error: TyperException) -> Failure:
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "spanctl"
     message = " ".join(error.format_message().split()).rstrip(".")
+    message = message.replace("Value error, ", "", 1)  # pydantic's words before Typer's own
     return Failure("usage", message, ExitCode.USAGE, hint=f"see: {path} --help")
 
 

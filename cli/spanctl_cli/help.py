@@ -4,15 +4,18 @@ Rich's help pages look alike but cost more than the rest of the start-up togethe
 """
 
 import os
+import re
 import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_REQUIRED = re.compile(r"\{(.+)\}")
+_OPTIONAL_TWICE = re.compile(r"\[\[(.+)\]\]")
 _WHOLE = 1000
 """Room for any first sentence: it is wrapped, not cut."""
 
@@ -29,6 +32,29 @@ def heading(text: str) -> str:
     """Return a heading, bold where stdout is a terminal that shows it."""
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb"
     return text if plain or not sys.stdout.isatty() else f"\x1b[1m{text}\x1b[0m"
+
+
+class Command(TyperCommand):
+    """A command whose examples stay as they are written, to be copied."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Typer's own
+        """Keep the help text, its examples marked."""
+        super().__init__(*args, **kwargs)
+        self.help = with_examples(self.help)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:  # noqa: ANN401 - Typer's vendored type
+        """Write arguments as ``FILE`` and ``[FILE]``, not as ``{FILE}`` and ``[[FILE]]``."""
+        pieces = super().collect_usage_pieces(ctx)
+        return [_OPTIONAL_TWICE.sub(r"[\1]", _REQUIRED.sub(r"\1", piece)) for piece in pieces]
+
+
+def with_examples(text: str | None) -> str | None:
+    """Mark the paragraphs that begin with ``Example``, so that they are not wrapped."""
+    if text is None:
+        return None
+    return "\n\n".join(
+        f"\b\n{part}" if part.startswith("Example") else part for part in text.split("\n\n")
+    )
 
 
 class Group(TyperGroup):

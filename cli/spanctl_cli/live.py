@@ -14,8 +14,11 @@ from spanctl_cli.output.values import safe
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.text import Text
 
 EVENT: Final = "run.event"
+_ROOM: Final = 40
+"""Columns that an id needs; narrower terminals wrap by themselves, anywhere."""
 _MARKS: Final = {"COMMITTED": "✓", "NOT_COMMITTED": "✗", "UNKNOWN": "?"}
 _COLOURS: Final = {"COMMITTED": "green", "NOT_COMMITTED": "red", "UNKNOWN": "yellow"}
 _LEVELS: Final = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
@@ -213,7 +216,7 @@ class Terminal(Silent):
         outcome = "" if is_outside(seen.step) else seen.outcome
         line = Text(f"{_MARKS.get(outcome, '·')} ", style=_COLOURS.get(outcome, ""))
         line.append(safe(seen.line), style="default")
-        self._console.print(line, soft_wrap=True)
+        self._scroll(line)
 
     def log(self, level: str, text: str) -> None:
         """Print a line."""
@@ -226,7 +229,11 @@ class Terminal(Silent):
     def _print(self, text: str, style: str) -> None:
         from rich.text import Text
 
-        self._console.print(Text(safe(text), style=style), soft_wrap=True)
+        self._scroll(Text(safe(text), style=style))
+
+    def _scroll(self, line: "Text") -> None:
+        """Print a line that wraps between words, where an id fits whole on one line."""
+        self._console.print(line, soft_wrap=self._console.width < _ROOM)
 
     def _render(self) -> "RenderableType":
         from rich.progress_bar import ProgressBar
@@ -239,7 +246,7 @@ class Terminal(Silent):
         facts = [self._name, self._state, f"{self._count} transactions", clock]
         told = " · ".join(fact for fact in facts if fact)
         if self._progress is None:
-            return Spinner("dots", Text(safe(told)), style="cyan")
+            return Spinner(talk.spinner(), Text(safe(told)), style="cyan")
         line = Text(
             safe(f"{_measure(self._progress)} · {clock}"), overflow="ellipsis", no_wrap=True
         )

@@ -6,10 +6,11 @@ from importlib import import_module
 from typing import Annotated, Final
 
 import typer
+from typer.core import TyperCommand
 
 from spanctl_cli import boundary, talk
 from spanctl_cli.context import AppContext
-from spanctl_cli.help import Group
+from spanctl_cli.help import Command, Group
 from spanctl_cli.options import Panel
 from spanctl_cli.output import stdout
 
@@ -75,7 +76,18 @@ def build() -> typer.Typer:
             module.register(app)
         else:
             app.add_typer(module.app, name=name, cls=Group, rich_help_panel=panel)
+    _dress(app)
     return app
+
+
+def _dress(app: typer.Typer) -> None:
+    """Give every command the help page of :class:`~spanctl_cli.help.Command`."""
+    for command in app.registered_commands:
+        if command.cls in {None, TyperCommand}:
+            command.cls = Command
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            _dress(group.typer_instance)
 
 
 app = build()

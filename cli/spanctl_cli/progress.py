@@ -52,7 +52,7 @@ class Steps:
             from rich.spinner import Spinner
             from rich.text import Text
 
-            self._running[name] = Spinner("dots", Text(safe(f"{name:<{_WIDTH}} {text}")))
+            self._running[name] = Spinner(talk.spinner(), Text(safe(f"{name:<{_WIDTH}} {text}")))
             self._show()
 
     def end(self, name: str, text: str, *, failed: bool = False) -> None:

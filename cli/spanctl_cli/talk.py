@@ -1,12 +1,13 @@
 """The only writer to stderr: what spanctl says to the person, beside the data on stdout."""
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final, cast
 
-from spanctl_cli.output.values import safe
+from spanctl_cli.output.values import in_ascii, is_unicode, safe
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,6 +28,11 @@ def coloured() -> bool:
     return stderr_is_terminal() and not plain
 
 
+def holds_unicode() -> bool:
+    """Whether stderr can hold any character as it is."""
+    return is_unicode(sys.stderr.encoding)
+
+
 def replace_closed() -> None:
     """Give a process that was started without a stderr one that goes nowhere."""
     if sys.stderr is None:
@@ -37,7 +43,7 @@ def replace_closed() -> None:
 def write(text: str) -> None:
     """Write text to stderr; a stderr that went away is no reason to fail."""
     try:
-        sys.stderr.write(text)
+        sys.stderr.write(text if holds_unicode() else in_ascii(text))
         sys.stderr.flush()
     except OSError:
         # Else the interpreter's last flush fails as well, and its exit code is 120.
@@ -76,7 +82,7 @@ def status(text: str, *, quiet: bool = False) -> Iterator[None]:
         return
     from rich.markup import escape
 
-    with console().status(escape(safe(text)), spinner="dots"):
+    with console().status(escape(safe(text)), spinner=spinner()):
         yield
 
 
@@ -84,4 +90,27 @@ def console() -> "Console":
     """Return a Rich console on stderr, for progress and live views."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, emoji=False)
+    # Through write(), which spells what stderr can't hold.
+    file: IO[str] | None = None if holds_unicode() else cast("IO[str]", _Spelling())
+    return Console(stderr=True, file=file, highlight=False, emoji=False)
+
+
+def spinner() -> str:
+    """Return the name of the spinner that stderr can show."""
+    return "dots" if holds_unicode() else "line"
+
+
+class _Spelling(io.TextIOBase):
+    """stderr, with the marks that it can't hold spelled in ASCII."""
+
+    encoding = "ascii"
+
+    def write(self, text: str) -> int:
+        write(text)
+        return len(text)
+
+    def isatty(self) -> bool:
+        return stderr_is_terminal()
+
+    def fileno(self) -> int:
+        return sys.stderr.fileno()

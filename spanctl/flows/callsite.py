@@ -18,7 +18,7 @@ from spanctl.flows.ledgers import ledger_label
 from spanctl.flows.place import Place, here, put_labels
 from spanctl.flows.targets import resolve
 from spanctl.invocation import Invocation
-from spanctl.ledger.keys import OperationKey
+from spanctl.ledger.keys import KEYED, OperationKey
 from spanctl.ledger.receipt import Provenance
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def allot(
     keys = _named(step, count, key) if key is not None else _counted(step, count or 1, found)
     place = found[1] if found else None
     given = _invocation(place)
-    root = f"key:{given.idempotency_key}" if given.idempotency_key else None
+    root = f"{KEYED}{given.idempotency_key}" if given.idempotency_key else None
     root = root or (str(place.root_run) if place else OUTSIDE)
     path = place.path if place and key is None else ()
     target = resolve(database or given.database, scope=root)

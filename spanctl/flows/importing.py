@@ -157,6 +157,7 @@ def import_file(  # noqa: PLR0913 - a command's options
     Raises:
         UsageError: File and table don't fit together, or rows are bad; nothing was written.
         NotFoundError: There is no such file or table.
+        KeyReusedError: The idempotency key was used for another import.
         ConflictError: It was begun with other options, or the file changed meanwhile.
         StatementError: Spanner refused a chunk; those before it are committed.
         SpanctlError: The database could not be reached; the same call goes on where it ended.
@@ -180,7 +181,8 @@ def import_file(  # noqa: PLR0913 - a command's options
     database = shared(place.target)
     file = Path(path)
     with Source(file, file_format=options.file_format, delimiter=options.delimiter) as source:
-        job = ImportJob(database, source, catalog.table(database, table), options)
+        found = catalog.table(database, table)
+        job = ImportJob(database, source, found, options, idempotency_key=place.idempotency_key)
         if job.finished is not None:
             return _already(job, job.finished, monotonic() - started)
         checked = _check(whole(job))
@@ -223,7 +225,14 @@ def refuse_misfit(target: "Target", path: Path, table: str, options: ImportOptio
         Rejects(source, options.rejects).refuse_other()
 
 
-def preview(target: "Target", path: Path, table: str, options: ImportOptions) -> Preview:
+def preview(
+    target: "Target",
+    path: Path,
+    table: str,
+    options: ImportOptions,
+    *,
+    idempotency_key: str | None = None,
+) -> Preview:
     """Check a file against a table as an import would, and write nothing to the database.
 
     Raises:
@@ -234,7 +243,8 @@ def preview(target: "Target", path: Path, table: str, options: ImportOptions) ->
 
     database = shared(target)
     with Source(path, file_format=options.file_format, delimiter=options.delimiter) as source:
-        job = ImportJob(database, source, catalog.table(database, table), options)
+        found = catalog.table(database, table)
+        job = ImportJob(database, source, found, options, idempotency_key=idempotency_key)
         already = job.finished is not None
         checked = None if already else job.validate(Progress(Phase.CHECKING, source))
         return Preview(
@@ -272,7 +282,7 @@ def _done(
         rejects=checked.rejects if checked else None,
         seconds=seconds,
         txn_id=written.finish.txn_id,
-        operations=job.root,
+        operations=job.operations,
     )
 
 
@@ -296,5 +306,5 @@ def _already(job: ImportJob, finish: Receipt, seconds: float) -> ImportResult:
         rejects=None,
         seconds=seconds,
         txn_id=finish.txn_id,
-        operations=job.root,
+        operations=job.operations,
     )

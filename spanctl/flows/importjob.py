@@ -1,8 +1,9 @@
 """An import: what names it, what the ledger knows of it, and its chunks, ready to be written.
 
-Its identity is database, table, mode and the file's SHA-256. The first transaction, ``plan``, keeps
-how the file is cut; each chunk is a transaction named by its number; the last, ``finish``, says
-that all of them are in. So the same import, run again after any death, goes on where it ended.
+Its identity is database, table, mode and the file's SHA-256, or the idempotency key that stands in
+for them. The first transaction, ``plan``, keeps how the file is cut; each chunk is a transaction
+named by its number; the last, ``finish``, says that all of them are in. So the same import, run
+again after any death, goes on where it ended.
 """
 
 import json
@@ -10,13 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spanctl.errors import ConflictError, UsageError
+from spanctl.errors import ConflictError, KeyReusedError, UsageError
 from spanctl.flows.converting import Converter
 from spanctl.flows.cutting import Chunk, cut, rows_per_chunk
 from spanctl.flows.importplan import ImportOptions, ImportPlan
 from spanctl.flows.reading import Source
 from spanctl.flows.validating import Checked, Lines, validate
-from spanctl.ledger.keys import OperationKey
+from spanctl.ledger.keys import KEYED, OperationKey
 from spanctl.ledger.receipt import EntryKind, Receipt
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
     from spanctl.spanner.catalog import Table
     from spanctl.spanner.client import Database
+
+_PATH = ("import",)
+"""Keeps the operations of an import apart from a flow's under the same idempotency key."""
+_WORDS = {"table": "table", "mode": "mode", "sha256": "file"}
 
 Tell = Callable[[int, int], None]
 """Told rows and bytes done."""
@@ -36,19 +41,25 @@ class ImportJob:
         source: The file.
         table: The table.
         options: How.
-        root: First part of its operation keys: names the import.
         generation: How often the file was imported before, plus one.
         plan: How the file is cut; None until it is recorded.
         finished: The receipt of an import that has finished, and is not to be repeated.
     """
 
     def __init__(
-        self, database: "Database", source: Source, table: "Table", options: ImportOptions
+        self,
+        database: "Database",
+        source: Source,
+        table: "Table",
+        options: ImportOptions,
+        *,
+        idempotency_key: str | None = None,
     ) -> None:
         """Match the file with the table, and look up what the ledger knows of it.
 
         Raises:
             UsageError: File, table and options don't fit together.
+            KeyReusedError: The idempotency key was used for another import.
             ConflictError: It was begun with other options.
             SpanctlError: The database could not be read.
         """
@@ -56,6 +67,7 @@ class ImportJob:
         self.source = source
         self.table = table
         self.options = options
+        self._key = idempotency_key
         self.converter = Converter(
             table,
             source.columns,
@@ -75,13 +87,31 @@ class ImportJob:
 
     @property
     def root(self) -> str:
-        """Names the import: the same for the same file, table and mode."""
+        """First part of its operation keys: the same for the same key, or file, table and mode."""
+        if self._key is not None:
+            return f"{KEYED}{self._key}"
         name = f"import:{self.table.name}:{self.options.mode}:{self.source.sha256[:32]}"
         return name if self.generation == 1 else f"{name}:{self.generation}"
 
     def key(self, step: str, call: int = 0) -> OperationKey:
         """Return the key of one of its operations."""
-        return OperationKey(self.root, (), step, call)
+        return OperationKey(self.root, _PATH if self._key is not None else (), step, call)
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What an idempotency key stands for; empty where the root itself names it."""
+        if self._key is None:
+            return {}
+        return {
+            "table": self.table.name,
+            "mode": self.options.mode.value,
+            "sha256": self.source.sha256,
+        }
+
+    @property
+    def operations(self) -> str:
+        """The common part of its operation keys."""
+        return self.key("chunk").prefix.removesuffix("/chunk")
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -91,25 +121,21 @@ class ImportJob:
             "delimiter": self.source.delimiter,
             "format": self.source.format.value,
             "null": self.options.null,
+            **self.identity,
         }
 
     def _locate(self) -> None:
         """Find the import to begin, to resume, or that has finished."""
-        from spanctl.ledger.canonical import arguments_digest
-        from spanctl.ledger.keys import txn_id
-        from spanctl.spanner import receipts
-
-        digest = arguments_digest(self.database.ledger.key, self.arguments)
+        if self._key is not None:
+            self._locate_keyed()
+            return
         last: Receipt | None = None
         while True:
-            ids = [txn_id(self.key(step)) for step in ("plan", "finish")]
-            found = receipts.get_many(self.database, ids)
-            plan, finish = (committed(found.get(one)) for one in ids)
-            if finish is None and (plan is None or plan.arguments_digest == digest):
+            plan, finish = self._ends()
+            if finish is None and (plan is None or plan.arguments_digest == self._digest):
                 break
             if finish is None and not self.options.new:
-                msg = f"{self.source.path} was begun to be imported with other options"
-                raise ConflictError(msg, hint="pass the same again, or --new to begin once more")
+                raise _other_options(self.source.path, "or --new to begin once more")
             last = finish or last
             self.generation += 1
         if plan is not None:
@@ -117,6 +143,39 @@ class ImportJob:
         elif last is not None and not self.options.new:
             self.generation -= 1
             self.finished = last
+
+    def _locate_keyed(self) -> None:
+        """Find the one import that an idempotency key stands for."""
+        if self.options.new:
+            msg = "an idempotency key names one import, and --new asks for another"
+            raise UsageError(msg, hint="for another import use another key")
+        plan, self.finished = self._ends()
+        if plan is None:
+            return
+        kept = json.loads(plan.result or "{}")
+        other = [word for name, word in _WORDS.items() if kept.get(name) != self.identity[name]]
+        if other:
+            msg = f"idempotency key {self._key!r} was used to import another {', '.join(other)}"
+            hint = f"run: spanctl audit {plan.txn_id}; for another import use another key"
+            raise KeyReusedError(msg, hint=hint, txn_id=plan.txn_id)
+        if self.finished is None and plan.arguments_digest != self._digest:
+            raise _other_options(self.source.path, "or use another key")
+        self.plan = ImportPlan.from_json(kept)
+
+    def _ends(self) -> tuple[Receipt | None, Receipt | None]:
+        """Return the receipts of its first and of its last transaction."""
+        from spanctl.ledger.keys import txn_id
+        from spanctl.spanner import receipts
+
+        first, last = (txn_id(self.key(step)) for step in ("plan", "finish"))
+        found = receipts.get_many(self.database, [first, last])
+        return committed(found.get(first)), committed(found.get(last))
+
+    @property
+    def _digest(self) -> str:
+        from spanctl.ledger.canonical import arguments_digest
+
+        return arguments_digest(self.database.ledger.key, self.arguments)
 
     # -- validation
 
@@ -203,6 +262,11 @@ class ImportJob:
 def committed(receipt: Receipt | None) -> Receipt | None:
     """Return a receipt unless it is missing, or a fence."""
     return receipt if receipt is not None and receipt.kind is EntryKind.COMMITTED else None
+
+
+def _other_options(path: Path, instead: str) -> ConflictError:
+    msg = f"{path} was begun to be imported with other options"
+    return ConflictError(msg, hint=f"pass the same again, {instead}")
 
 
 def _too_many(checked: Checked, path: Path, allowed: int) -> UsageError:

@@ -99,7 +99,7 @@ class _Writer:
         )
 
     def _record_plan(self) -> ImportPlan:
-        kept = self._keep("plan", self.job.settled.to_json())
+        kept = self._keep("plan", {**self.job.settled.to_json(), **self.job.identity})
         self.job.plan = plan = ImportPlan.from_json(kept.result)
         self.look_first = self.look_first or kept.replayed
         return plan
@@ -181,7 +181,7 @@ class _Writer:
         return self.run.execute(
             call,
             body,
-            arguments={"from": chunk.mark.offset, "to": chunk.end},
+            arguments={"from": chunk.mark.offset, "to": chunk.end, **self.job.identity},
             expect_replay=self.look_first,
         )
 

@@ -176,7 +176,8 @@ def bind(flow: AnyFlow, given: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return flow.validate_parameters(dict(bound.arguments))
     except ParameterTypeError as error:
-        wrong = "; ".join(line.strip(" -") for line in str(error).splitlines()[1:])
+        lines = (line.strip(" -") for line in str(error).splitlines()[1:])
+        wrong = "; ".join(line.replace("Value error, ", "", 1) for line in lines)
         msg = f"flow {flow.name} refuses its parameters: {wrong}"
         raise UsageError(msg, hint="pass each with -p name=value") from None
     finally:

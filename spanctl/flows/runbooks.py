@@ -11,6 +11,7 @@ from spanctl.errors import DeadlineError, OutcomeUnknownError, UnreachableError
 from spanctl.flows.callsite import allot
 from spanctl.flows.ledgers import refuse_other_ledger
 from spanctl.flows.runs import Entry, registry, watch
+from spanctl.ledger.keys import KEYED
 from spanctl.ledger.receipt import Provenance, TransactionResult
 
 if TYPE_CHECKING:
@@ -31,12 +32,14 @@ class Standing:
         root: First part of the operation keys of this flow run, or of its idempotency key.
         provenance: Who asked, why, and the flow run.
         again: Whether its operations may have been run before.
+        idempotency_key: What stands in for the flow run in those keys, if anything does.
     """
 
     target: "Target"
     root: str
     provenance: Provenance
     again: bool
+    idempotency_key: str | None = None
 
 
 def standing(runbook: str) -> Standing:
@@ -51,9 +54,11 @@ def standing(runbook: str) -> Standing:
     watch()
     origin = site.origin
     refuse_other_ledger(origin.provenance.root_run, origin.target, origin.ledger)
+    root = origin.key.root
     return Standing(
         target=origin.target,
-        root=origin.key.root,
+        root=root,
+        idempotency_key=root.removeprefix(KEYED) if root.startswith(KEYED) else None,
         provenance=origin.provenance,
         again=origin.expect_replay,
     )

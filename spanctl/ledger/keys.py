@@ -16,6 +16,9 @@ from spanctl.errors import UsageError
 NAMESPACE = uuid.UUID("5f0c1f0e-3c1b-5d62-9b0c-6b8d2a4c9e11")
 """Namespace of every txn ID. Changing it would make every old key a new one."""
 
+KEYED = "key:"
+"""Begins the root of operation keys in which an idempotency key stands in for the root run."""
+
 MIN_PREFIX = 8
 _MAX_COMPONENT = 512
 _PREFIX = re.compile(r"[0-9a-f]{8}(-?[0-9a-f-]*)?")

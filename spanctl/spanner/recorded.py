@@ -2,7 +2,8 @@
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from google.protobuf.struct_pb2 import ListValue
 from spanctl.errors import UsageError
 from spanctl.ledger.receipt import Statement, StatementKind, changed_rows
 from spanctl.spanner import values
+from spanctl.spanner.catalog import is_ledger
 
 
 @dataclass(slots=True)
@@ -31,6 +33,7 @@ class Recorded(ABC):
         self._turn = threading.RLock()  # bodies may use threads, and begin but one transaction
         self._statements: list[Statement | _MutationCount] = []
         self._mutations: list[Mutation] = []
+        self._for_ledger = False
 
     @abstractmethod
     def _check(self) -> None:
@@ -38,6 +41,25 @@ class Recorded(ABC):
 
     def _record(self, statement: Statement) -> None:
         self._statements.append(statement)
+
+    @contextmanager
+    def writing_ledger(self) -> Iterator[None]:
+        """Let the protocol itself write to the ledger inside the block; bodies never do."""
+        self._for_ledger = True
+        try:
+            yield
+        finally:
+            self._for_ledger = False
+
+    def _refuse_ledger(self, table: str) -> None:
+        """Refuse a body that changes the ledger, which would no longer prove anything.
+
+        Raises:
+            UsageError: The table is the ledger's.
+        """
+        if is_ledger(table) and not self._for_ledger:
+            msg = f"the body of a transaction changes {table}"
+            raise UsageError(msg, hint="the ledger is written by the protocol only")
 
     def insert(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Insert rows at the commit; a row that is there already fails the commit."""
@@ -62,6 +84,7 @@ class Recorded(ABC):
 
         The receipt counts the keys that were sent; nothing is counted for ranges.
         """
+        self._refuse_ledger(table)
         message = Mutation.Delete(table=table, key_set=keyset._to_pb())  # noqa: SLF001 - see read()
         exact = not (keyset.ranges or keyset.all_)
         with self._turn:
@@ -89,8 +112,10 @@ class Recorded(ABC):
         """Write rows at the commit whose values were encoded before, as bulk jobs do.
 
         Raises:
-            UsageError: A row has more or fewer values than there are columns.
+            UsageError: The table is the ledger's, or a row has more or fewer values than there
+                are columns.
         """
+        self._refuse_ledger(table)
         names = tuple(columns)
         if any(len(row.values) != len(names) for row in rows):
             msg = f"a row for table {table} does not have {len(names)} values"

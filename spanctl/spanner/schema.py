@@ -192,7 +192,8 @@ def _write_identity(database: "Database") -> None:
         if _has_identity(txn):
             return
         rows = [(name, value, receipts.COMMIT_TIMESTAMP) for name, value in values.items()]
-        txn.insert(SETTINGS, ("name", "value", "updated_at"), rows)
+        with txn.writing_ledger():
+            txn.insert(SETTINGS, ("name", "value", "updated_at"), rows)
 
     with Run(database, "ledger", provenance=Provenance(reason="spanctl init")) as run:
         run.step("install", insert, key=str(uuid.uuid4()), expect_replay=False)

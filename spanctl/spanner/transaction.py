@@ -111,11 +111,12 @@ class Transaction(Recorded):
         """Execute a query, or DML with ``THEN RETURN``, and return all its rows.
 
         Raises:
+            UsageError: It changes the ledger.
             StatementError: Spanner refused the statement.
             UnreachableError: Spanner did not answer.
             NotPermittedError: The credentials don't allow it.
         """
-        described = sql_text.describe(sql)
+        described = self._described(sql)
         with self._turn:
             request = self._sql_request(sql, params, param_types)
             rows, count = self._parts(request, self._rpc.stream_sql)
@@ -132,11 +133,12 @@ class Transaction(Recorded):
         """Execute a DML statement and return the number of rows that it changed.
 
         Raises:
+            UsageError: It changes the ledger.
             StatementError: Spanner refused the statement.
             UnreachableError: Spanner did not answer.
             NotPermittedError: The credentials don't allow it.
         """
-        described = sql_text.describe(sql)
+        described = self._described(sql)
         with self._turn:
             request = self._sql_request(sql, params, param_types)
             result = self._begun(request, self._rpc.execute_sql)
@@ -145,6 +147,12 @@ class Transaction(Recorded):
             count = int(result.stats.row_count_exact)
             self._record(_statement(described, params, count))
         return count
+
+    def _described(self, sql: str) -> sql_text.SqlStatement:
+        described = sql_text.describe(sql)
+        if described.is_dml and described.tables:
+            self._refuse_ledger(described.tables[0])
+        return described
 
     def read(self, table: str, columns: Sequence[str], keyset: KeySet, index: str = "") -> RowList:
         """Read rows by key, with locks, and return all of them.

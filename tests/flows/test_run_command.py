@@ -208,12 +208,6 @@ def test_a_parameter_that_the_flow_does_not_take(
     untouched(bank)
 
 
-def test_a_flow_in_a_file_can_not_be_detached(spanctl: Spanctl, bank: Bank, flows: str) -> None:
-    """There is no process that it could be left to."""
-    refused(spanctl("run", f"{flows}:settle", "--detach"), 2, "can't be detached")
-    untouched(bank)
-
-
 def test_a_plan_starts_nothing(spanctl: Spanctl, bank: Bank, flows: str) -> None:
     """``--dry-run`` of a flow names flow, parameters and database, and runs nothing."""
     done = spanctl("run", f"{flows}:settle", "-p", "cents=7", "--dry-run", "-o", "json")

@@ -33,7 +33,7 @@ _PARTS = ("emulator", "identity", "server", "worker")
 PartArgument = Annotated[
     str | None,
     typer.Argument(
-        metavar="[PART]",
+        metavar="PART",
         help=f"One of {', '.join(_PARTS)}; all when left out.",
         autocompletion=lambda: list(_PARTS),
     ),
@@ -63,8 +63,13 @@ def up(
     not started. Exits 0 when everything is up, 3 when a part is not.
     """
     app_context = AppContext.of(ctx)
-    with Steps(app_context) as steps:
-        status = _stack().up(_Tell(steps), spanner_port=spanner_port, prefect_port=prefect_port)
+    stack = _stack()
+    try:
+        with Steps(app_context) as steps:
+            status = stack.up(_Tell(steps), spanner_port=spanner_port, prefect_port=prefect_port)
+    except KeyboardInterrupt:
+        _tell_running(app_context, stack)
+        raise
     for note in status.notes:
         app_context.warn(note)
     if not status.is_up:
@@ -76,6 +81,14 @@ def up(
     in_use = Contexts.load().current
     if in_use not in {None, LOCAL}:
         app_context.note(f"the context in use is {in_use}; run: spanctl context use {LOCAL}")
+
+
+def _tell_running(app_context: AppContext, stack: "Stack") -> None:
+    """Say what goes on running in the background although ``up`` was interrupted."""
+    running = [part.name for part in stack.status().parts if part.pid is not None]
+    if running:
+        app_context.note(f"these go on running: {', '.join(running)}")
+        app_context.note("to end them run: spanctl local down; to go on: spanctl local up")
 
 
 def _not_up(app_context: AppContext, status: "StackStatus") -> SpanctlError:

@@ -16,6 +16,7 @@ from spanctl_cli.options import (
     Panel,
     ReasonOption,
     TimeoutOption,
+    seconds,
 )
 
 
@@ -63,6 +64,20 @@ ParameterOption = Annotated[
         "--param", "-p", metavar="NAME=VALUE", help="A parameter; JSON, or else text. Repeatable."
     ),
 ]
+RunTimeoutOption = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout",
+        parser=seconds,
+        metavar="DURATION",
+        help="After 30s, 5m, 2h ... end a flow that runs here (exit 12), or stop waiting for a"
+        " deployment's (exit 8).",
+    ),
+]
+DetachOption = Annotated[
+    bool,
+    typer.Option("--detach", help="Refused: it runs in this process; deployments can be detached."),
+]
 WatchOption = Annotated[
     bool, typer.Option("--watch/--detach", help="Wait for the end, or only have it accepted.")
 ]
@@ -82,7 +97,7 @@ def target(  # noqa: PLR0913 - one parameter an option
     cancel_on_interrupt: Annotated[
         bool, typer.Option("--cancel-on-interrupt", help="Ctrl-C cancels a deployment's run.")
     ] = False,
-    timeout: TimeoutOption = None,
+    timeout: RunTimeoutOption = None,
     dry_run: DryRunOption = False,
     output: OutputOption = None,
 ) -> None:
@@ -118,7 +133,7 @@ def sql(  # noqa: PLR0913 - one parameter an option
     ctx: typer.Context,
     *,
     file: Annotated[
-        str | None, typer.Argument(metavar="[FILE]", help="A file of SQL statements.")
+        str | None, typer.Argument(metavar="FILE", help="A file of SQL statements.")
     ] = None,
     execute: Annotated[
         list[str] | None,
@@ -136,6 +151,7 @@ def sql(  # noqa: PLR0913 - one parameter an option
     ] = False,
     reason: ReasonOption = None,
     idempotency_key: IdempotencyKeyOption = None,
+    detach: DetachOption = False,
     timeout: TimeoutOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Execute on the server, and roll back.")
@@ -156,6 +172,7 @@ def sql(  # noqa: PLR0913 - one parameter an option
         target="sql",
         reason=reason,
         idempotency_key=idempotency_key,
+        watch=not detach,
         timeout=timeout,
         dry_run=dry_run,
         output=output,
@@ -197,13 +214,16 @@ def import_(  # noqa: PLR0913 - one parameter an option
         bool, typer.Option("--new", help="Import a file once more that was imported before.")
     ] = False,
     reason: ReasonOption = None,
+    idempotency_key: IdempotencyKeyOption = None,
+    detach: DetachOption = False,
     dry_run: DryRunOption = False,
     output: OutputOption = None,
 ) -> None:
     """Import a file; after any death the same command goes on where it ended.
 
     The whole file is checked before the first row is written. Each chunk is a transaction with a
-    receipt of its own, and no row is ever written twice.
+    receipt of its own, and no row is ever written twice. The file's content, the table and the
+    mode name an import; an idempotency key stands in for them.
 
     Example: spanctl run import airports.csv --table airports --reason "first load"
     """
@@ -221,5 +241,12 @@ def import_(  # noqa: PLR0913 - one parameter an option
         "rejects": rejects,
         "new": new,
     }
-    asked = runs.Asked(target="import", reason=reason, dry_run=dry_run, output=output)
+    asked = runs.Asked(
+        target="import",
+        reason=reason,
+        idempotency_key=idempotency_key,
+        watch=not detach,
+        dry_run=dry_run,
+        output=output,
+    )
     imports.run(AppContext.of(ctx), asked, options)

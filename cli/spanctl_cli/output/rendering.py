@@ -5,8 +5,9 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from spanctl_cli.output import stdout
 from spanctl_cli.output.model import Column, Kind, Listing, Record
-from spanctl_cli.output.values import human, safe
+from spanctl_cli.output.values import human, in_ascii, safe
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -90,7 +91,8 @@ def drawn(result: Listing | Record) -> str:
             target.print(renderable)
     else:
         _draw(target, result)
-    return buffer.getvalue()
+    page = buffer.getvalue()
+    return page if stdout.holds_unicode() else in_ascii(page)
 
 
 def _draw(target: "Console", result: Listing | Record) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TextIO
 
 from spanctl.errors import SpanctlError
+from spanctl_cli.output.values import is_unicode
 
 _state = {"gone": False}
 _diverted: list[TextIO] = []
@@ -132,7 +133,7 @@ def renew() -> None:
 
 def holds_unicode() -> bool:
     """Whether stdout can hold any character as it is."""
-    return (_stream().encoding or "").lower().replace("-", "").startswith("utf")
+    return is_unicode(_stream().encoding)
 
 
 def stdout_is_terminal() -> bool:

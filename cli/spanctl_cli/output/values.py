@@ -18,6 +18,9 @@ from spanctl_cli.output.model import Kind
 
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _SHORT = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
+_MARKS = str.maketrans(
+    {"✓": "+", "✗": "x", "·": "-", "→": "->", "…": "...", "─": "-", "━": "-", "│": "|", "•": "*"}
+)
 _STEPS = ((60, "s"), (60, "min"), (24, "h"), (365, "d"))
 
 
@@ -31,6 +34,16 @@ def _escaped(match: re.Match[str]) -> str:
     if char in _SHORT:
         return _SHORT[char]
     return f"\\x{ord(char):02x}" if ord(char) < 0x100 else f"\\u{ord(char):04x}"  # noqa: PLR2004 - one byte
+
+
+def is_unicode(encoding: str | None) -> bool:
+    """Whether text in this encoding holds any character."""
+    return (encoding or "").lower().replace("-", "").startswith("utf")
+
+
+def in_ascii(text: str) -> str:
+    """Return text for people with the marks that spanctl itself draws spelled in ASCII."""
+    return text.translate(_MARKS)
 
 
 def jsonable(value: Any) -> Any:  # noqa: ANN401, C901, PLR0911 - one branch a type

@@ -26,7 +26,7 @@ class Asked:
         idempotency_key: Stands in for the root flow run in operation keys.
         watch: Whether to wait for the end.
         cancel_on_interrupt: Whether Ctrl-C cancels a run elsewhere.
-        timeout: Seconds to wait for a run elsewhere.
+        timeout: Seconds to wait for a run elsewhere, or that one here may take.
         dry_run: Whether to show the plan only.
         output: The format of the result.
         pairs: Bind parameters of SQL, each as ``name:TYPE=value``.
@@ -49,6 +49,17 @@ class Asked:
     def is_deployment(self) -> bool:
         """Whether the target is a deployment: ``flow/name``, with neither a file nor a module."""
         return "/" in self.target and ".py:" not in self.target
+
+
+def refuse_detached(asked: Asked, what: str, instead: str) -> None:
+    """Return when what runs in this process is waited for: there is nobody to leave it to.
+
+    Raises:
+        UsageError: ``--detach`` was passed.
+    """
+    if not asked.watch:
+        msg = f"{what} runs in this process, it can't be detached"
+        raise UsageError(msg, hint=instead)
 
 
 def elapsed(since: float) -> float:

@@ -97,6 +97,7 @@ def _watch(  # noqa: PLR0913, PLR0917 - what is watched, and where it is shown
     view: View,
 ) -> "tuple[FlowRun, list[Seen]]":
     from spanctl.audit import watch
+    from spanctl.ledger.phases import step_of
     from spanctl.spanner.client import Database, Target
 
     seen: list[Seen] = []
@@ -104,7 +105,7 @@ def _watch(  # noqa: PLR0913, PLR0917 - what is watched, and where it is shown
     def receipt(found: "Receipt") -> None:
         one = Seen(
             txn_id=found.txn_id,
-            step=found.provenance.task or found.operation_key,
+            step=step_of(found),
             outcome=found.kind.value,
             committed=found.commit_timestamp,
             rows=found.rows,

@@ -11,7 +11,7 @@ from spanctl_cli import live
 from spanctl_cli.context import AppContext
 from spanctl_cli.live import Progress, View
 from spanctl_cli.output import Column, Kind, Record, emit, text
-from spanctl_cli.runs import Asked, elapsed
+from spanctl_cli.runs import Asked, elapsed, refuse_detached
 from spanctl_cli.runs.in_process import execute, facts_of, invocation, prepare
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from spanctl.flows.importing import ImportOptions, ImportProgress, ImportResult
 
+_INSTEAD = "put nohup before it and & behind it; whatever ends it, the same command goes on"
 _COLUMNS = (
     Column("flow_run", title="flow run", kind=Kind.ID),
     Column("file"),
@@ -54,6 +55,7 @@ def run(app: AppContext, asked: Asked, options: dict[str, Any]) -> None:
     Raises:
         SpanctlError: The file, the table or a row won't do, or a server did not answer.
     """
+    refuse_detached(asked, "an import", _INSTEAD)
     if not Path(options["path"]).is_file():
         msg = f"there is no file {options['path']}"
         raise NotFoundError(msg, hint="check the path")
@@ -83,7 +85,8 @@ def run(app: AppContext, asked: Asked, options: dict[str, Any]) -> None:
     )
     run = str(finished.flow_run)
     if result.already:
-        app.note(f"already imported by {result.imported_by}, 0 written; --new imports it once more")
+        more = "another key imports it" if asked.idempotency_key else "--new imports it"
+        app.note(f"already imported by {result.imported_by}, 0 written; {more} once more")
     elif result.present:
         told = f"{result.written:,} rows written by this run, {result.present:,} by others"
         if result.imported_by != run:
@@ -165,7 +168,13 @@ def _preview(app: AppContext, asked: Asked, options: dict[str, Any]) -> None:
 
     target = Target.from_settings(app.settings())
     with live.view(asked.output, quiet=app.quiet) as view, reporting(_Teller(view)):
-        found = preview(target, Path(options["path"]), options["table"], _chosen(options))
+        found = preview(
+            target,
+            Path(options["path"]),
+            options["table"],
+            _chosen(options),
+            idempotency_key=asked.idempotency_key,
+        )
     plan = found.plan
     values = {
         "file": str(found.file),

@@ -8,14 +8,19 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from spanctl.clock import monotonic
-from spanctl.errors import OutcomeUnknownError, UsageError
+from spanctl.errors import FlowCancelledError, OutcomeUnknownError, UnreachableError
 from spanctl_cli import live
 from spanctl_cli.context import AppContext
 from spanctl_cli.live import Seen, View
 from spanctl_cli.output import emit, stdout
-from spanctl_cli.runs import Asked, elapsed, plan, summary
+from spanctl_cli.output.values import duration
+from spanctl_cli.runs import Asked, elapsed, plan, refuse_detached, summary
+from spanctl_cli.runs.limit import TimedOut, limited
+
+_INSTEAD = "make it a deployment, or put nohup before it and & behind it"
 
 if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun
     from prefect.flows import Flow
 
     from spanctl.flows.launch import Finished
@@ -60,10 +65,9 @@ def run(app: AppContext, asked: Asked) -> None:
 
     Raises:
         SpanctlError: The flow can't be loaded or did not complete; its kind is the exit code's.
+        FlowCancelledError: ``--timeout`` was over.
     """
-    if not asked.watch:
-        msg = "a flow in a file runs in this process, it can't be detached"
-        raise UsageError(msg, hint="make it a deployment, or leave --detach out")
+    refuse_detached(asked, "a flow in a file or a module", _INSTEAD)
     prepare(app)
     from spanctl.flows import launch
 
@@ -75,7 +79,7 @@ def run(app: AppContext, asked: Asked) -> None:
         return
     started = monotonic()
     with live.view(asked.output, quiet=app.quiet) as view:
-        finished, seen = execute(app, flow, bound, asking, view)
+        finished, seen = execute(app, flow, bound, asking, view, timeout=asked.timeout)
     refuse_open(seen)
     finished.check()
     facts = {**facts_of(finished), "seconds": elapsed(started)}
@@ -121,11 +125,14 @@ def execute(  # noqa: PLR0913 - what is run, and where it is shown
     *,
     runbook: bool = False,
     heartbeats: bool = True,
+    timeout: float | None = None,
 ) -> "tuple[Finished, list[Seen]]":
     """Run a flow with a view on it; return how it ended and its transactions.
 
     Raises:
         KeyboardInterrupt: It was interrupted; what became of its transactions was said before.
+        FlowCancelledError: It was ended, because ``timeout`` seconds were over.
+        OutcomeUnknownError: Likewise, and the outcome of one of its transactions is open.
     """
     from spanctl.flows import launch
 
@@ -151,15 +158,54 @@ def execute(  # noqa: PLR0913 - what is run, and where it is shown
     view.run({"flow_run": str(registered.id), "name": registered.name, "flow": flow.name})
     view.state("Running")
     try:
-        with launch.listening(on_transaction=transaction, on_log=log), _prints_to(view):
+        with (
+            launch.listening(on_transaction=transaction, on_log=log),
+            _prints_to(view),
+            limited(timeout),
+        ):
             finished = launch.execute(flow, registered, bound, asking, heartbeats=heartbeats)
     except KeyboardInterrupt as interruption:
         for note in getattr(interruption, "__notes__", ()):
             app.note(note)
+        over = isinstance(interruption, TimedOut)
+        _settle(app, registered, f"{duration(timeout or 0)} were over" if over else "interrupted")
+        if over:
+            raise _timed_out(str(registered.id), timeout or 0, list(seen.values())) from None
         app.note(f"interrupted; what became of it: spanctl audit {registered.id}")
         raise
     view.state(finished.state)
     return finished, list(seen.values())
+
+
+def _settle(app: AppContext, run: "FlowRun", why: str) -> None:
+    from spanctl.flows import abandoned
+
+    try:
+        abandoned.settle(run, f"{why}, in the process that ran it")
+    except UnreachableError as error:
+        app.warn(f"{error.message}; {error.hint}")
+
+
+def _timed_out(run: str, seconds: float, seen: "Sequence[Seen]") -> FlowCancelledError:
+    """Return what a run is told as that was ended because its time was over.
+
+    Raises:
+        OutcomeUnknownError: The outcome of one of its transactions is open.
+    """
+    refuse_open(seen)
+    committed = sum(one.outcome == "COMMITTED" for one in seen)
+    undone = [one for one in seen if one.outcome == "NOT_COMMITTED"]
+    told = f"{committed} transaction{'' if committed == 1 else 's'} committed"
+    if undone:
+        told = f"{told}, {undone[-1].txn_id} ({undone[-1].step}) NOT_COMMITTED"
+    msg = f"flow run {run} was ended after {duration(seconds)}: {told}"
+    return FlowCancelledError(
+        msg,
+        hint=f"run: spanctl audit {run}; with an --idempotency-key the same command goes on",
+        flow_run=run,
+        committed=[one.txn_id for one in seen if one.outcome == "COMMITTED"],
+        not_committed=[one.txn_id for one in undone],
+    )
 
 
 class _Printed(io.StringIO):

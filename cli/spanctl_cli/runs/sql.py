@@ -11,7 +11,7 @@ from spanctl_cli import live, talk
 from spanctl_cli.context import AppContext
 from spanctl_cli.output import Column, Kind, Listing, Record, emit
 from spanctl_cli.output.model import Section
-from spanctl_cli.runs import Asked, elapsed
+from spanctl_cli.runs import Asked, elapsed, refuse_detached
 from spanctl_cli.runs.in_process import execute, facts_of, invocation, prepare
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def run(app: AppContext, asked: Asked, sql: Sequence[str], *, ddl: bool, partiti
         StatementError: Spanner refused a statement; nothing was committed.
         SpanctlError: A server did not answer, or refused.
     """
+    refuse_detached(asked, "SQL", "put & behind it, or make a flow and its deployment")
     prepare(app)
     from spanctl.flows.script import Script
     from spanctl.flows.sql import prepared, run_sql
