@@ -26,9 +26,7 @@ def test_a_transaction_is_told_with_its_outcome_and_rows() -> None:
 
 
 @pytest.mark.parametrize("columns", [44, 60])
-def test_a_narrow_terminal_breaks_no_word(
-    columns: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_narrow_terminal_breaks_no_word(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines of a live view wrap between words; ids stay whole."""
     monkeypatch.setenv("COLUMNS", str(columns))
     written = io.StringIO()

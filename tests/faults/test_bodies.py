@@ -4,6 +4,7 @@ import contextlib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from google.cloud.spanner_v1.keyset import KeySet
 
 from spanctl.errors import (
     ConflictError,
@@ -384,3 +385,38 @@ def test_a_refused_first_statement_costs_no_session(proxy, database) -> None:
     begins = [one.peek.session for one in proxy.rpcs("ExecuteStreamingSql") if one.peek.begins]
     assert len(begins) == 2
     assert len(set(begins)) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda txn: txn.execute_update("UPDATE spanctl_settings SET value = '' WHERE true"),
+        lambda txn: txn.execute_update("DELETE FROM `SPANCTL_RECEIPTS` WHERE true"),
+        lambda txn: txn.execute_sql("DELETE FROM spanctl_intents WHERE true THEN RETURN intent_id"),
+        lambda txn: txn.update("spanctl_settings", ["name", "value"], [["ledger_key", ""]]),
+        lambda txn: txn.delete("Spanctl_Receipts", KeySet(all_=True)),
+    ],
+    ids=["UPDATE", "DELETE", "THEN RETURN", "update", "delete"],
+)
+def test_a_body_can_not_change_the_ledger(emulator_address, ledger, database, change) -> None:
+    """Bodies of the library are refused by name, as the command line is; reading is free."""
+
+    def body(txn) -> None:
+        increment(txn)
+        list(txn.execute_sql("SELECT COUNT(*) FROM spanctl_receipts"))
+        change(txn)
+
+    before = set(raw_rows(emulator_address, ledger))
+    with pytest.raises(UsageError, match=r"(?i)the body of a transaction changes spanctl_"):
+        Run(database, "job").step("step", body)
+    assert set(raw_rows(emulator_address, ledger)) == before
+
+
+def raw_rows(address: str, name: str) -> list[tuple[object, ...]]:
+    """The ledger's settings and receipts, and the counter, past the library."""
+    queries = (
+        "SELECT name, value FROM spanctl_settings",
+        "SELECT txn_id, kind FROM spanctl_receipts",
+        "SELECT k, v FROM t",
+    )
+    return [tuple(row) for query in queries for row in raw.rows(address, name, query)]
