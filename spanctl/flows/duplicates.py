@@ -8,9 +8,9 @@ import hashlib
 import struct
 import tempfile
 from collections.abc import Iterator
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
+from spanctl.closing import Closing
 from spanctl.flows.reading import Record
 
 _ENTRY = struct.Struct(">16sQQQ")  # digest, line, start, end
@@ -25,7 +25,7 @@ class Duplicate(NamedTuple):
     first_line: int
 
 
-class KeyFinder:
+class KeyFinder(Closing):
     """Takes the keys of records and finds those that came before; a context manager."""
 
     def __init__(self) -> None:
@@ -62,16 +62,3 @@ class KeyFinder:
     def close(self) -> None:
         """Remove the temporary file."""
         self._file.close()
-
-    def __enter__(self) -> Self:
-        """Return the finder itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Remove the temporary file."""
-        self.close()

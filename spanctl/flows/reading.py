@@ -15,9 +15,9 @@ from collections.abc import Set as AbstractSet
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
+from spanctl.closing import Closing
 from spanctl.errors import ConflictError, NotFoundError, UsageError
 
 _LONGEST_LINE = 32 * 1024 * 1024
@@ -57,7 +57,7 @@ class Record(NamedTuple):
     reason: str = ""
 
 
-class Source:
+class Source(Closing):
     """An open file of records; a context manager.
 
     Attributes:
@@ -136,19 +136,6 @@ class Source:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-    def __enter__(self) -> Self:
-        """Return the source itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the file."""
-        self.close()
 
     def _stat(self) -> tuple[int, int, int]:
         status = os.fstat(self._file.fileno())

@@ -10,9 +10,9 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Self
+from typing import IO
 
+from spanctl.closing import Closing
 from spanctl.errors import ConfigurationError, ConflictError
 from spanctl.flows.converting import Converter, Mode
 from spanctl.flows.cutting import Chunk, Marks, cut
@@ -72,7 +72,7 @@ class Lines:
         return len(self._lines)
 
 
-class Rejects:
+class Rejects(Closing):
     """The file of bad rows; made with the first of them, readable by its owner only.
 
     Attributes:
@@ -157,19 +157,6 @@ class Rejects:
         if self._stream is not None:
             with self._told():
                 self._stream.close()
-
-    def __enter__(self) -> Self:
-        """Return the rejects themselves."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the file."""
-        self.close()
 
 
 def validate(  # noqa: PLR0913 - one pass, told in full

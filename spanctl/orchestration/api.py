@@ -5,10 +5,10 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote
 
+from spanctl.closing import Closing
 from spanctl.errors import AmbiguousIdError, ConflictError, NotFoundError, UsageError
 from spanctl.orchestration.model import Deployment, FlowRun, Log, State, StateType, TaskRun
 from spanctl.orchestration.settings import ApiSettings
@@ -33,7 +33,7 @@ class Started:
     existed: bool
 
 
-class PrefectApi:
+class PrefectApi(Closing):
     """A Prefect server; thread-safe, a context manager, connects at the first use.
 
     Every method raises ``UnreachableError`` when there is no answer in time, ``NotPermittedError``
@@ -330,19 +330,6 @@ class PrefectApi:
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
-
-    def __enter__(self) -> Self:
-        """Return the API itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close it."""
-        self.close()
 
 
 def _check_same(run: FlowRun, deployment: Deployment, given: Mapping[str, Any]) -> None:

@@ -4,8 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from google.api_core.exceptions import GoogleAPICallError
 from google.cloud.spanner_v1.types import (
@@ -21,6 +20,7 @@ from google.protobuf.struct_pb2 import Struct
 from grpc import StatusCode
 
 from spanctl.clock import monotonic
+from spanctl.closing import Closing
 from spanctl.credentials.live import LiveCredentials
 from spanctl.errors import ConflictError
 from spanctl.ledger.receipt import Provenance, TransactionResult
@@ -44,7 +44,7 @@ _LONGEST_PAUSE = 1.0
 _STRONG = ReadOptions(read_only=ReadOptions.ReadOnly(strong=True))
 
 
-class Database:
+class Database(Closing):
     """A Spanner database; thread-safe, connects at the first use, a context manager.
 
     Attributes:
@@ -271,19 +271,6 @@ class Database:
         """Delete the sessions and close the channel."""
         self.sessions.close()
         self.rpc.close()
-
-    def __enter__(self) -> Self:
-        """Return the database itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close it."""
-        self.close()
 
 
 def _selector(read_timestamp: datetime | None) -> TransactionSelector:

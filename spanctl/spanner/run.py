@@ -4,9 +4,9 @@ import threading
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
+from spanctl.closing import Closing
 from spanctl.errors import UsageError
 from spanctl.ledger.keys import OperationKey
 from spanctl.ledger.receipt import Outcome, Provenance, TransactionResult
@@ -21,7 +21,7 @@ __all__ = ["Call", "Run", "TransactionOptions"]
 T = TypeVar("T")
 
 
-class Run:
+class Run(Closing):
     """An executor's execution under one root key; thread-safe, a context manager.
 
     Plain Python uses :meth:`step`::
@@ -232,16 +232,3 @@ class Run:
             self._through.clear()
             self._keyed.clear()
             return True
-
-    def __enter__(self) -> Self:
-        """Return the run itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the leases, unless something is still open."""
-        self.close()

@@ -1,0 +1,26 @@
+"""Things that are closed when the block that they are used in ends."""
+
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Self
+
+
+class Closing(ABC):
+    """A context manager whose block hands out the thing itself, and closes it at its end."""
+
+    @abstractmethod
+    def close(self) -> object:
+        """Let go of what is held; it may be called more than once."""
+
+    def __enter__(self) -> Self:
+        """Return the thing itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it, however the block ended."""
+        self.close()
