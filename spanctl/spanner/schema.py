@@ -206,7 +206,8 @@ def _raise_version(database: "Database") -> None:
         ((version,),) = txn.read(SETTINGS, ["value"], one(VERSION))
         if int(version) < SCHEMA_VERSION:
             row = (VERSION, str(SCHEMA_VERSION), receipts.COMMIT_TIMESTAMP)
-            txn.update(SETTINGS, ("name", "value", "updated_at"), [row])
+            with txn.writing_ledger():
+                txn.update(SETTINGS, ("name", "value", "updated_at"), [row])
 
     with Run(database, "ledger", provenance=Provenance(reason="spanctl init")) as run:
         run.step("migrate", update, key=str(uuid.uuid4()), expect_replay=False)
