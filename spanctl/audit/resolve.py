@@ -11,7 +11,7 @@ from spanctl.errors import (
     SpanctlError,
     UnreachableError,
 )
-from spanctl.ledger.keys import is_prefix, is_txn_id
+from spanctl.ledger.keys import KEYED, is_prefix, is_txn_id
 from spanctl.ledger.receipt import Receipt
 from spanctl.orchestration.api import PrefectApi
 from spanctl.orchestration.model import FlowRun
@@ -30,11 +30,12 @@ class Named:
     """What an ID names.
 
     Attributes:
-        id: The txn ID, or what receipts call the run: usually the flow run's id.
+        id: The txn ID, the idempotency key, or what receipts call the run: the flow run's id.
         receipt: The receipt, if it names a transaction.
         run: The flow run, if it names one that Prefect knows.
         root: The root flow run of that one.
-        receipts: The receipts of the run, oldest first.
+        receipts: The receipts of the run, or under the key, oldest first.
+        keyed: Whether it names an idempotency key.
     """
 
     id: str
@@ -42,10 +43,11 @@ class Named:
     run: FlowRun | None = None
     root: FlowRun | None = None
     receipts: tuple[Receipt, ...] = ()
+    keyed: bool = False
 
 
 def resolve(database: Database, api: PrefectApi | None, text: str) -> Named:
-    """Find what ``text`` names: transactions first, then runs.
+    """Find what ``text`` names: transactions first, then idempotency keys, then runs.
 
     Raises:
         OutcomeUnknownError: It is leased and has no receipt: it may be in limbo.
@@ -63,6 +65,8 @@ def resolve(database: Database, api: PrefectApi | None, text: str) -> Named:
             raise _ambiguous(text, found)
     name = text.lower() if is_txn_id(text) else text
     ours = tuple(receipts.of_run(database, name))
+    if not ours and (keyed := _under_key(database, text)):
+        return Named(text, receipts=keyed, run=_only_run(api, keyed), keyed=True)
     try:
         run = api.find_flow_run(name) if api else None
     except (NotFoundError, UnreachableError, NotPermittedError) as error:
@@ -74,6 +78,26 @@ def resolve(database: Database, api: PrefectApi | None, text: str) -> Named:
             return Named(name, receipts=ours)
         raise _open(database, text) or _unknown(text, None)
     return _of_flow_run(database, api, run, ours)
+
+
+def _under_key(database: Database, text: str) -> tuple[Receipt, ...]:
+    """Return the receipts under an idempotency key, also as operation keys begin with it."""
+    found = receipts.of_key(database, text)
+    if not found and text.startswith(KEYED):
+        found = receipts.of_key(database, text.removeprefix(KEYED))
+    return tuple(found)
+
+
+def _only_run(api: PrefectApi | None, keyed: tuple[Receipt, ...]) -> FlowRun | None:
+    """Return the flow run that wrote all of them, if one did and Prefect tells of it."""
+    roots = {one.provenance.root_run for one in keyed}
+    root = roots.pop() if len(roots) == 1 else None
+    if api is None or root is None:
+        return None
+    try:
+        return api.flow_run(root)
+    except (NotFoundError, UnreachableError, NotPermittedError):
+        return None
 
 
 def possible(text: str) -> str:

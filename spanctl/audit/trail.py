@@ -48,7 +48,8 @@ def trail(database: Database, api: PrefectApi | None, text: str) -> Trail:
     Args:
         database: The database with the ledger.
         api: Prefect's API; None when none is set.
-        text: A txn ID, a unique prefix of 8 or more characters of one, a flow run's id or name.
+        text: A txn ID, a unique prefix of 8 or more characters of one, a flow run's id or name, or
+            an idempotency key.
 
     Raises:
         NotFoundError: Nothing is called that.
@@ -166,7 +167,8 @@ def _of_run(database: Database, api: PrefectApi | None, named: Named) -> Trail:
     facts, events, prefect = _run_facts(api, named)
     commits = [_commit(receipt) for receipt in named.receipts]
     count = len(named.receipts)
-    note = f"{count:,} receipt{'' if count == 1 else 's'} of this run"
+    whose = "under this idempotency key" if named.keyed else "of this run"
+    note = f"{count:,} receipt{'' if count == 1 else 's'} {whose}"
     if not count:
         note = "no receipt names this run; what an earlier run of its key did is under that run"
     ledger = Source(
@@ -194,6 +196,9 @@ def _run_facts(
     if api is None:
         return None, (), _no_prefect()
     known = named.run
+    if known is None and named.keyed:
+        note = "the runs that wrote under this key are named by its receipts"
+        return None, (), Source(SourceName.PREFECT, Coverage.PRESENT, Link.ABSENT, note)
     if known is None:
         known, trouble = _attempt(lambda: api.find_flow_run(named.id))
         if known is None:

@@ -79,6 +79,11 @@ class OperationKey:
         return "/".join(_encode(part) for part in (self.root, *self.path, self.step))
 
 
+def keyed_root(idempotency_key: str) -> str:
+    """Return how operation keys begin in which an idempotency key stands in for the root run."""
+    return _encode(f"{KEYED}{idempotency_key}")
+
+
 def _encode(part: str) -> str:
     return quote(part, safe=":@+,;!~*'() ")
 

@@ -10,6 +10,7 @@ from collections.abc import Set as AbstractSet
 from typing import Final
 
 from spanctl.errors import SchemaVersionError
+from spanctl.ledger.keys import KEYED
 from spanctl.spanner import attestations, receipts
 from spanctl.spanner.identity import SETTINGS
 
@@ -53,6 +54,7 @@ TABLES: Final[dict[str, str]] = {
   executor_chain_standing STRING(16),
   executor_claim STRING(MAX),
   attestation STRING(MAX),
+  keyed_root STRING(MAX) AS (REGEXP_EXTRACT(operation_key, r'^({KEYED}[^/]*)/')) STORED,
 ) PRIMARY KEY (txn_id)""",
     "spanctl_intents": f"""CREATE TABLE spanctl_intents (
   intent_id STRING(36) NOT NULL,
@@ -88,6 +90,7 @@ ADDED: Final[dict[str, dict[int, tuple[str, ...]]]] = {
             "executor_chain_standing",
             "executor_claim",
             "attestation",
+            "keyed_root",
         ),
     },
 }
@@ -98,6 +101,8 @@ INDEXES: Final[dict[str, str]] = {
     " (shard, commit_timestamp DESC)",
     receipts.BY_RUN: f"CREATE INDEX {receipts.BY_RUN} ON {receipts.TABLE}"
     " (shard, root_run, commit_timestamp DESC)",
+    receipts.BY_KEY: f"CREATE NULL_FILTERED INDEX {receipts.BY_KEY} ON {receipts.TABLE}"
+    " (shard, keyed_root, commit_timestamp DESC)",
     "spanctl_intents_open": "CREATE NULL_FILTERED INDEX spanctl_intents_open"
     " ON spanctl_intents (shard, open_since)",
 }

@@ -13,7 +13,7 @@ from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 from spanctl.errors import SchemaVersionError, UsageError
-from spanctl.ledger.keys import is_prefix
+from spanctl.ledger.keys import is_prefix, keyed_root
 from spanctl.ledger.receipt import EntryKind, Provenance, Receipt, Standing, Statement
 from spanctl.spanner.keysets import KeyRange, KeySet
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 TABLE = "spanctl_receipts"
 BY_TIME = "spanctl_receipts_by_time"
 BY_RUN = "spanctl_receipts_by_run"
+BY_KEY = "spanctl_receipts_by_key"
 SHARDS = 16
 COMMIT_TIMESTAMP = "spanner.commit_timestamp()"
 """What a TIMESTAMP column is set to, so that Spanner fills in the commit timestamp."""
@@ -176,11 +177,23 @@ def _hyphenated(prefix: str) -> str:
 
 
 def of_run(database: "Database", root_run: str) -> list[Receipt]:
-    """Return every receipt of a root flow run (or idempotency key), oldest first.
+    """Return every receipt of a root flow run, oldest first.
 
     Those of one commit timestamp are in order of txn ID.
     """
-    entries = _Listing(database, None, None, root_run, _RUN_PAGE).entries()
+    return _all(database, BY_RUN, root_run)
+
+
+def of_key(database: "Database", idempotency_key: str) -> list[Receipt]:
+    """Return every receipt under an idempotency key, whichever runs wrote them, oldest first.
+
+    Those of one commit timestamp are in order of txn ID.
+    """
+    return _all(database, BY_KEY, keyed_root(idempotency_key))
+
+
+def _all(database: "Database", index: str, root: str) -> list[Receipt]:
+    entries = _Listing(database, None, None, root, _RUN_PAGE, index).entries()
     found = get_many(database, [txn_id for _, txn_id in entries])
     return sorted(found.values(), key=lambda one: (one.commit_timestamp, one.txn_id))
 
@@ -209,7 +222,8 @@ def listing(  # noqa: PLR0913 - the filters
     if limit <= 0 or (until is not None and until < since):
         return []
     page = max(_MIN_PAGE, limit // 4)
-    entries = _Listing(database, since, until, root_run, page).entries()
+    index = BY_TIME if root_run is None else BY_RUN
+    entries = _Listing(database, since, until, root_run, page, index).entries()
     wanted: list[Receipt] = []
     while len(wanted) < limit and (batch := list(islice(entries, limit))):
         found = get_many(database, [txn_id for _, txn_id in batch])
@@ -233,8 +247,9 @@ class _Listing:
     database: "Database"
     since: datetime | None
     until: datetime | None
-    root_run: str | None
+    root: str | None
     page: int
+    index: str
 
     def entries(self) -> Iterator[_Entry]:
         with ThreadPoolExecutor(_READERS, thread_name_prefix="spanctl-receipts") as pool:
@@ -255,8 +270,7 @@ class _Listing:
 
     def _read(self, shard: int, seen: list[_Entry]) -> list[_Entry]:
         """Read a page of a shard, from the timestamp of ``seen`` on and without these entries."""
-        index = BY_TIME if self.root_run is None else BY_RUN
-        lead = [shard] if self.root_run is None else [shard, self.root_run]
+        lead = [shard] if self.root is None else [shard, self.root]
         newest = seen[0][0] if seen else self.until
         keys = KeyRange(
             start_closed=[*lead, newest] if newest else lead,
@@ -266,7 +280,7 @@ class _Listing:
             TABLE,
             ("commit_timestamp", "txn_id"),
             KeySet(ranges=[keys]),
-            index=index,
+            index=self.index,
             limit=self.page + len(seen),
         )
         entries = [(_instant(stamp), txn_id) for stamp, txn_id in rows]

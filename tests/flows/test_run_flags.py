@@ -248,3 +248,44 @@ def test_a_key_and_new_contradict(spanctl: Spanctl, bank: Bank, rows: Callable[.
     error = error_of(spanctl(*command, "-o", "json"), 2)
     assert "names one import, and --new asks for another" in error["message"]
     assert (bank.receipts(), count(bank)) == ([], 2)
+
+
+# -- looking a key up
+
+
+def test_a_key_is_looked_up_in_the_ledger(
+    spanctl: Spanctl,
+    bank: Bank,
+    flows: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """``audit K`` finds what was done under K, by an index, with and without Prefect."""
+    from spanctl.spanner import receipts
+
+    key = "pay/day: 2026-11 ü"
+    assert spanctl("run", f"{flows}:brisk", "--idempotency-key", key).exit_code == 0
+    assert spanctl("run", f"{flows}:brisk").exit_code == 0
+    keyed, other = sorted(bank.receipts(), key=lambda one: one.commit_timestamp)
+    assert receipts.of_key(bank.database, key) == [keyed]
+    assert receipts.of_key(bank.database, "pay") == []
+    shown = json.loads(spanctl("audit", key, "-o", "json").stdout)
+    assert [one["txn_id"] for one in shown["transactions"]] == [keyed.txn_id]
+    monkeypatch.delenv("PREFECT_API_URL")
+    for named in (key, f"key:{key}"):
+        alone = json.loads(spanctl("audit", named, "-o", "json").stdout)
+        assert [one["txn_id"] for one in alone["transactions"]] == [keyed.txn_id]
+    assert receipts.of_run(bank.database, str(other.provenance.root_run)) == [other]
+    assert spanctl("audit", "payday", "-o", "json").exit_code == 5
+
+
+def test_a_key_of_several_runs(spanctl: Spanctl, bank: Bank, rows: Callable[..., str]) -> None:
+    """An import and SQL under one key are both found under it, whichever run wrote them."""
+    path = rows("id,balance", "c,1")
+    key = ("--idempotency-key", "july")
+    assert spanctl("run", "import", path, "--table", "accounts", *key).exit_code == 0
+    sql = "UPDATE accounts SET balance = 9 WHERE id = 'a'"
+    assert spanctl("run", "sql", "-e", sql, *key).exit_code == 0
+    shown = json.loads(spanctl("audit", "july", "-o", "json").stdout)
+    found = {one["txn_id"] for one in shown["transactions"]}
+    assert found == {one.txn_id for one in bank.receipts()}
+    assert len(found) == 4

@@ -67,8 +67,8 @@ class ListedOutcome(StrEnum):
 app = typer.Typer(
     help="""Show what happened: spanctl audit ID.
 
-    ID is a txn ID or its first 8 characters or more, or a flow run's id or name. For its options
-    see: spanctl audit show --help""",
+    ID is a txn ID or its first 8 characters or more, a flow run's id or name, or an idempotency
+    key. For its options see: spanctl audit show --help""",
     subcommand_metavar="ID | COMMAND",
 )
 
@@ -85,7 +85,8 @@ def show(
         str,
         typer.Argument(
             metavar="ID",
-            help="A txn ID or 8 or more of its first characters, or a flow run's id or name.",
+            help="A txn ID or 8 or more of its first characters, a flow run's id or name, or an"
+            " idempotency key.",
         ),
     ],
     *,

@@ -62,6 +62,11 @@ def refuse_detached(asked: Asked, what: str, instead: str) -> None:
         raise UsageError(msg, hint=instead)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number and its noun: ``1 row``, ``2,000 rows``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def elapsed(since: float) -> float:
     """Return the seconds since a monotonic time, to the millisecond."""
     return round(monotonic() - since, 3)

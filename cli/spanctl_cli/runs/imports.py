@@ -11,7 +11,7 @@ from spanctl_cli import live
 from spanctl_cli.context import AppContext
 from spanctl_cli.live import Progress, View
 from spanctl_cli.output import Column, Kind, Record, emit, text
-from spanctl_cli.runs import Asked, elapsed, refuse_detached
+from spanctl_cli.runs import Asked, counted, elapsed, refuse_detached
 from spanctl_cli.runs.in_process import execute, facts_of, invocation, prepare
 
 if TYPE_CHECKING:
@@ -138,8 +138,9 @@ def _ending(result: "ImportResult") -> "Iterable[RenderableType]":
     from rich.text import Text
 
     told = [
-        f"{result.written:,} rows written in {result.chunks_written:,} transactions",
-        *([f"{result.present:,} rows written by other runs"] if result.present else []),
+        f"{counted(result.written, 'row')} written",
+        counted(result.chunks_written, "transaction"),
+        *([f"{counted(result.present, 'row')} written by other runs"] if result.present else []),
         *([f"{result.bad:,} left out, see {result.rejects}"] if result.bad else []),
         f"{result.seconds:.1f} s",
     ]
