@@ -2,9 +2,11 @@
 
 from typing import Final
 
+from tests.campaign.cuts import Cuts
 from tests.campaign.kills import Kills
 from tests.campaign.matrix import Matrix
 from tests.campaign.model import Campaign
 from tests.campaign.rotation import Rotation
+from tests.campaign.storm import Storm
 
-ALL: Final[tuple[Campaign, ...]] = (Matrix(), Kills(), Rotation())
+ALL: Final[tuple[Campaign, ...]] = (Matrix(), Kills(), Cuts(), Storm(), Rotation())

@@ -68,12 +68,17 @@ class Relay:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                 client.close()
                 continue
-            server = socket.create_connection(self._upstream)
-            with self._lock:
-                self._sockets |= {client, server}
-            for source, sink in ((client, server), (server, client)):
-                source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+            with contextlib.suppress(OSError):  # cut while it was being set up
+                self._join(client)
+
+    def _join(self, client: socket.socket) -> None:
+        """Pass on what one client sends, and what it is answered."""
+        server = socket.create_connection(self._upstream)
+        with self._lock:
+            self._sockets |= {client, server}
+        for source, sink in ((client, server), (server, client)):
+            source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
 
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
