@@ -46,4 +46,5 @@ pytest_plugins = [
     "tests.fixtures.emulator",
     "tests.fixtures.prefect",
     "tests.fixtures.cli",
+    "tests.fixtures.creds",
 ]

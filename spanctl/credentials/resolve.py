@@ -1,11 +1,13 @@
 """From a reference to credentials that Google's clients can use, and that stay alive."""
 
 import os
+from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from spanctl.credentials.endpoints import Endpoints
 from spanctl.credentials.http import Http
+from spanctl.credentials.iam import LONGEST
 from spanctl.credentials.live import LiveCredentials, TokenSource
 from spanctl.credentials.secret import Secret
 from spanctl.credentials.sources import (
@@ -36,6 +38,7 @@ def resolve(
     endpoints: Endpoints | None = None,
     *,
     reader: SingleReference | None = None,
+    lifetime: timedelta = LONGEST,
 ) -> LiveCredentials:
     """Return credentials for a reference; nothing is sent before they are used.
 
@@ -46,13 +49,14 @@ def resolve(
         reference: The reference, or its text.
         endpoints: Where Google's identity services are; the real ones when left out.
         reader: What secrets are read with; application default credentials when left out.
+        lifetime: How long tokens that are minted by impersonation live.
 
     Raises:
         UsageError: The text is no reference.
     """
     where = endpoints or Endpoints()
     parsed = parse_reference(reference) if isinstance(reference, str) else reference
-    source = _source(parsed, where, reader or DefaultReference())
+    source = _source(parsed, where, reader or DefaultReference(), lifetime)
     return LiveCredentials(source, Http(where))
 
 
@@ -90,7 +94,10 @@ def resolve_store(
 
 
 def _source(
-    reference: CredentialReference, endpoints: Endpoints, reader: SingleReference
+    reference: CredentialReference,
+    endpoints: Endpoints,
+    reader: SingleReference,
+    lifetime: timedelta = LONGEST,
 ) -> TokenSource:
     match reference:
         case DefaultReference():
@@ -104,9 +111,11 @@ def _source(
             return SecretSource(resolve_store(reader, endpoints), reference, endpoints)
         case ImpersonationReference(target, delegates, base):
             origin = _source(base, endpoints, reader)
-            return ImpersonationSource(endpoints, origin, target, delegates)
+            return ImpersonationSource(endpoints, origin, target, delegates, lifetime)
         case ChainReference(members):
-            return ChainSource([(str(one), _source(one, endpoints, reader)) for one in members])
+            return ChainSource(
+                [(str(one), _source(one, endpoints, reader, lifetime)) for one in members]
+            )
 
 
 def read_secret(

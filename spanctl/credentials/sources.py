@@ -16,7 +16,8 @@ from spanctl.clock import now
 from spanctl.credentials.document import CredentialDocument, DocumentKind, parse_document
 from spanctl.credentials.endpoints import Endpoints
 from spanctl.credentials.http import Http
-from spanctl.credentials.iam import SCOPES, AccessToken, impersonate
+from spanctl.credentials.iam import LONGEST, SCOPES, AccessToken, impersonate
+from spanctl.credentials.lent import is_lent
 from spanctl.credentials.live import TokenSource
 from spanctl.credentials.rotation.ports import VersionStateError
 from spanctl.credentials.secret import Secret
@@ -92,12 +93,14 @@ class ImpersonationSource:
         base: TokenSource,
         target: str,
         delegates: Sequence[str] = (),
+        lifetime: timedelta = LONGEST,
     ) -> None:
-        """Take who asks, the target, and the delegates, nearest to the asker first."""
+        """Take who asks, whom for, the delegates (nearest to the asker first), and tokens' life."""
         self._endpoints = endpoints
         self._base = base
         self._target = target
         self._delegates = tuple(delegates)
+        self._lifetime = lifetime
 
     def fetch(self, http: Http, rejected: Secret | None) -> AccessToken:
         """Mint a token; the base's own is renewed once if it is refused."""
@@ -111,7 +114,14 @@ class ImpersonationSource:
         return self._mint(http, self._base.fetch(http, base.token))
 
     def _mint(self, http: Http, base: AccessToken) -> AccessToken:
-        return impersonate(http, self._endpoints, base, self._target, delegates=self._delegates)
+        return impersonate(
+            http,
+            self._endpoints,
+            base,
+            self._target,
+            delegates=self._delegates,
+            lifetime=self._lifetime,
+        )
 
 
 class TokenDocumentSource:
@@ -259,6 +269,8 @@ class DefaultSource:
             if not isinstance(info, dict):
                 msg = f"the application default credentials in {path} can't be read"
                 raise ConfigurationError(msg, hint="run: gcloud auth application-default login")
+            if is_lent(path, info):
+                return GoogleSource(_loaded(info), None)
             return _source_of(info, self._endpoints)
         try:
             credentials, _ = google.auth.default(scopes=list(SCOPES))

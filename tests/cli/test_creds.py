@@ -1,19 +1,16 @@
 """``spanctl creds`` as a user runs it: on the real stand-ins, behind TLS, before an emulator."""
 
-import base64
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from google.api_core import exceptions
 
 from spanctl.clock import now
 from spanctl.credentials.document import access_token_document
@@ -27,33 +24,17 @@ from spanctl.credentials.rotation.ports import (
 )
 from spanctl.credentials.secret import Secret
 from spanctl.errors import NotPermittedError, UsageError
-from spanctl.local import parts
-from spanctl.local.database import prepare
-from spanctl.local.parts import Endpoints
-from spanctl.settings import Contexts
 from spanctl_cli.creds import facts, rotating
 from spanctl_cli.creds.facts import CredentialState
 from spanctl_cli.output.emitter import document as json_document
-from tests.fixtures.cli import Ended, Spanctl, child_environment
-from tests.local.identity import PARENT, PROJECT, StandIns
+from tests.fixtures.cli import Spanctl, child_environment
+from tests.fixtures.creds import FAILPOINT, User, encoded, leaked
+from tests.local.identity import PROJECT
 
 pytestmark = pytest.mark.emulator
 
 NAME = SecretName("p1", "db")
 TOKEN = "ya29.c.this-is-the-token-of-the-unit-tests"  # noqa: S105 - found nowhere but here
-# What the kernel does to a process at the step that is named, done by the process itself.
-FAILPOINT = """
-import os, sys
-from spanctl_cli import main, talk
-say, (at, number) = talk.say, sys.argv[1:3]
-def told(text, **more):
-    say(text, **more)
-    if at in text:
-        os.kill(os.getpid(), int(number))
-talk.say = told
-sys.argv = ["spanctl", *sys.argv[3:]]
-main.main()
-"""
 
 
 # -- what is told of a secret, on a fake
@@ -149,115 +130,6 @@ def test_bad_input_is_refused_in_one_line(
 
 
 # -- end to end
-
-
-@pytest.fixture(scope="module")
-def standins(emulator: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIns]:
-    """The module's stand-ins, and behind them the database that ``spanctl local up`` makes."""
-    prepare(Endpoints(spanner=emulator, prefect_api_url=""))
-    served = StandIns(tmp_path_factory.mktemp("creds") / "identity", spanner=emulator).start()
-    yield served
-    assert served.stop() == 0
-    assert "Traceback" not in served.log.read_text()
-
-
-@dataclass
-class User:
-    """Somebody logged in to the stand-ins, who remembers everything that was printed."""
-
-    standins: StandIns
-    secret: str
-    seen: list[Ended] = field(default_factory=list)
-
-    def __call__(self, *args: str, env: Mapping[str, str] | None = None) -> Ended:
-        return self.run([sys.executable, "-m", "spanctl_cli.main", "creds", *args], env)
-
-    def failing(self, at: str, number: int, *args: str) -> Ended:
-        """Run with a signal sent to itself once it has said something."""
-        return self.run([sys.executable, "-c", FAILPOINT, at, str(int(number)), "creds", *args])
-
-    def run(self, command: list[str], env: Mapping[str, str] | None = None) -> Ended:
-        done = subprocess.run(
-            command,
-            env=child_environment(env),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        self.seen.append(Ended(done.returncode, done.stdout, done.stderr))
-        return self.seen[-1]
-
-    def create(self) -> None:
-        made = self("create", self.secret, "--impersonate", self.standins.email("runner"))
-        assert made.exit_code == 0, made.stderr
-
-    def json(self, *args: str) -> Any:
-        done = self(*args, "-o", "json")
-        assert done.exit_code == 0, done.stderr
-        return json.loads(done.stdout)
-
-    def current(self) -> int:
-        version = self.json("show", self.secret)["version"]
-        assert isinstance(version, int)
-        return version
-
-    def works(self) -> bool:
-        return bool(self.json("check", self.secret)["reads"])
-
-    def payloads(self) -> list[bytes]:
-        """Return what the stand-in answers to who accesses the versions: the material."""
-        client = self.standins.secret_manager(self.standins.user())
-        parent = f"{PARENT}/secrets/{self.secret}"
-        try:
-            names = [
-                version.name
-                for version in client.list_secret_versions(parent=parent)
-                if version.state.name == "ENABLED"
-            ]
-            return [client.access_secret_version(name=name).payload.data for name in names]
-        except exceptions.NotFound:
-            return []
-        finally:
-            client.transport.close()
-
-
-def leaked(payloads: list[bytes], text: str) -> int:
-    """Count the tokens of which a text holds a part, as it is or in base64."""
-    tokens = [str(json.loads(payload)["token"]) for payload in payloads]
-    return sum(
-        any(part in text for part in (token[:20], token[-20:], encoded(token.encode())[:24]))
-        for token in tokens
-    )
-
-
-def encoded(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-@pytest.fixture
-def user(
-    standins: StandIns,
-    request: pytest.FixtureRequest,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[User]:
-    """A user whose context is as ``spanctl local up`` writes it; what was printed is scanned."""
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(standins.places.bundle))  # for Google's own client
-    values = {
-        "project": PROJECT,
-        "instance": parts.INSTANCE,
-        "database": parts.DATABASE,
-        "spanner_endpoint": f"127.0.0.1:{standins.ports['gateway']}",
-        "secretmanager_endpoint": f"127.0.0.1:{standins.ports['secretmanager']}",
-        "iam_endpoint": standins.base,
-        "ca_file": str(standins.places.bundle),
-        "adc_file": str(standins.places.user),
-    }
-    Contexts.load().with_context("local", values).using("local").save()
-    made = User(standins, re.sub(r"[^a-z0-9]+", "-", request.node.name)[:100])
-    yield made
-    printed = "".join(ended.stdout + ended.stderr for ended in made.seen)
-    assert leaked(made.payloads(), printed) == 0
 
 
 def test_a_credential_is_made_tried_and_rotated(user: User) -> None:

@@ -1,11 +1,13 @@
 """``spanctl creds``: short-lived credentials, looked at, tried and rotated, never shown."""
 
+import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from spanctl.errors import NotPermittedError, UsageError
 from spanctl_cli.context import AppContext
+from spanctl_cli.creds import executing
 from spanctl_cli.creds.access import DEFAULT, Access, access
 from spanctl_cli.options import (
     DryRunOption,
@@ -14,6 +16,7 @@ from spanctl_cli.options import (
     OutputOption,
     TimeoutOption,
     YesOption,
+    seconds,
 )
 from spanctl_cli.output import Column, Kind, Listing, Record, emit
 from spanctl_cli.prompts import confirm
@@ -156,6 +159,54 @@ def check(
         "excess": list(admission.excess),
     }
     emit(Record("creds.check", _CHECK, values), output, fields=fields)
+
+
+@app.command("exec", cls=executing.Trailing)
+def exec_(
+    ctx: typer.Context,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="A secret's id, or projects/P/secrets/S.")
+    ] = None,
+    *,
+    credentials: Annotated[
+        str | None,
+        typer.Option(
+            "--credentials",
+            metavar="REFERENCE",
+            help="adc, secret:..., impersonate:EMAIL or chain:...; the context's when left out.",
+        ),
+    ] = None,
+    lifetime: Annotated[
+        float | None,
+        typer.Option(
+            "--lifetime",
+            parser=seconds,
+            metavar="DURATION",
+            help="Of each token that is minted by impersonation; an hour when left out.",
+        ),
+    ] = None,
+) -> None:
+    """Run a program with short-lived credentials: no key, nothing secret in its command line.
+
+    Client libraries find them by GOOGLE_APPLICATION_CREDENTIALS, gcloud by an access token in a
+    file; both are renewed while the program runs, and gone when it has ended. Exits as the program
+    does: 128 and the number for a signal, 127 when there is no such program, 126 when it can't be
+    executed.
+
+    Example: spanctl creds exec spanner-runner -- python job.py
+    """
+    words = executing.command(ctx)
+    if name is not None and credentials is not None:
+        msg = "NAME and --credentials exclude each other"
+        raise UsageError(msg, hint="give one of them")
+    app_context = AppContext.of(ctx)
+    with executing.forwarding() as child, access(app_context) as reached:
+        from spanctl.credentials import lending, lent
+
+        live = reached.lendable(name or credentials, lifetime)
+        with lending.lend(live, report=app_context.warn) as folder:
+            code = child.run(words, lent.environment(os.environ, folder, reached.settings))
+    raise typer.Exit(code)
 
 
 @app.command()

@@ -4,11 +4,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spanctl.errors import ConfigurationError, ConflictError, NotFoundError, UsageError
-from spanctl.settings import Settings, Source
+from spanctl.settings import Settings
 from spanctl_cli.context import AppContext
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from spanctl.spanner.admission import Door
 
 DEFAULT = "adc"
+_LONGEST_LIFE = timedelta(hours=12)
 _NAMES = "write its id, or projects/P/secrets/S"
 
 
@@ -105,6 +107,34 @@ class Access:
             return parse_reference(text)
         return SecretReference(self.name(text))
 
+    def lendable(self, text: str | None, lifetime: float | None) -> "LiveCredentials":
+        """Return the credentials of a reference, of a secret's name, or else of the context.
+
+        Args:
+            text: The reference or the name.
+            lifetime: Seconds that tokens shall live; only those that are minted can be told.
+
+        Raises:
+            UsageError: It is neither, or its tokens aren't minted here.
+        """
+        from spanctl.credentials.iam import LONGEST
+        from spanctl.credentials.reference import ChainReference, ImpersonationReference
+        from spanctl.credentials.resolve import resolve
+
+        reference = self.reference(text or self.settings.require("credentials"))
+        members = reference.members if isinstance(reference, ChainReference) else (reference,)
+        if lifetime is None:
+            return resolve(reference, self.endpoints)
+        if not all(isinstance(one, ImpersonationReference) for one in members):
+            msg = f"--lifetime is for tokens that are minted, and those of {reference} aren't"
+            raise UsageError(msg, hint="use it with --credentials impersonate:EMAIL")
+        life = timedelta(seconds=int(lifetime))
+        if not timedelta(0) < life <= _LONGEST_LIFE:
+            msg = "a token lives between a second and 12 hours"
+            hint = f"up to {LONGEST.seconds // 3600}h unless the organisation's policy allows more"
+            raise UsageError(msg, hint=hint)
+        return resolve(reference, self.endpoints, lifetime=life)
+
 
 @contextmanager
 def access(app: AppContext) -> Iterator[Access]:
@@ -116,7 +146,7 @@ def access(app: AppContext) -> Iterator[Access]:
     from spanctl.credentials.hardening import harden
 
     settings = app.settings()
-    _log_in(settings)
+    _check_files(settings)
     quiet = os.environ.get("GRPC_VERBOSITY")
     harden()
     if quiet:
@@ -134,8 +164,8 @@ def access(app: AppContext) -> Iterator[Access]:
         store.close()
 
 
-def _log_in(settings: Settings) -> None:
-    """Let the context name the application default credentials, and check the files it names."""
+def _check_files(settings: Settings) -> None:
+    """Say which file that the context names can't be read, and what to do."""
     for name, hint in (
         ("ca_file", "run: spanctl local up, or: spanctl context set ca_file=PATH"),
         ("adc_file", "run: spanctl local up, or: gcloud auth application-default login"),
@@ -147,9 +177,6 @@ def _log_in(settings: Settings) -> None:
         except OSError as error:
             msg = f"{name} {path} can't be read: {error.strerror}"
             raise ConfigurationError(msg, hint=hint) from error
-    logged_in = settings.values["adc_file"]
-    if logged_in.value and logged_in.source is not Source.ENVIRONMENT:
-        os.environ["GOOGLE_APPLICATION_CREDENTIALS"] = logged_in.value
 
 
 def keyless(kind: str) -> ConflictError:
