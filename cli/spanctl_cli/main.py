@@ -17,6 +17,7 @@ from spanctl_cli.output import stdout
 COMMANDS: Final[dict[str, Panel]] = {
     "run": Panel.RUN,
     "audit": Panel.LOOK,
+    "txn": Panel.LOOK,
     "creds": Panel.SET_UP,
     "init": Panel.SET_UP,
     "context": Panel.SET_UP,

@@ -62,7 +62,7 @@ def resolve(database: Database, api: PrefectApi | None, text: str) -> Named:
         if len(found) == 1:
             return Named(found[0].txn_id, receipt=found[0])
         if found:
-            raise _ambiguous(text, found)
+            raise ambiguous(text, found)
     name = text.lower() if is_txn_id(text) else text
     ours = tuple(receipts.of_run(database, name))
     if not ours and (keyed := _under_key(database, text)):
@@ -131,7 +131,7 @@ def _open(database: Database, text: str) -> SpanctlError | None:
     if not found:
         return None
     if len(found) > 1:
-        return _ambiguous(text, found)
+        return ambiguous(text, found)
     (leased,) = found
     run = leased.root_run or leased.key.root
     msg = (
@@ -139,8 +139,8 @@ def _open(database: Database, text: str) -> SpanctlError | None:
         " is leased, no receipt: it may still be in limbo"
     )
     hint = (
-        "run the same operation again, it commits at most once;"
-        f" then: spanctl audit {leased.txn_id}"
+        f"to make it final, run: spanctl txn resolve {leased.txn_id};"
+        " or run the same operation again, it commits at most once"
     )
     return OutcomeUnknownError(
         msg,
@@ -149,12 +149,13 @@ def _open(database: Database, text: str) -> SpanctlError | None:
         run=run,
         step=leased.step,
         operation_key=str(leased.key),
-        host=leased.host,
-        pid=leased.pid,
+        host=leased.leases[0].host,
+        pid=leased.leases[0].pid,
     )
 
 
-def _ambiguous(prefix: str, found: Sequence[Receipt] | Sequence[limbo.Leased]) -> AmbiguousIdError:
+def ambiguous(prefix: str, found: Sequence[Receipt] | Sequence[limbo.Leased]) -> AmbiguousIdError:
+    """Return what to raise of a prefix that fits several transactions."""
     ids = [one.txn_id for one in found]
     more = len(ids) > _CANDIDATES
     shown = ", ".join(ids[:_CANDIDATES]) + (", ..." if more else "")

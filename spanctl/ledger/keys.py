@@ -99,6 +99,17 @@ def txn_id(key: OperationKey, epoch: int = 0) -> str:
     return str(uuid.uuid5(NAMESPACE, f"{epoch}:{key}"))
 
 
+def step_of(key: OperationKey) -> str:
+    """Return an operation's path of subflows, its step, and which call of it: ``part#0/pay#2``.
+
+    The first call is the step's bare name.
+    """
+    path = "/".join((*key.path, key.step))
+    if isinstance(key.call, str):
+        return f"{path}={key.call}"
+    return f"{path}#{key.call}" if key.call else path
+
+
 def is_txn_id(text: str) -> bool:
     """Tell whether the text is a whole txn ID."""
     try:

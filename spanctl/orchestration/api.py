@@ -83,6 +83,14 @@ class PrefectApi(Closing):
             raise NotFoundError(msg, hint="run: spanctl audit list") from None
         return FlowRun.read(data)
 
+    def flow_runs(self, flow_run_ids: Sequence[str]) -> list[FlowRun]:
+        """Return those of these flow runs that exist."""
+        found = []
+        for start in range(0, len(flow_run_ids), _PAGE):
+            wanted = {"id": {"any_": list(flow_run_ids[start : start + _PAGE])}}
+            found += self._flow_runs(wanted, limit=_PAGE)
+        return found
+
     def flow_runs_named(self, name: str, *, limit: int = 20) -> list[FlowRun]:
         """Return the flow runs of this name, newest first."""
         wanted = {"name": {"any_": [name]}}

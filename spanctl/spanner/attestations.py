@@ -7,7 +7,7 @@ make another one that fits. The first use of a statement is therefore written do
 from typing import TYPE_CHECKING, Final
 
 from spanctl.errors import NotPermittedError
-from spanctl.spanner import leases
+from spanctl.spanner.applying import apply, mutation
 from spanctl.spanner.keysets import one
 from spanctl.spanner.receipts import COMMIT_TIMESTAMP
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from spanctl.spanner.client import Database
 
 TABLE: Final = "spanctl_attestations"
+_TIMEOUT: Final = 30.0
 
 
 def use(database: "Database", attestation_id: str, flow_run: str) -> None:
@@ -30,7 +31,8 @@ def use(database: "Database", attestation_id: str, flow_run: str) -> None:
         SpanctlError: The database could not be reached, or refused.
     """
     row = {"attestation_id": attestation_id, "flow_run": flow_run, "used_at": COMMIT_TIMESTAMP}
-    if leases.insert_once(database, TABLE, row):
+    insert = mutation("insert", TABLE, row)
+    if apply(database, [insert], timeout=_TIMEOUT, doing="a statement's use was written down"):
         return
     (used,) = [str(found) for (found,) in database.read(TABLE, ["flow_run"], one(attestation_id))]
     if used != flow_run:

@@ -1,12 +1,12 @@
 """What is leased and has no receipt: the operations whose outcome may be open."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from spanctl.ledger.keys import OperationKey, txn_id
-from spanctl.spanner import receipts
+from spanctl.ledger.keys import OperationKey, step_of, txn_id
+from spanctl.spanner import fence
 from spanctl.spanner.keysets import KeySet
 from spanctl.spanner.leases import TABLE
 
@@ -14,59 +14,135 @@ if TYPE_CHECKING:
     from spanctl.spanner.client import Database
 
 _OPEN: Final = "spanctl_intents_open"
-_COLUMNS: Final = ("prefix", "first", "last", "keys", "root_run", "host", "pid", "open_since")
+_COLUMNS: Final = (
+    "intent_id",
+    "executor",
+    "prefix",
+    "first",
+    "last",
+    "keys",
+    "root_run",
+    "host",
+    "pid",
+    "open_since",
+)
 _FETCH: Final = 500  # primary keys in one read: well below what a request may hold
-_EPOCHS: Final = 3
-"""Leases don't tell how often an operation was reopened; more often is looked for nowhere."""
+_EPOCHS: Final = 8
+"""Leases don't tell how often an operation was fenced; an ID of a later epoch isn't recognised."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Leased:
-    """An operation under an open lease.
+class OpenLease:
+    """A row that leases operations and is not closed.
 
     Attributes:
-        txn_id: Its txn ID.
-        key: Its operation key.
+        intent_id: Its primary key.
+        executor: Id of the execution that holds it.
+        keys: What it leases.
         root_run: The root flow run's id, if there is one.
         host: The machine that leased it.
         pid: The process there.
         since: When it was leased.
     """
 
-    txn_id: str
-    key: OperationKey
+    intent_id: str
+    executor: str
+    keys: tuple[OperationKey, ...]
     root_run: str | None
     host: str | None
     pid: int | None
     since: datetime
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leased:
+    """An operation under an open lease, without a receipt.
+
+    Attributes:
+        txn_id: Its txn ID, in the epoch that counts.
+        key: Its operation key.
+        epoch: How often it was fenced and went on.
+        leases: The leases that hold it, the oldest first: one for each executor.
+    """
+
+    txn_id: str
+    key: OperationKey
+    epoch: int
+    leases: tuple[OpenLease, ...]
+
     @property
     def step(self) -> str:
-        """The path of subflows and the declared step."""
-        return "/".join((*self.key.path, self.key.step))
+        """The path of subflows, the declared step, and which call of it."""
+        return step_of(self.key)
+
+    @property
+    def root_run(self) -> str | None:
+        """The root flow run's id, if there is one."""
+        return self.leases[0].root_run
+
+    @property
+    def since(self) -> datetime:
+        """When it was first leased."""
+        return self.leases[0].since
+
+
+def open_leases(database: "Database") -> list[OpenLease]:
+    """Return every open lease, the oldest first.
+
+    Raises:
+        SpanctlError: The database could not be read.
+    """
+    found = [_lease(row) for row in _open_rows(database)]
+    return sorted(found, key=lambda lease: (lease.since, lease.intent_id))
+
+
+def unsettled(database: "Database", leases: Iterable[OpenLease]) -> list[Leased]:
+    """Return the operations of these leases that have no receipt, in the leases' order.
+
+    Each is listed once, however many executors lease it. Reads are strong: what had committed
+    before the call isn't listed.
+
+    Raises:
+        SpanctlError: The database could not be read.
+    """
+    holders: dict[OperationKey, list[OpenLease]] = {}
+    for lease in leases:
+        for key in lease.keys:
+            holders.setdefault(key, []).append(lease)
+    stands = fence.standings(database, holders)
+    return [
+        Leased(
+            txn_id=stands[key].call.txn_id,
+            key=key,
+            epoch=stands[key].call.epoch,
+            leases=tuple(held),
+        )
+        for key, held in holders.items()
+        if stands[key].entry is None
+    ]
 
 
 def find(database: "Database", prefix: str) -> list[Leased]:
     """Return the leased operations without a receipt whose txn ID starts with the prefix.
 
-    Each is listed once, however many executors lease it. Hyphens may be left out. Reads are
-    strong: what had committed before the call isn't listed.
+    Each is listed once. Hyphens may be left out.
 
     Raises:
         SpanctlError: The database could not be read.
     """
     wanted = prefix.lower().replace("-", "")
-    found: dict[str, Leased] = {}
-    for row in _open_rows(database):
-        for key in _keys(row[0], *row[1:4]):
-            for epoch in range(_EPOCHS):
-                one = txn_id(key, epoch)
-                if one.replace("-", "").startswith(wanted):
-                    found[one] = Leased(
-                        txn_id=one, key=key, root_run=row[4], host=row[5], pid=row[6], since=row[7]
-                    )
-    written = receipts.get_many(database, found) if found else {}
-    return [leased for one, leased in found.items() if one not in written]
+
+    def fits(identifier: str) -> bool:
+        return identifier.replace("-", "").startswith(wanted)
+
+    fitting = []
+    for lease in open_leases(database):
+        keys = tuple(
+            key for key in lease.keys if any(fits(txn_id(key, epoch)) for epoch in range(_EPOCHS))
+        )
+        if keys:
+            fitting.append(replace(lease, keys=keys))
+    return [one for one in unsettled(database, fitting) if fits(one.txn_id)]
 
 
 def _open_rows(database: "Database") -> Iterator[Sequence[Any]]:
@@ -74,6 +150,19 @@ def _open_rows(database: "Database") -> Iterator[Sequence[Any]]:
     for start in range(0, len(ids), _FETCH):
         keys = KeySet(keys=[[one] for one in ids[start : start + _FETCH]])
         yield from database.read(TABLE, _COLUMNS, keys)
+
+
+def _lease(row: Sequence[Any]) -> OpenLease:
+    intent_id, executor, prefix, first, last, keys, root_run, host, pid, since = row
+    return OpenLease(
+        intent_id=intent_id,
+        executor=executor,
+        keys=tuple(_keys(prefix, first, last, keys)),
+        root_run=root_run,
+        host=host,
+        pid=pid,
+        since=since,
+    )
 
 
 def _keys(

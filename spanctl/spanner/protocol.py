@@ -6,7 +6,8 @@ In short (the reasons are in ``docs/PROTOCOL.md``):
    inserted once, so the operation commits at most once, whoever runs it and however often.
 2. Commit is sent by us, once at a time. Its OK means COMMITTED; an allow-listed status that answers
    the first and only send means NOT_COMMITTED; ABORTED runs the whole body again. All else is
-   ambiguous: the same Commit is replayed, then the receipt is read.
+   ambiguous: the same Commit is replayed, then the receipt is read, then the body is run again;
+   where that can't be, a fence makes "not committed" final.
 3. Whatever ends an attempt other than that OK, the receipt is read before anything is reported.
 4. On every path that is neither OK nor ambiguous, Rollback is sent at once; never after an
    ambiguous Commit.
@@ -25,14 +26,11 @@ from google.api_core.exceptions import GoogleAPICallError
 from google.cloud.spanner_v1.types import CommitRequest, Mutation
 from grpc import StatusCode
 
-from spanctl import __version__
+from spanctl import __version__, interrupts
 from spanctl.clock import monotonic, now
-from spanctl.errors import (
-    DeadlineError,
-    SpanctlError,
-)
+from spanctl.errors import ConflictError, DeadlineError, SpanctlError
 from spanctl.ledger.canonical import arguments_digest, result_json
-from spanctl.ledger.receipt import EntryKind, Outcome, Provenance, Receipt, TransactionResult
+from spanctl.ledger.receipt import EntryKind, Receipt, TransactionResult
 from spanctl.spanner import receipts, values
 from spanctl.spanner.failures import (
     NOT_COMMITTED,
@@ -41,7 +39,7 @@ from spanctl.spanner.failures import (
     retry_delay,
     translate,
 )
-from spanctl.spanner.resolution import Resolution, Sent
+from spanctl.spanner.resolution import NextEpochError, Resolution, Sent
 from spanctl.spanner.rows import as_datetime
 from spanctl.spanner.rpc import status_of
 from spanctl.spanner.sessions import Lease
@@ -54,6 +52,8 @@ _TRANSIENT_ATTEMPTS: Final = 4
 _FIRST_PAUSE: Final = 0.002
 _LONGEST_PAUSE: Final = 1.0
 _LEAST_PATIENCE: Final = 1.0
+_PARTING: Final = 5.0
+"""Seconds in which the Commit that was interrupted is replayed."""
 
 
 class _CommitLostError(Exception):
@@ -64,49 +64,80 @@ class _CommitLostError(Exception):
         self.cause = cause
 
 
+class _EndedError(Exception):
+    """The attempts are over, and this is why; not yet what is reported."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(type(cause).__name__)
+        self.cause = cause
+
+
 @dataclass(slots=True, kw_only=True)
 class Execution(Resolution, Generic[T]):
     """One call of :meth:`spanctl.spanner.client.Database.transact`, from start to outcome.
 
     Attributes:
         body: The user's function.
-        provenance: Where it comes from; goes into the receipt.
         arguments: What the body was called with, for the digest; None when there is nothing to
             compare.
     """
 
     body: Callable[[Transaction], T]
-    provenance: Provenance
     arguments: Mapping[str, Any] | None
     _aborts: int = 0
+    _transaction: Transaction | None = None
+    _request: CommitRequest | None = None
 
     def run(self) -> TransactionResult:
         """Run the body until its outcome is known.
 
         Raises:
             KeyReusedError: The key was used before with other arguments.
-            KeyClosedError: The operation is fenced.
+            KeyClosedError: An operator's fence closes the operation.
             OutcomeUnknownError: The database could not be reached to find out.
             DeadlineError: Every attempt was aborted until the deadline; not committed.
             SpanctlError: Spanner refused or could not be reached; not committed.
-            BaseException: What the body raised; not committed.
+            Exception: What the body raised; not committed.
+            BaseException: Ctrl-C and the like; a note on it says what became of the transaction.
         """
+        with interrupts.flying(lambda: self.call.txn_id):
+            try:
+                return self._run()
+            except Exception:
+                raise
+            except BaseException as interruption:
+                with interrupts.shielded():
+                    self._settle_interrupted()
+                    self._note(interruption)
+                raise
+
+    def _run(self) -> TransactionResult:
         self._deadline = monotonic() + self.options.deadline
         if self.arguments is not None:
             self._digest = arguments_digest(self.database.ledger.key, self.arguments)
         if not self.fresh and (found := self._receipt()) is not None:
             return self._from_receipt(found)
-        with self.database.sessions.writer(self.options.deadline) as lease:
-            while True:
-                try:
-                    return self._attempt(lease)
-                except AttemptLostError as lost:
-                    if (error := self._gives_up(lost.cause, lease)) is not None:
-                        return self._ended_by(error)
+        while True:
+            try:
+                with self.database.sessions.writer(self.options.deadline) as lease:
+                    return self._on_session(lease)
+            except _EndedError as ended:
+                cause = ended.cause
+            with suppress(NextEpochError):
+                return self._ended_by(cause)
+
+    def _on_session(self, lease: Lease) -> TransactionResult:
+        while True:
+            try:
+                return self._attempt(lease)
+            except AttemptLostError as lost:
+                if (error := self._gives_up(lost.cause, lease)) is not None:
+                    raise _EndedError(error) from None
 
     def _attempt(self, lease: Lease) -> TransactionResult:
         self._attempts += 1
-        transaction = Transaction(
+        self._request = None
+        self._transaction = transaction = Transaction(
             self.database.rpc,
             self.database.target,
             lease.name,
@@ -118,26 +149,31 @@ class Execution(Resolution, Generic[T]):
         try:
             value = self.body(transaction)
             kept = result_json(value) if self.options.keep_result else None
-            transaction.ready()
+            transaction.conclude()
             self.database.rpc.authenticate()  # a Commit that can't be sent would be in doubt
-            transaction.finish()
-            request = self._request(transaction, lease, kept)
+            request = self._request_of(transaction, lease, kept)
         except AttemptLostError as lost:
             if status_of(lost.cause) is not StatusCode.ABORTED:
-                transaction.rollback()
+                self._roll_back(transaction)
             raise
-        except BaseException as error:  # noqa: BLE001 - Ctrl-C, too, must release the locks
-            transaction.rollback()
-            return self._ended_by(error)
+        except Exception as error:  # noqa: BLE001 - the body's own; told once the receipt was read
+            self._roll_back(transaction)
+            raise _EndedError(error) from None
         finally:
             lease.lost |= transaction.orphaned
         returned = json.loads(kept) if kept is not None else value
         self._sent[transaction.id.hex()] = Sent(returned, transaction.row_counts)
         return self._commit(request, transaction, lease)
 
+    def _roll_back(self, transaction: Transaction) -> None:
+        with interrupts.shielded():
+            transaction.rollback()
+
     # -- commit
 
-    def _request(self, transaction: Transaction, lease: Lease, kept: str | None) -> CommitRequest:
+    def _request_of(
+        self, transaction: Transaction, lease: Lease, kept: str | None
+    ) -> CommitRequest:
         request = CommitRequest()
         message = CommitRequest.pb(request)  # filling the plain message is ten times as fast
         message.session = lease.name
@@ -158,9 +194,9 @@ class Execution(Resolution, Generic[T]):
         except GoogleAPICallError as error:
             if status_of(error) is StatusCode.ABORTED:
                 raise AttemptLostError(error) from None
-            transaction.rollback()
+            self._roll_back(transaction)
             told = translate(error, self.database.target, "the transaction was committed")
-            return self._ended_by(told)
+            raise _EndedError(told) from None
         except _CommitLostError as lost:
             lease.lost = True  # its transaction may still be open there
             if (found := self._receipt_or_unknown(lost)) is not None:
@@ -168,54 +204,69 @@ class Execution(Resolution, Generic[T]):
             # Running the body again is safe: should the lost commit land after all, the receipt's
             # key lets only one of the two in.
             raise AttemptLostError(lost.cause) from None
-        except BaseException as interruption:  # noqa: BLE001 - settled, then raised again
+        except Exception as error:  # noqa: BLE001 - told once the outcome was found out
             lease.lost = True
-            return self._settle_interrupted(request, interruption)
+            raise _EndedError(error) from None
+        except BaseException:
+            lease.lost = True
+            raise
         return self._result(transaction.id.hex(), committed_at)
 
-    def _send_commit(self, request: CommitRequest, *, first: bool = True) -> datetime:
+    def _send_commit(
+        self, request: CommitRequest, *, first: bool = True, longest: float | None = None
+    ) -> datetime:
         """Send Commit; when its outcome is open, replay it. Return the commit timestamp.
+
+        The outcome counts as open from the moment at which it is sent, until the caller settles it.
 
         Raises:
             GoogleAPICallError: A status that proves "not committed", or ABORTED.
             _CommitLostError: Open, also after replay.
         """
+        doubt, self.in_doubt, self._request = self.in_doubt, True, request
+        longest = longest or self.options.rpc_timeout
         for replay in range(1 + _REPLAYS):
-            patience = max(_LEAST_PATIENCE, min(self.options.rpc_timeout, self._time_left()))
+            patience = max(_LEAST_PATIENCE, min(longest, self._time_left()))
             try:
                 response = self.database.rpc.commit(request, timeout=patience)
             except GoogleAPICallError as error:
                 status = status_of(error)
                 proves = status is StatusCode.ABORTED or status in NOT_COMMITTED
                 if first and proves and not lost_session(error):
+                    self.in_doubt, self._request = doubt, None
                     raise
-                self.in_doubt = True
                 lost = _CommitLostError(error)
                 # Replay helps against a lost reply only: no other answer is about the first send.
                 # Nor is UNAUTHENTICATED, but by now the token is another one.
                 again = status in TRANSIENT or status is StatusCode.UNAUTHENTICATED
                 if not again or self._time_left() < 0:
                     break
-            except BaseException:
-                self.in_doubt = True
-                raise
             else:
                 return as_datetime(response.commit_timestamp)
             first = False
             time.sleep(_FIRST_PAUSE * 4**replay)
         raise lost from None
 
-    def _settle_interrupted(
-        self, request: CommitRequest, interruption: BaseException
-    ) -> TransactionResult:
-        """Ctrl-C during Commit: settle it, note on the interruption what became of it."""
-        with suppress(GoogleAPICallError, _CommitLostError, ValueError):  # the last: channel closed
-            self._send_commit(request, first=False)
-            self._settle(landed=True)
-            if not isinstance(interruption, Exception):
-                self._note(interruption, Outcome.COMMITTED)
-                raise interruption
-        return self._ended_by(interruption)
+    def _settle_interrupted(self) -> None:
+        """Roll back, or find out what became of the Commit: in seconds, and without raising."""
+        if self._landed:
+            return
+        self._deadline = min(self._deadline, monotonic())
+        request = self._request
+        if request is None and self._transaction is not None:
+            self._transaction.rollback()
+        if request is not None:
+            with suppress(GoogleAPICallError, _CommitLostError, ValueError):  # the last: closed
+                self._send_commit(request, first=False, longest=_PARTING)
+                self._settle(landed=True)
+                return
+        try:
+            found = self._final()
+        except (SpanctlError, ValueError):
+            self.in_doubt |= not self.fresh
+        else:
+            if found is not None:
+                self._settle(landed=found.kind is EntryKind.COMMITTED)
 
     def _receipt_of(self, transaction: Transaction, kept: str | None) -> Receipt:
         return Receipt(
@@ -246,6 +297,9 @@ class Execution(Resolution, Generic[T]):
             elif lease.lost:
                 patience = max(_LEAST_PATIENCE, self._deadline - monotonic())
                 self.database.sessions.exchange(lease, timeout=patience)
+        except ConflictError as refused:
+            self._elsewhere = True  # what this ledger says is nothing about the other one
+            return refused
         except SpanctlError as refused:
             return refused
         return None

@@ -65,6 +65,7 @@ COLUMNS: tuple[str, ...] = (
 _PROVENANCE = frozenset(Provenance.__dataclass_fields__)
 _STANDINGS = ("initiator_standing", "executor_standing", "executor_chain_standing")
 _CHAINS = ("initiator_chain", "executor_chain")
+_TIMEOUT = 30.0
 _FETCH = 500  # primary keys in one read: well below what a request may hold
 _READERS = 4  # threads: the shards are read side by side, without flooding a small server
 _MIN_PAGE = 8
@@ -133,21 +134,27 @@ def _instant(value: datetime) -> datetime:
     return moment.astimezone(UTC)
 
 
-def get(database: "Database", txn_id: str) -> Receipt | None:
+def get(database: "Database", txn_id: str, *, timeout: float = _TIMEOUT) -> Receipt | None:
     """Return the receipt of a transaction, None when the ledger holds none.
 
-    None is no proof that the transaction never commits: only a fence is.
+    None is no proof that the transaction never commits: only a fence is. It takes at most
+    ``timeout`` seconds.
     """
-    return get_many(database, [txn_id]).get(txn_id)
+    return get_many(database, [txn_id], timeout=timeout).get(txn_id)
 
 
-def get_many(database: "Database", txn_ids: Iterable[str]) -> dict[str, Receipt]:
-    """Return the receipts that exist among these txn IDs, by txn ID."""
+def get_many(
+    database: "Database", txn_ids: Iterable[str], *, timeout: float = _TIMEOUT
+) -> dict[str, Receipt]:
+    """Return the receipts that exist among these txn IDs, by txn ID.
+
+    Each read, of 500 of them, takes at most ``timeout`` seconds.
+    """
     wanted = list(dict.fromkeys(txn_ids))
     found = {}
     for start in range(0, len(wanted), _FETCH):
         keys = KeySet(keys=[[txn_id] for txn_id in wanted[start : start + _FETCH]])
-        for values in database.read(TABLE, COLUMNS, keys):
+        for values in database.read(TABLE, COLUMNS, keys, timeout=timeout):
             one = receipt(values)
             found[one.txn_id] = one
     return found

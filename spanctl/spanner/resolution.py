@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,14 +16,17 @@ from spanctl.errors import (
     SpanctlError,
     UnreachableError,
 )
-from spanctl.ledger.receipt import EntryKind, Outcome, Receipt, TransactionResult
-from spanctl.spanner import receipts
+from spanctl.ledger.fences import Author
+from spanctl.ledger.receipt import EntryKind, Outcome, Provenance, Receipt, TransactionResult
+from spanctl.spanner import fence, receipts
 from spanctl.spanner.operation import Call, TransactionOptions
 
 if TYPE_CHECKING:
     from spanctl.spanner.client import Database
 
 _LOOK_AGAIN: Final = 0.1
+_LOOK_UP: Final = 10.0
+_LEAST_PATIENCE: Final = 1.0
 _SILENCE: Final = (UnreachableError, NotPermittedError, DeadlineError)
 """What a database that can't be asked ends an attempt with."""
 
@@ -36,14 +39,19 @@ class Sent:
     row_counts: tuple[int, ...]
 
 
+class NextEpochError(Exception):
+    """The epoch was fenced, and the operation goes on in the next one: the body is run again."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Resolution:
     """What is known of one operation while it is executed, and how its outcome is found.
 
     Attributes:
         database: Where it runs.
-        call: The operation.
+        call: The operation, in the epoch that counts as far as is known.
         options: Deadlines and what to keep.
+        provenance: Where it comes from; goes into the receipt.
         fresh: Whether nobody can have run this operation before, so that no receipt is looked for
             first.
         in_doubt: Whether the outcome is open: a Commit was sent whose reply did not tell, or the
@@ -53,9 +61,11 @@ class Resolution:
     database: "Database"
     call: Call
     options: TransactionOptions
+    provenance: Provenance
     fresh: bool
     in_doubt: bool = False
     _landed: bool = False
+    _elsewhere: bool = False
     _attempts: int = 0
     _deadline: float = 0.0
     _digest: str | None = None
@@ -74,15 +84,34 @@ class Resolution:
     def _time_left(self) -> float:
         return self._deadline + self.options.resolve_timeout - monotonic()
 
+    # -- what stands in the ledger
+
     def _receipt(self) -> Receipt | None:
-        """Read this operation's receipt strongly; while the outcome is open, until time is up."""
+        """Read the operation's entry strongly: its receipt, or a fence that closes it.
+
+        A fence that lets it go on takes it to the next epoch: what was sent before can't land.
+        """
+        while True:
+            found = self._look_up()
+            if found is None or found.kind is EntryKind.COMMITTED:
+                return found
+            if not fence.is_passed(self.database, found, timeout=self._patience()):
+                return found
+            self.call = replace(self.call, epoch=found.epoch + 1)
+            self.in_doubt = False
+
+    def _look_up(self) -> Receipt | None:
+        """Read one entry; while the outcome is open, until time is up."""
         while True:
             try:
-                return receipts.get(self.database, self.call.txn_id)
+                return receipts.get(self.database, self.call.txn_id, timeout=self._patience())
             except UnreachableError:
                 if not self.in_doubt or self._time_left() < 0:
                     raise
             time.sleep(_LOOK_AGAIN)
+
+    def _patience(self) -> float:
+        return max(_LEAST_PATIENCE, min(_LOOK_UP, self._time_left()))
 
     def _receipt_or_unknown(self, cause: BaseException) -> Receipt | None:
         try:
@@ -90,40 +119,63 @@ class Resolution:
         except SpanctlError:
             raise self._unknown(cause) from None
 
-    def _ended_by(self, error: BaseException) -> TransactionResult:
-        """Report what ended the attempt, unless the receipt says that the operation committed."""
+    def _final(self) -> Receipt | None:
+        """Return the entry that settles the operation; None when this call's attempts are over.
+
+        While a commit of this call may still be on its way, a fence sees to it that it never lands.
+        """
+        found = self._receipt()
+        if found is not None or not self.in_doubt or self._elsewhere:
+            return found
+        stands = fence.place(
+            self.database,
+            self.call,
+            author=Author.EXECUTOR,
+            provenance=self.provenance,
+            timeout=max(_LEAST_PATIENCE, self._time_left()),
+        )
+        self.in_doubt = False
+        committed = stands.kind is EntryKind.COMMITTED
+        closed = not committed and not fence.is_passed(self.database, stands)
+        return stands if committed or closed else None
+
+    # -- what is reported
+
+    def _ended_by(self, error: Exception) -> TransactionResult:
+        """Report what ended the attempts, unless the ledger says otherwise.
+
+        Raises:
+            NextEpochError: Somebody fenced the epoch, and there is time to go on in the next one.
+        """
+        epoch = self.call.epoch
         try:
-            found = self._receipt()
+            found = self._final()
         except SpanctlError:
             # Anything but silence may be the work of another executor that has committed.
             if self.fresh and not self.in_doubt and isinstance(error, _SILENCE):
                 raise error from None
-            raise self._open(error) from None
-        if found is not None and isinstance(error, Exception):
-            return self._from_receipt(found)
+            raise self._unknown(error) from None
         if found is not None:
-            self._settle(landed=found.kind is EntryKind.COMMITTED)
-            self._note(error, found.kind)
-        elif self.in_doubt:
-            raise self._open(error) from None
+            return self._from_receipt(found)
+        if self.in_doubt:
+            raise self._unknown(error) from None
+        if self.call.epoch != epoch and monotonic() < self._deadline:
+            raise NextEpochError
         raise error
 
-    def _open(self, error: BaseException) -> BaseException:
-        """Return what to raise while the outcome is open: Ctrl-C stays what it is."""
-        if isinstance(error, Exception):
-            return self._unknown(error)
-        self.in_doubt = True
-        self._note(error, Outcome.UNKNOWN)
-        return error
-
-    def _note(self, error: BaseException, outcome: Outcome | EntryKind) -> None:
-        error.add_note(f"transaction {self.call.txn_id}: {outcome}")
+    def _note(self, interruption: BaseException) -> None:
+        """Say on an interruption what became of the transaction."""
+        outcome = self.outcome
+        told = f"transaction {self.call.txn_id}: {outcome}"
+        if outcome is Outcome.UNKNOWN:
+            told = f"{told}; run: spanctl txn resolve {self.call.txn_id}"
+        interruption.add_note(told)
 
     def _from_receipt(self, found: Receipt) -> TransactionResult:
         self._settle(landed=found.kind is EntryKind.COMMITTED)
         if found.kind is EntryKind.FENCED:
             msg = f"operation {found.operation_key} is closed by the fence {found.txn_id}"
-            hint = f"run: spanctl audit {found.txn_id}"
+            hint = f"to let it run again: spanctl txn reopen {found.txn_id} --reason WHY"
             raise KeyClosedError(msg, hint=hint, txn_id=found.txn_id)
         if found.api_transaction_id in self._sent:
             return self._result(found.api_transaction_id, found.commit_timestamp)
@@ -161,7 +213,7 @@ class Resolution:
         self.in_doubt = True
         host = self.database.target.host
         msg = f"the outcome of transaction {self.call.txn_id} is UNKNOWN: {host} can't be asked"
-        hint = f"once it answers, run: spanctl audit {self.call.txn_id}"
+        hint = f"once it answers, run: spanctl txn resolve {self.call.txn_id}"
         return OutcomeUnknownError(
             msg, hint=hint, txn_id=self.call.txn_id, cause=type(cause).__name__
         )

@@ -10,7 +10,7 @@ from spanctl.closing import Closing
 from spanctl.errors import UsageError
 from spanctl.ledger.keys import OperationKey
 from spanctl.ledger.receipt import Outcome, Provenance, TransactionResult
-from spanctl.spanner import leases, receipts
+from spanctl.spanner import fence, leases
 from spanctl.spanner.client import Database
 from spanctl.spanner.leases import LARGEST_BLOCK, LARGEST_LIST, Intent
 from spanctl.spanner.operation import Call, TransactionOptions
@@ -50,11 +50,13 @@ class Run(Closing):
         self._blocks: dict[str, int] = {}
         self._keyed: set[tuple[str, str]] = set()
         self._open: list[Intent] = []
-        self._pending: Counter[str] = Counter()  # a call may be executed in several threads at once
+        self._pending: Counter[OperationKey] = (
+            Counter()
+        )  # a call may be executed in several threads at once
 
     # -- leases
 
-    def lease(self, keys: Sequence[OperationKey], *, epoch: int = 0) -> list[Call]:
+    def lease(self, keys: Sequence[OperationKey]) -> list[Call]:
         """Lease operations; they may commit once this has returned.
 
         Ordinals of a step are leased in blocks of 1, 2, 4 ... 64, keyed calls all at once, so a
@@ -62,19 +64,18 @@ class Run(Closing):
 
         Args:
             keys: The operations, under this run's root.
-            epoch: How often they were reopened.
 
         Raises:
             UnreachableError: Spanner did not acknowledge in time.
             SpanctlError: Spanner refused.
         """
-        calls = [Call(key, epoch) for key in keys]
+        calls = [Call(key) for key in keys]
         with self._lock:
             wanted = self._wanted(keys)
             if wanted:
                 leases.acknowledge(self.database, wanted)
                 self._hold(wanted)
-            self._pending.update(call.txn_id for call in calls)
+            self._pending.update(keys)
         return calls
 
     def _wanted(self, keys: Sequence[OperationKey]) -> list[Intent]:
@@ -147,7 +148,7 @@ class Run(Closing):
             UsageError: The operation is not leased: nothing is committed without its lease.
         """
         with self._lock:
-            leased = call.txn_id in self._pending
+            leased = call.key in self._pending
         if not leased:
             msg = f"operation {call.key} is not leased"
             raise UsageError(msg, hint="lease it first, once for each time that it is executed")
@@ -207,9 +208,9 @@ class Run(Closing):
     def ended(self, call: Call) -> None:
         """Note that the outcome of a leased call is known."""
         with self._lock:
-            self._pending[call.txn_id] -= 1
-            if self._pending[call.txn_id] <= 0:
-                del self._pending[call.txn_id]
+            self._pending[call.key] -= 1
+            if self._pending[call.key] <= 0:
+                del self._pending[call.key]
 
     def close(self) -> bool:
         """Close the leases if every call is accounted for; tell whether they are closed.
@@ -222,11 +223,12 @@ class Run(Closing):
         """
         with self._lock:
             if self._pending:
-                for txn_id in receipts.get_many(self.database, sorted(self._pending)):
-                    del self._pending[txn_id]
+                for key, stands in fence.standings(self.database, self._pending).items():
+                    if stands.entry is not None:
+                        del self._pending[key]
             if self._pending or not self._open:
                 return not self._open
-            leases.close(self.database, self._open)
+            leases.close(self.database, [intent.intent_id for intent in self._open])
             self._open.clear()
             self.executor = str(uuid.uuid4())  # else a block of the same size would be a closed one
             self._through.clear()

@@ -99,6 +99,7 @@ class Transaction(Recorded):
         self._id: bytes = b""
         self._seqno = 0
         self._lost: AttemptLostError | None = None
+        self._released = False
 
     # -- statements
 
@@ -273,16 +274,20 @@ class Transaction(Recorded):
         """Spanner's id of the transaction; empty before it has begun."""
         return self._id
 
-    def ready(self) -> None:
-        """Make sure that the transaction has begun and can be committed.
+    def conclude(self) -> None:
+        """Make sure that the transaction has begun and can be committed; refuse all further use.
+
+        It waits for a statement that a thread of the body sends.
 
         Raises:
             AttemptLostError: This attempt is over, even if the body swallowed the news.
             SpanctlError: Spanner refused to begin it.
         """
-        if not self._id:
-            self.begin()
-        self._check()
+        with self._turn:
+            if not self._id:
+                self.begin()
+            self._check()
+            self.status = Status.ENDED
 
     def begin(self) -> None:
         """Begin explicitly, when nothing else has begun the transaction.
@@ -302,20 +307,20 @@ class Transaction(Recorded):
         except GoogleAPICallError as error:
             raise translate(error, self._target, "a transaction was begun") from None
 
-    def finish(self) -> None:
-        """Refuse all further use, once a statement that a thread of the body sends has ended."""
+    def rollback(self) -> None:
+        """Refuse all further use, and release the locks at once.
+
+        Nothing is concluded from its reply, not even from its OK.
+        """
         with self._turn:
             self.status = Status.ENDED
-
-    def rollback(self) -> None:
-        """Release the locks at once. Nothing is concluded from its reply, not even from its OK."""
-        self.finish()
-        if not self._id:
+            released, self._released = self._released, True
+        if not self._id or released:
             return
         request = RollbackRequest(session=self._session, transaction_id=self._id)
         try:
             self._rpc.rollback(request, timeout=_ROLLBACK_TIMEOUT)
-        except (GoogleAPICallError, SpanctlError):
+        except (GoogleAPICallError, SpanctlError, ValueError):  # the last: the channel was closed
             return
 
 

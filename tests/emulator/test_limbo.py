@@ -2,14 +2,16 @@
 
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from spanctl.audit.trail import trail
 from spanctl.errors import NotFoundError, OutcomeUnknownError
-from spanctl.ledger.keys import OperationKey
+from spanctl.ledger.fences import Author
+from spanctl.ledger.keys import OperationKey, step_of
 from spanctl.ledger.receipt import Provenance
-from spanctl.spanner import limbo, schema
+from spanctl.spanner import fence, limbo, schema
 from spanctl.spanner.client import Call, Database
 from spanctl.spanner.run import Run
 from tests.faults import raw
@@ -46,7 +48,8 @@ def test_a_leased_operation_without_a_receipt(
     database: Database, run: Run, call: int | str, form: str
 ) -> None:
     """Its ID, or a prefix of it, is UNKNOWN and not 'not found'; run, step and next are named."""
-    txn_id = leased(run, call).txn_id
+    operation = leased(run, call)
+    txn_id = operation.txn_id
     forms = {
         "whole": txn_id,
         "prefix": txn_id[:8],
@@ -57,17 +60,25 @@ def test_a_leased_operation_without_a_receipt(
         trail(database, None, forms[form])
     told = caught.value
     assert told.details["txn_id"] == txn_id
-    assert told.details["step"] == "part#0/book it"
+    assert told.details["step"] == step_of(operation.key)
     assert txn_id in told.message
     assert run.root in told.message
     assert "run the same operation again" in told.hint
-    assert told.hint.endswith(f"spanctl audit {txn_id}")
+    assert f"run: spanctl txn resolve {txn_id};" in told.hint
 
 
-def test_a_reopened_operation(database: Database, run: Run) -> None:
-    """A later epoch's ID is found as well: leases don't name it."""
-    (call,) = run.lease([OperationKey(run.root, (), "book", 0)], epoch=1)
-    assert [one.txn_id for one in limbo.find(database, call.txn_id)] == [call.txn_id]
+def test_a_fenced_operation_that_goes_on(database: Database, run: Run) -> None:
+    """Behind an executor's fence, or one that was reopened, the next epoch's ID is in limbo."""
+    call = leased(run, 0)
+    fence.place(database, call, author=Author.EXECUTOR, provenance=run.provenance)
+    second = replace(call, epoch=1)
+    assert limbo.find(database, call.txn_id) == []
+    assert [one.txn_id for one in limbo.find(database, second.txn_id)] == [second.txn_id]
+    fence.close(database, call.key, provenance=run.provenance)
+    assert limbo.find(database, second.txn_id) == []
+    fence.reopen(database, call.key, provenance=run.provenance)
+    third = replace(call, epoch=2)
+    assert [one.epoch for one in limbo.find(database, third.txn_id[:8])] == [2]
 
 
 def test_two_executors_of_one_operation(database: Database, run: Run) -> None:

@@ -15,7 +15,7 @@ from spanctl.errors import (
 )
 from spanctl.ledger.keys import OperationKey, txn_id
 from spanctl.ledger.receipt import Outcome, Provenance
-from spanctl.spanner import leases
+from spanctl.spanner import applying, leases
 from spanctl.spanner.client import Database
 from spanctl.spanner.run import Call, Run
 from tests.faults import checks, raw
@@ -222,7 +222,8 @@ def test_ctrl_c_stays_ctrl_c_where_nothing_can_be_found_out(
 
     with pytest.raises(KeyboardInterrupt) as caught:
         checks.within_reason(lambda: run.execute(call, body, options=SHORT, expect_replay=True))
-    assert caught.value.__notes__ == [f"transaction {call.txn_id}: UNKNOWN"]
+    told = f"transaction {call.txn_id}: UNKNOWN; run: spanctl txn resolve {call.txn_id}"
+    assert caught.value.__notes__ == [told]
     proxy.refuse(refusing=False)
     assert checks.truth(emulator_address, ledger, call.txn_id) == (0, 0, 0)
 
@@ -277,7 +278,7 @@ def test_a_lease_that_landed_unheard_takes_no_other_with_it(
 ) -> None:
     """Leased again together with a new one, of two rows one is there: the other is written too."""
     monkeypatch.setattr(leases, "_TIMEOUT", 0.1)
-    monkeypatch.setattr(leases, "_RPC_TIMEOUT", 0.2)
+    monkeypatch.setattr(applying, "_RPC_TIMEOUT", 0.2)
     run = Run(database, "job")
     rule = proxy.add("Commit", lose_reply("INTERNAL"))
     proxy.add("Commit", fail("INTERNAL"), nth=2, count=None)

@@ -4,6 +4,7 @@ import itertools
 import threading
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -16,7 +17,7 @@ from spanctl.errors import (
     UnreachableError,
 )
 from spanctl.ledger.keys import OperationKey, txn_id
-from spanctl.ledger.receipt import Outcome
+from spanctl.ledger.receipt import EntryKind, Outcome
 from spanctl.spanner import receipts
 from spanctl.spanner.client import Database
 from spanctl.spanner.run import Run, TransactionOptions
@@ -331,13 +332,11 @@ def test_a_held_commit_that_lands_late_is_applied_once(
     assert checks.truth(emulator_address, ledger, result.txn_id) == (1, 1, 1)
 
 
-def test_in_doubt_and_then_refused_is_unknown_not_a_no(
-    proxy, emulator_address, ledger, database
-) -> None:
-    """A held commit may still land, so what a second run raises is no proof of NOT_COMMITTED."""
+def test_in_doubt_and_then_refused_is_made_final(proxy, emulator_address, ledger, database) -> None:
+    """A held commit may still land, so what a second run raises is a "no" only behind a fence."""
     run = Run(database, "job")
     (call,) = run.lease([key()])
-    rule = proxy.add("Commit", hold(), count=None)
+    rule = proxy.add("Commit", hold(), count=None, when=lambda peek: peek.transaction != "")
     runs = itertools.count()
 
     def body(txn) -> None:
@@ -345,11 +344,12 @@ def test_in_doubt_and_then_refused_is_unknown_not_a_no(
             raise InsufficientFundsError
         increment(txn)
 
-    with pytest.raises(OutcomeUnknownError):
-        checks.within_reason(lambda: run.execute(call, body, options=SHORT))
+    with pytest.raises(InsufficientFundsError):
+        checks.within_reason(lambda: run.execute(call, body, options=replace(SHORT, deadline=20)))
     rule.release()
-    value, events, found = checks.truth(emulator_address, ledger, call.txn_id)
-    assert value == events == found
+    assert checks.truth(emulator_address, ledger, call.txn_id) == (0, 0, 0)
+    assert receipts.get(database, call.txn_id).kind is EntryKind.FENCED
+    assert run.close()
 
 
 def test_the_same_key_with_other_arguments_is_refused(

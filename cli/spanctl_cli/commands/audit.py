@@ -1,30 +1,28 @@
 """``spanctl audit``: what a transaction or a run did, and how sure that is."""
 
 import sys
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spanctl.errors import ConfigurationError, UsageError
+from spanctl.errors import UsageError
 from spanctl_cli.context import AppContext
 from spanctl_cli.help import Group
 from spanctl_cli.options import FieldsOption, LimitOption, OutputOption, Panel, SinceOption
 from spanctl_cli.output import Column, Format, Kind, Listing, emit
+from spanctl_cli.sources import sources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from rich.console import RenderableType
 
     from spanctl.audit.outside import Outside
     from spanctl.ledger.receipt import EntryKind, Receipt
     from spanctl.orchestration.api import PrefectApi
-    from spanctl.spanner.client import Database
 
-_PREFECT_TIMEOUT = 5.0
 _TERMINAL_ROWS = 20
 _SHOW = "show"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -110,7 +108,7 @@ def show(
     from spanctl_cli.views.trail import record
 
     app_context = AppContext.of(ctx)
-    with _sources(app_context) as (database, api):
+    with sources(app_context) as (database, api):
         from spanctl.audit.trail import trail
 
         with app_context.status("reading the trail"):
@@ -155,7 +153,7 @@ def list_(  # noqa: PLR0913 - one parameter an option
     if newest and newest < oldest:
         msg = f"nothing is both since {since or '24h'} and until {until}"
         raise UsageError(msg, hint="--since takes the older end: --since 2h --until 1h")
-    with _sources(app_context) as (database, api):
+    with sources(app_context) as (database, api):
         from spanctl.spanner import receipts
 
         _ = database.ledger  # says what to do where there is none
@@ -188,28 +186,6 @@ def list_(  # noqa: PLR0913 - one parameter an option
     emit(listing, output, fields=fields)
     if len(found) == limit:
         app_context.note(f"these are the newest {limit:,}; for more: --limit or --until")
-
-
-@contextmanager
-def _sources(app_context: AppContext) -> "Iterator[tuple[Database, PrefectApi | None]]":
-    """Open the database and, where one is set, Prefect's API."""
-    from spanctl.orchestration.api import PrefectApi
-    from spanctl.orchestration.settings import api_settings
-    from spanctl.spanner.client import Database, Target
-
-    settings = app_context.settings()
-    try:
-        reached = api_settings(settings.get("prefect_api_url"))
-    except ConfigurationError as error:
-        app_context.warn(f"{error.message}; Prefect is not asked")
-        reached = None
-    api = PrefectApi(reached, timeout=_PREFECT_TIMEOUT) if reached else None
-    try:
-        with Database(Target.from_settings(settings)) as database:
-            yield database, api
-    finally:
-        if api is not None:
-            api.close()
 
 
 def _root_run(api: "PrefectApi | None", flow_run: str) -> str:

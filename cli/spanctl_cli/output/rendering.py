@@ -16,15 +16,16 @@ if TYPE_CHECKING:
 _NARROWEST = 12
 _GAP = 2
 _GOOD = frozenset({"active", "committed", "completed", "done", "ok", "present", "proven", "ready"})
-_GOOD |= {"running", "up", "verified", "yes"}
+_GOOD |= {"alive", "running", "up", "verified", "yes"}
 _BAD = frozenset({"broken", "crashed", "dead", "denied", "down", "error", "failed", "missing"})
-_BAD |= {"tampered", "unknown", "unreachable"}
+_BAD |= {"limbo", "tampered", "unknown", "unreachable", "zombie"}
 _WARN = frozenset(
     {"absent", "cancelled", "cancelling", "claimed", "degraded", "disabled", "expired"}
 )
 _WARN |= {
     "abandoned",
     "due",
+    "ended",
     "fenced",
     "late",
     "not_committed",
@@ -32,6 +33,7 @@ _WARN |= {
     "pending",
     "retrying",
     "scheduled",
+    "waiting",
 }
 _WARN |= {"starting", "stopping", "unresolved", "unsupported"}
 

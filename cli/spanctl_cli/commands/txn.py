@@ -1,0 +1,413 @@
+"""``spanctl txn``: what is in flight or in limbo, and the last word on it."""
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spanctl.errors import ConflictError, UsageError
+from spanctl_cli.context import AppContext
+from spanctl_cli.exit_codes import ExitCode
+from spanctl_cli.options import FieldsOption, OutputOption, seconds
+from spanctl_cli.output import Column, Kind, Listing, emit
+from spanctl_cli.sources import sources
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from spanctl.audit.settling import Settled, Survey, Unsettled
+    from spanctl.ledger.keys import OperationKey
+    from spanctl.ledger.receipt import Provenance, Receipt
+    from spanctl.orchestration.api import PrefectApi
+    from spanctl.spanner.client import Database
+
+app = typer.Typer(help="List transactions in flight or in limbo, and make them final.")
+
+_LISTED = (
+    Column("txn_id", kind=Kind.ID),
+    Column("state", kind=Kind.STATE),
+    Column("age", kind=Kind.DURATION),
+    Column("step"),
+    Column("owner", kind=Kind.STATE),
+    Column("note"),
+    Column("flow_run", title="flow run"),
+    Column("run_name", title="run name"),
+    Column("host"),
+    Column("pid", kind=Kind.NUMBER),
+    Column("executors", kind=Kind.NUMBER, extra=True),
+    Column("since", kind=Kind.TIME, extra=True),
+    Column("epoch", kind=Kind.NUMBER, extra=True),
+    Column("operation_key", extra=True),
+)
+_SETTLED = (
+    Column("txn_id", kind=Kind.ID),
+    Column("outcome", kind=Kind.STATE),
+    Column("how"),
+    Column("step"),
+    Column("owner", kind=Kind.STATE),
+    Column("commit_timestamp", title="at", kind=Kind.TIME),
+    Column("note"),
+    Column("flow_run", title="flow run", extra=True),
+    Column("epoch", kind=Kind.NUMBER, extra=True),
+    Column("operation_key", extra=True),
+)
+_REOPENED = (
+    Column("txn_id", kind=Kind.ID),
+    Column("reopens", kind=Kind.ID),
+    Column("recorded_by", title="recorded by", kind=Kind.ID),
+    Column("commit_timestamp", title="at", kind=Kind.TIME),
+    Column("step"),
+    Column("reason"),
+    Column("epoch", kind=Kind.NUMBER, extra=True),
+    Column("operation_key", extra=True),
+)
+
+
+class ListedOwner(StrEnum):
+    """How the run that owns an operation may be."""
+
+    ALIVE = "alive"
+    WAITING = "waiting"
+    UNKNOWN = "unknown"
+    ZOMBIE = "zombie"
+    CANCELLED = "cancelled"
+    CRASHED = "crashed"
+    ENDED = "ended"
+
+
+_FlowRunOption = Annotated[
+    str | None,
+    typer.Option("--flow-run", metavar="ID|NAME", help="Only those of this root flow run."),
+]
+_Id = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="ID", help="A txn ID or 8 or more of its first characters, or an operation key."
+    ),
+]
+_WhyOption = Annotated[str | None, typer.Option("--reason", help="Why; kept in the ledger.")]
+
+
+@app.command("list")
+def list_(  # noqa: PLR0913 - one parameter an option
+    ctx: typer.Context,
+    *,
+    unresolved: Annotated[
+        bool,
+        typer.Option("--unresolved", help="Only those in limbo; exit 9 while there are any."),
+    ] = False,
+    flow_run: _FlowRunOption = None,
+    owner: Annotated[
+        ListedOwner | None,
+        typer.Option("--owner", case_sensitive=False, help="Only those whose run is so."),
+    ] = None,
+    step: Annotated[
+        str | None, typer.Option("--step", metavar="TEXT", help="Only steps named like this.")
+    ] = None,
+    older: Annotated[
+        float | None,
+        typer.Option(
+            "--older-than", parser=seconds, metavar="DURATION", help="Only those leased before."
+        ),
+    ] = None,
+    output: OutputOption = None,
+    fields: FieldsOption = None,
+) -> None:
+    """List what is leased and has no receipt, the oldest first, and how its run is.
+
+    In flight is what a run that is alive, or waits to be run again, sees to; all else is in limbo.
+
+    Example: spanctl txn list --unresolved -o name
+    """
+    app_context = AppContext.of(ctx)
+    with sources(app_context) as (database, api):
+        from spanctl.audit.settling import survey
+
+        found = survey(database, api)
+        _tell_trouble(app_context, found)
+        wanted = _of_run(api, found.limbo if unresolved else found.operations, flow_run)
+    wanted = [
+        one
+        for one in wanted
+        if (owner is None or one.owned.owner.value == owner.value)
+        and (step is None or step in one.operation.step)
+    ]
+    rows = [_listed(one) for one in wanted]
+    rows = [row for row in rows if older is None or row["age"] > older]
+    empty = "nothing is in limbo" if unresolved else "nothing is in flight or in limbo"
+    emit(Listing("txn.list", _LISTED, rows, empty=empty), output, fields=fields)
+    if unresolved and rows:
+        app_context.note("next: spanctl txn resolve --all")
+        raise typer.Exit(ExitCode.UNKNOWN)
+
+
+@app.command()
+def resolve(  # noqa: PLR0913 - one parameter an option
+    ctx: typer.Context,
+    *,
+    wanted: _Id = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Resolve all that is in limbo.")
+    ] = False,
+    flow_run: _FlowRunOption = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Fence also what a run may go on with.")
+    ] = False,
+    reason: _WhyOption = None,
+    output: OutputOption = None,
+    fields: FieldsOption = None,
+) -> None:
+    """Make outcomes final: find each receipt, or fence what has none.
+
+    What is fenced can never commit any more, and its operation is closed until it is reopened.
+    Nothing is fenced whose run is alive. With --all, exit 0 says that nothing is left in limbo.
+
+    Example: spanctl txn resolve --all
+    """
+    if (wanted is None) == (not everything and flow_run is None):
+        msg = "name one transaction, or pass --all or --flow-run"
+        raise UsageError(msg, hint="see what there is: spanctl txn list")
+    app_context = AppContext.of(ctx)
+    with sources(app_context) as (database, api):
+        from spanctl.audit import settling
+        from spanctl.audit.operations import operation
+
+        found = settling.survey(database, api)
+        _tell_trouble(app_context, found)
+        keys: Sequence[OperationKey]
+        if wanted is not None:
+            keys = [operation(database, wanted)]
+        else:
+            keys = [one.operation.key for one in _of_run(api, found.operations, flow_run)]
+        done = [
+            settling.settle(
+                database,
+                key,
+                found.owned(key),
+                provenance=_provenance(found, key, reason or "spanctl txn resolve"),
+                force=force,
+            )
+            for key in keys
+        ]
+        settling.tidy(database, found, force=force)
+    if wanted is not None:
+        _refuse_left(done)
+    _emit_settled(app_context, done, output, fields)
+
+
+@app.command()
+def fence(
+    ctx: typer.Context,
+    *,
+    wanted: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID", help="A txn ID or 8 or more of its first characters, or an operation key."
+        ),
+    ],
+    reason: _WhyOption = None,
+    output: OutputOption = None,
+    fields: FieldsOption = None,
+) -> None:
+    """Close one operation for good, whatever its run does: it can't commit any more.
+
+    A run that tries ends with exit 6, until the operation is reopened. An operation key may be
+    given before anything has run.
+
+    Example: spanctl txn fence 3f2a9c1e --reason "wrong amount"
+    """
+    app_context = AppContext.of(ctx)
+    with sources(app_context) as (database, api):
+        from spanctl.audit import settling
+        from spanctl.audit.operations import operation
+        from spanctl.ledger.receipt import Outcome
+
+        found = settling.survey(database, api)
+        key = operation(database, wanted)
+        done = settling.settle(
+            database,
+            key,
+            found.owned(key),
+            provenance=_provenance(found, key, reason or "spanctl txn fence"),
+            force=True,
+        )
+        settling.tidy(database, found)
+    if done.outcome is Outcome.COMMITTED:
+        msg = f"transaction {done.txn_id} is committed: there is nothing left to fence"
+        raise ConflictError(msg, hint=f"run: spanctl audit {done.txn_id}", txn_id=done.txn_id)
+    _emit_settled(app_context, [done], output, fields)
+
+
+@app.command()
+def reopen(  # noqa: PLR0913 - one parameter an option
+    ctx: typer.Context,
+    *,
+    wanted: _Id = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why; kept in the ledger.")],
+    flow_run: Annotated[
+        str | None,
+        typer.Option("--flow-run", metavar="ID|NAME", help="All that is closed of this run."),
+    ] = None,
+    output: OutputOption = None,
+    fields: FieldsOption = None,
+) -> None:
+    """Let an operation run again that was fenced by hand; it gets a new txn ID.
+
+    Example: spanctl txn reopen 3f2a9c1e --reason "the amount was right"
+    """
+    if (wanted is None) == (flow_run is None):
+        msg = "name one transaction, or pass --flow-run"
+        raise UsageError(msg, hint="see what is closed: spanctl audit list --outcome not_committed")
+    if not reason.strip():
+        msg = "a reason can't be empty"
+        raise UsageError(msg)
+    app_context = AppContext.of(ctx)
+    with sources(app_context) as (database, api):
+        rows = [_reopen(database, key, reason) for key in _closed(database, api, wanted, flow_run)]
+    empty = f"nothing of {flow_run} is closed"
+    emit(Listing("txn.reopen", _REOPENED, rows, empty=empty), output, fields=fields)
+    if rows:
+        app_context.note("next: run the job again; it goes on with these")
+
+
+def _closed(
+    database: "Database", api: "PrefectApi | None", wanted: str | None, flow_run: str | None
+) -> "list[OperationKey]":
+    from spanctl.audit.operations import closed_in, operation, root_of
+    from spanctl.spanner.fence import standings
+
+    _ = database.ledger  # says what to do where there is none
+    if wanted is not None:
+        return [operation(database, wanted)]
+    keys = closed_in(database, root_of(api, str(flow_run)))
+    return [key for key, stands in standings(database, keys).items() if stands.is_closed]
+
+
+def _reopen(database: "Database", key: "OperationKey", reason: str) -> dict[str, Any]:
+    from spanctl.spanner import fence as fencing
+    from spanctl.spanner.operation import Call
+
+    closed = fencing.standing(database, key).entry
+    root_run = closed.provenance.root_run if closed else None
+    fenced, entry = fencing.reopen(database, key, provenance=_claimed(root_run, reason))
+    opened = Call(key, fenced.epoch + 1)
+    return {
+        "txn_id": opened.txn_id,
+        "reopens": fenced.txn_id,
+        "recorded_by": entry.txn_id,
+        "commit_timestamp": entry.commit_timestamp,
+        "step": _step(key),
+        "reason": entry.provenance.reason,
+        "epoch": opened.epoch,
+        "operation_key": str(key),
+    }
+
+
+def _tell_trouble(app_context: AppContext, found: "Survey") -> None:
+    if found.owners.trouble and found.operations:
+        app_context.warn(f"{found.owners.trouble}: how the owning runs are isn't known")
+
+
+def _of_run(
+    api: "PrefectApi | None", operations: "Sequence[Unsettled]", flow_run: str | None
+) -> "list[Unsettled]":
+    from spanctl.audit.operations import is_of_run, root_of
+
+    if flow_run is None:
+        return list(operations)
+    root = root_of(api, flow_run)
+    return [one for one in operations if is_of_run(one.operation, root)]
+
+
+def _listed(one: "Unsettled") -> dict[str, Any]:
+    from spanctl.clock import now
+
+    operation, owned = one.operation, one.owned
+    return {
+        "txn_id": operation.txn_id,
+        "state": one.phase,
+        "age": max(0.0, (now() - operation.since).total_seconds()),
+        "step": operation.step,
+        "owner": owned.owner,
+        "note": owned.note,
+        "flow_run": operation.root_run,
+        "run_name": owned.run.name if owned.run else None,
+        "host": owned.lease.host,
+        "pid": owned.lease.pid,
+        "executors": len(operation.leases),
+        "since": operation.since,
+        "epoch": operation.epoch,
+        "operation_key": str(operation.key),
+    }
+
+
+def _step(key: "OperationKey") -> str:
+    from spanctl.ledger.keys import step_of
+
+    return step_of(key)
+
+
+def _provenance(found: "Survey", key: "OperationKey", reason: str) -> "Provenance":
+    owned = found.owned(key)
+    return _claimed(owned.lease.root_run if owned else None, reason)
+
+
+def _claimed(root_run: str | None, reason: str) -> "Provenance":
+    from spanctl import invocation
+    from spanctl.ledger.receipt import Provenance
+
+    return Provenance(
+        initiator=invocation.user_at_host(),
+        executor=invocation.executor(),
+        root_run=root_run,
+        reason=reason,
+    )
+
+
+def _refuse_left(done: "Sequence[Settled]") -> None:
+    from spanctl.audit.settling import Way
+
+    for one in done:
+        if one.way is Way.LEFT:
+            msg = f"transaction {one.txn_id} was left as it is: {one.note}"
+            hint = f"wait for its run, or: spanctl txn resolve {one.txn_id} --force"
+            raise ConflictError(msg, hint=hint, txn_id=one.txn_id)
+
+
+def _emit_settled(
+    app_context: AppContext,
+    done: "Sequence[Settled]",
+    output: OutputOption,
+    fields: FieldsOption,
+) -> None:
+    from spanctl.audit.settling import Way
+
+    rows = [_settled(one) for one in done]
+    empty = "nothing is in limbo"
+    emit(Listing("txn.resolve", _SETTLED, rows, empty=empty), output, fields=fields)
+    left = [one for one in done if one.way is Way.LEFT]
+    in_charge = [one for one in left if one.owned and one.owned.owner.is_in_charge]
+    if in_charge:
+        app_context.note(f"{len(in_charge):,} in flight: left to their runs")
+    if len(left) > len(in_charge):
+        app_context.note("what is left may still be run: look, then pass --force")
+        raise typer.Exit(ExitCode.UNKNOWN)
+    fenced = next((one for one in done if one.way is Way.FENCED), None)
+    if fenced is not None:
+        app_context.note(f"to let it run again: spanctl txn reopen {fenced.txn_id} --reason WHY")
+
+
+def _settled(one: "Settled") -> dict[str, Any]:
+    entry: Receipt | None = one.entry
+    return {
+        "txn_id": one.txn_id,
+        "outcome": one.outcome,
+        "how": one.way,
+        "step": _step(one.key),
+        "owner": one.owned.owner if one.owned else None,
+        "commit_timestamp": entry.commit_timestamp if entry else None,
+        "note": one.note,
+        "flow_run": one.owned.lease.root_run if one.owned else None,
+        "epoch": entry.epoch if entry else None,
+        "operation_key": str(one.key),
+    }

@@ -1,0 +1,187 @@
+"""Operations in flight and in limbo: who owns them, and how those in limbo are made final."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from spanctl.audit.owners import Owned, Owners
+from spanctl.errors import UnreachableError
+from spanctl.ledger.keys import OperationKey
+from spanctl.ledger.receipt import Outcome, Provenance, Receipt
+from spanctl.orchestration.api import PrefectApi
+from spanctl.spanner import fence, leases, limbo
+from spanctl.spanner.client import Database
+from spanctl.spanner.fence import Standing
+from spanctl.spanner.limbo import Leased, OpenLease
+
+_BATCH: Final = 500
+
+
+class Phase(StrEnum):
+    """Where an operation without a receipt is."""
+
+    IN_FLIGHT = "in_flight"
+    LIMBO = "limbo"
+
+
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """An operation that is leased and has no receipt.
+
+    Attributes:
+        operation: The operation.
+        owned: Who owns it, and how that run is.
+    """
+
+    operation: Leased
+    owned: Owned
+
+    @property
+    def phase(self) -> Phase:
+        """In flight while its run sees to it, else in limbo."""
+        return Phase.IN_FLIGHT if self.owned.owner.is_in_charge else Phase.LIMBO
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What is unsettled in a ledger.
+
+    Attributes:
+        operations: The operations, the oldest first.
+        leases: Every open lease, also those whose operations are all settled.
+        owners: Who owns them.
+    """
+
+    operations: tuple[Unsettled, ...]
+    leases: tuple[OpenLease, ...]
+    owners: Owners
+
+    def owned(self, key: OperationKey) -> Owned | None:
+        """Return who owns an operation; None when nobody leases it, or it is settled."""
+        return next((one.owned for one in self.operations if one.operation.key == key), None)
+
+    @property
+    def limbo(self) -> tuple[Unsettled, ...]:
+        """The operations that no run sees to."""
+        return tuple(one for one in self.operations if one.phase is Phase.LIMBO)
+
+
+class Way(StrEnum):
+    """How an operation came to its outcome."""
+
+    FOUND = "found"
+    FENCED = "fenced"
+    LEFT = "left"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """What became of an operation that was to be resolved.
+
+    Attributes:
+        txn_id: Its txn ID, in the epoch that counts.
+        key: The operation.
+        outcome: COMMITTED, NOT_COMMITTED for good, or UNKNOWN where it was left as it is.
+        way: How that came about.
+        entry: The receipt or the fence; None where it was left.
+        owned: Who owned it; None where nobody leases it.
+        note: Why it was left.
+    """
+
+    txn_id: str
+    key: OperationKey
+    outcome: Outcome
+    way: Way
+    entry: Receipt | None = None
+    owned: Owned | None = None
+    note: str = ""
+
+
+def survey(database: Database, api: PrefectApi | None) -> Survey:
+    """Return what is unsettled, and who owns it.
+
+    Args:
+        database: The database with the ledger.
+        api: Prefect's API; None when none is set.
+
+    Raises:
+        SchemaVersionError: The database holds no ledger.
+        SpanctlError: The database could not be read. Why Prefect could not be is in ``owners``.
+    """
+    _ = database.ledger  # says what to do where there is none
+    leased = tuple(limbo.open_leases(database))
+    owners = Owners(api, leased)
+    owners.ask()
+    operations = limbo.unsettled(database, leased)
+    listed = tuple(Unsettled(one, owners.of(one)) for one in operations)
+    return Survey(listed, leased, owners)
+
+
+def settle(
+    database: Database,
+    key: OperationKey,
+    owned: Owned | None,
+    *,
+    provenance: Provenance,
+    force: bool = False,
+) -> Settled:
+    """Make one operation final: find its receipt, or fence it.
+
+    Nothing is fenced whose owner may go on with it, unless forced to.
+
+    Raises:
+        SpanctlError: The database refused, or could not be asked where the operation stands.
+    """
+    before = fence.standing(database, key)
+    if before.entry is not None:
+        return _settled(before, owned, Way.FOUND)
+    if owned is not None and not owned.owner.is_over and not force:
+        note = f"its run is {owned.owner.value}: {owned.note}"
+        return _left(before, owned, note)
+    try:
+        after = fence.close(database, key, provenance=provenance)
+    except UnreachableError as error:
+        return _left(before, owned, error.message)
+    return _settled(after, owned, Way.FENCED if after.is_closed else Way.FOUND)
+
+
+def _settled(stands: Standing, owned: Owned | None, way: Way) -> Settled:
+    return Settled(
+        txn_id=stands.call.txn_id,
+        key=stands.call.key,
+        outcome=Outcome.NOT_COMMITTED if stands.is_closed else Outcome.COMMITTED,
+        way=way,
+        entry=stands.entry,
+        owned=owned,
+    )
+
+
+def _left(stands: Standing, owned: Owned | None, note: str) -> Settled:
+    return Settled(
+        txn_id=stands.call.txn_id,
+        key=stands.call.key,
+        outcome=Outcome.UNKNOWN,
+        way=Way.LEFT,
+        owned=owned,
+        note=note,
+    )
+
+
+def tidy(database: Database, found: Survey, *, force: bool = False) -> int:
+    """Close the leases of runs that are over and of which nothing is open; return how many.
+
+    Raises:
+        SpanctlError: The database could not be read or written; leases stay open, which is
+            harmless.
+    """
+    open_still = limbo.unsettled(database, found.leases)
+    held = {lease.intent_id for one in open_still for lease in one.leases}
+    finished = [
+        lease.intent_id
+        for lease in found.leases
+        # An executor that goes on counts on the leases that it holds.
+        if lease.intent_id not in held and (force or found.owners.of_lease(lease).owner.is_over)
+    ]
+    for start in range(0, len(finished), _BATCH):
+        leases.close(database, finished[start : start + _BATCH])
+    return len(finished)

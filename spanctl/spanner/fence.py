@@ -1,0 +1,189 @@
+"""Fences in Spanner: place one, find out where an operation stands behind them, open it again.
+
+A look-up that finds no receipt proves nothing while a commit may still be on its way. A fence
+takes the receipt's place: whoever comes second meets ALREADY_EXISTS.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from spanctl import __version__
+from spanctl.clock import now
+from spanctl.errors import ConflictError, VerificationError
+from spanctl.ledger import fences
+from spanctl.ledger.fences import Author
+from spanctl.ledger.keys import OperationKey
+from spanctl.ledger.receipt import EntryKind, Provenance, Receipt
+from spanctl.spanner import receipts
+from spanctl.spanner.applying import apply, mutation
+from spanctl.spanner.operation import Call
+
+if TYPE_CHECKING:
+    from spanctl.spanner.client import Database
+
+TIMEOUT: Final = 60.0
+"""Seconds to try: a lock of a killed client is held until the server's idle limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where an operation stands.
+
+    Attributes:
+        call: The operation in the epoch that counts.
+        entry: The receipt or the closing fence there; None while it is open.
+    """
+
+    call: Call
+    entry: Receipt | None
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether an operator's fence closes it."""
+        return self.entry is not None and self.entry.kind is EntryKind.FENCED
+
+
+def standing(database: "Database", key: OperationKey) -> Standing:
+    """Return where an operation stands, read strongly; an entry there is final.
+
+    Raises:
+        SpanctlError: The database could not be read.
+    """
+    return standings(database, [key])[key]
+
+
+def standings(database: "Database", keys: Iterable[OperationKey]) -> dict[OperationKey, Standing]:
+    """Return where each of these operations stands, as :func:`standing` does."""
+    found = {}
+    calls = [Call(key) for key in dict.fromkeys(keys)]
+    while calls:
+        entries = receipts.get_many(database, [call.txn_id for call in calls])
+        closing = [
+            fences.reopening_id(one.txn_id) for one in entries.values() if fences.closes(one)
+        ]
+        reopened = receipts.get_many(database, closing) if closing else {}
+        later = []
+        for call in calls:
+            entry = entries.get(call.txn_id)
+            passed = entry is not None and entry.kind is EntryKind.FENCED
+            if entry is not None and passed and fences.closes(entry):
+                passed = fences.reopening_id(entry.txn_id) in reopened
+            if passed:
+                later.append(replace(call, epoch=call.epoch + 1))
+            else:
+                found[call.key] = Standing(call, entry)
+        calls = later
+    return found
+
+
+def is_passed(database: "Database", entry: Receipt, *, timeout: float = 30.0) -> bool:
+    """Tell whether an entry is a fence that lets its operation go on in the next epoch.
+
+    Raises:
+        SpanctlError: The database could not be read.
+    """
+    if entry.kind is not EntryKind.FENCED:
+        return False
+    if not fences.closes(entry):
+        return True
+    reopening = fences.reopening_id(entry.txn_id)
+    return receipts.get(database, reopening, timeout=timeout) is not None
+
+
+def place(
+    database: "Database",
+    call: Call,
+    *,
+    author: Author,
+    provenance: Provenance,
+    timeout: float = TIMEOUT,
+) -> Receipt:
+    """Fence an operation, and return what stands under its txn ID then, for good.
+
+    That is the fence, or what came before it: the operation's own receipt, or another fence.
+
+    Args:
+        database: Where.
+        call: The operation, in the epoch that is fenced.
+        author: On whose behalf.
+        provenance: Who, and why.
+        timeout: Seconds to try.
+
+    Raises:
+        UnreachableError: Spanner did not answer in time; the fence may be there all the same.
+        SpanctlError: Spanner refused.
+    """
+    fence = Receipt(
+        txn_id=call.txn_id,
+        kind=EntryKind.FENCED,
+        commit_timestamp=now(),
+        operation_key=str(call.key),
+        epoch=call.epoch,
+        provenance=provenance,
+        result=fences.note(author),
+        client_version=__version__,
+    )
+    return _stand(database, fence, timeout)
+
+
+def close(
+    database: "Database", key: OperationKey, *, provenance: Provenance, timeout: float = TIMEOUT
+) -> Standing:
+    """Close an operation in the epoch that counts, on an operator's behalf; return what stands.
+
+    The entry is the fence, or the receipt of a commit that was faster.
+
+    Raises:
+        SpanctlError: As :func:`place` raises.
+    """
+    while True:
+        found = standing(database, key)
+        if found.entry is not None:
+            return found
+        entry = place(
+            database, found.call, author=Author.OPERATOR, provenance=provenance, timeout=timeout
+        )
+        if not is_passed(database, entry):
+            return Standing(found.call, entry)
+
+
+def reopen(
+    database: "Database", key: OperationKey, *, provenance: Provenance, timeout: float = TIMEOUT
+) -> tuple[Receipt, Receipt]:
+    """Open an operation that an operator closed; return the fence and the entry that reopens it.
+
+    Raises:
+        ConflictError: It is not closed: it is committed, or open.
+        SpanctlError: As :func:`place` raises.
+    """
+    found = standing(database, key)
+    if found.entry is None:
+        msg = f"operation {key} is not closed"
+        raise ConflictError(msg, hint="it may be run as it is", txn_id=found.call.txn_id)
+    if not found.is_closed:
+        msg = f"operation {key} is committed by {found.entry.txn_id}"
+        hint = f"run: spanctl audit {found.entry.txn_id}"
+        raise ConflictError(msg, hint=hint, txn_id=found.entry.txn_id)
+    reopening = fences.reopening_key(found.entry.txn_id)
+    entry = Receipt(
+        txn_id=fences.reopening_id(found.entry.txn_id),
+        kind=EntryKind.COMMITTED,
+        commit_timestamp=now(),
+        operation_key=str(reopening),
+        provenance=provenance,
+        client_version=__version__,
+    )
+    return found.entry, _stand(database, entry, timeout)
+
+
+def _stand(database: "Database", entry: Receipt, timeout: float) -> Receipt:
+    row = dict(zip(receipts.COLUMNS, receipts.row(entry), strict=True))
+    insert = mutation("insert", receipts.TABLE, row)
+    apply(database, [insert], timeout=timeout, doing="a fence was placed")
+    stands = receipts.get(database, entry.txn_id, timeout=timeout)
+    if stands is None:
+        msg = f"the ledger lost entry {entry.txn_id}"
+        hint = "was the database made anew or restored? look again: spanctl txn list"
+        raise VerificationError(msg, hint=hint)
+    return stands
