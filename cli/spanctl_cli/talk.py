@@ -5,7 +5,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from typing import IO, TYPE_CHECKING, Final, cast
+from typing import IO, TYPE_CHECKING, Final, TextIO, cast
 
 from spanctl_cli.output.values import in_ascii, is_unicode, safe
 
@@ -90,8 +90,7 @@ def console() -> "Console":
     """Return a Rich console on stderr, for progress and live views."""
     from rich.console import Console
 
-    # Through write(), which spells what stderr can't hold.
-    file: IO[str] | None = None if holds_unicode() else cast("IO[str]", _Spelling())
+    file = None if holds_unicode() else cast("IO[str]", _Spelling(sys.stderr))
     return Console(stderr=True, file=file, highlight=False, emoji=False)
 
 
@@ -105,12 +104,21 @@ class _Spelling(io.TextIOBase):
 
     encoding = "ascii"
 
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream  # a live view puts itself in the place of sys.stderr meanwhile
+
     def write(self, text: str) -> int:
-        write(text)
+        with contextlib.suppress(OSError, ValueError):  # as in talk.write()
+            self._stream.write(in_ascii(text))
         return len(text)
 
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
     def isatty(self) -> bool:
-        return stderr_is_terminal()
+        return self._stream.isatty()
 
     def fileno(self) -> int:
-        return sys.stderr.fileno()
+        return self._stream.fileno()

@@ -1,13 +1,25 @@
 """The live view's lines: what is told of each transaction."""
 
 import io
+import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from spanctl_cli.live import Seen, Terminal
+from tests.fixtures.cli import run_on_terminal
 
 ID = "3b1f7a3e-0c4c-5e0f-9f52-0f3d1c2b4a5e"
+DRAW = f"""
+from spanctl_cli.live import Seen, view
+
+with view(None, quiet=False) as shown:
+    shown.run({{"flow_run": "{ID}", "flow": "transfer", "name": "amber-dolphin"}})
+    shown.transaction(
+        Seen(txn_id="{ID}", step="pay", outcome="COMMITTED", committed=None, rows=2, replayed=False)
+    )
+"""
 
 
 def seen(step: str) -> Seen:
@@ -38,3 +50,15 @@ def test_a_narrow_terminal_breaks_no_word(columns: int, monkeypatch: pytest.Monk
     words = [word for line in lines for word in line.split()]
     assert words.count(ID) == 2
     assert {"amber-dolphin", "settle-the-invoices", "COMMITTED"} <= set(words)
+
+
+def test_a_terminal_without_unicode_shows_marks_in_ascii(tmp_path: Path) -> None:
+    """In the C locale the live view draws, ends, and writes no escapes of its own marks."""
+    script = tmp_path / "draw.py"
+    script.write_text(DRAW)
+    env = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    shown = run_on_terminal([sys.executable, str(script)], 120, env)
+    assert shown.exit_code == 0
+    assert f"COMMITTED {ID} pay - 2 rows" in shown.stdout
+    assert "\\u" not in shown.stdout
+    assert shown.stdout.isascii()
