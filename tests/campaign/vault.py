@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,7 @@ from spanctl.clock import now
 from spanctl.credentials.endpoints import Endpoints
 from spanctl.credentials.http import Http
 from spanctl.credentials.reference import SecretName, SecretReference
-from spanctl.credentials.resolve import resolve, resolve_store
+from spanctl.credentials.resolve import resolve
 from spanctl.credentials.rotation.actions import Policy
 from spanctl.credentials.rotation.driver import Rotator
 from spanctl.credentials.rotation.minters import KeyMinter, TokenMinter
@@ -99,8 +98,9 @@ class Vault:
             database=database,
             account=self.account,
         )
-        self.store = resolve_store("adc", self.endpoints)
-        self._manager = standins.secret_manager(resolve("adc", self.endpoints))
+        self.user = resolve("adc", self.endpoints)
+        self.store = GoogleSecretStore(self.endpoints, self.user)
+        self._manager = standins.secret_manager(self.user)
         roots = standins.roots()
         self.channel = grpc.secure_channel(self.address.gateway, roots)
         self._spanner = SpannerClient(transport=SpannerGrpcTransport(channel=self.channel))
@@ -245,8 +245,3 @@ class Meddler:
                 )
                 self.changes += 1
             time.sleep(self._pause)
-
-
-def use(standins: StandIns) -> None:
-    """Log this process in."""
-    os.environ.update(log_in(standins))
