@@ -347,6 +347,13 @@ def resolve(
     return Settings(name, source, values)
 
 
+def chosen(
+    contexts: Contexts, flag: str | None = None, environ: Mapping[str, str] = os.environ
+) -> str | None:
+    """Return the name of the context that :func:`resolve` would take, whatever is in it."""
+    return _chosen(flag, environ, contexts)[0]
+
+
 def _chosen(
     flag: str | None, environ: Mapping[str, str], contexts: Contexts
 ) -> tuple[str | None, Source]:

@@ -3,7 +3,7 @@
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from spanctl.errors import ConfigurationError
+from spanctl.errors import SpanctlError
 from spanctl_cli.context import AppContext
 
 if TYPE_CHECKING:
@@ -19,13 +19,13 @@ _PREFECT_TIMEOUT = 5.0
 def sources(app_context: AppContext) -> "Iterator[tuple[Database, PrefectApi | None]]":
     """Open the database and, where one is set, Prefect's API."""
     from spanctl.orchestration.api import PrefectApi
-    from spanctl.orchestration.settings import api_settings
+    from spanctl.orchestration.keys import reach
     from spanctl.spanner.client import Database, Target
 
     settings = app_context.settings()
     try:
-        reached = api_settings(settings.get("prefect_api_url"))
-    except ConfigurationError as error:
+        reached = reach(settings)
+    except SpanctlError as error:
         app_context.warn(f"{error.message}; Prefect is not asked")
         reached = None
     api = PrefectApi(reached, timeout=_PREFECT_TIMEOUT) if reached else None

@@ -69,6 +69,11 @@ class Endpoints:
             adc_file=get("adc_file"),
         )
 
+    @property
+    def are_google_s(self) -> bool:
+        """Whether credentials are asked for at Google, and not at stand-ins."""
+        return (urlsplit(self.oauth2).hostname or "").endswith(_GOOGLE)
+
     def check(self, url: str, what: str) -> str:
         """Return a URL found in a credential document if a credential may be sent there.
 

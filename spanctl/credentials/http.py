@@ -1,6 +1,7 @@
 """HTTPS to Google's identity services, or to stand-ins: bounded in time, errors told as ours."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
@@ -21,6 +22,7 @@ from spanctl.errors import (
 )
 
 TIMEOUT: Final = 15.0
+_CODE: Final = re.compile("[A-Z_]{1,40}")
 _LATER: Final = frozenset({408, 429, 500, 502, 503, 504})
 
 
@@ -97,7 +99,7 @@ def call(  # noqa: PLR0913 - a request, told in full
     if failed is not None:
         raise failed
     if response.status != requests.codes.ok:
-        raise _refused(int(response.status), url, doing)
+        raise _refused(int(response.status), url, doing, _reason(response.data))
     try:
         answer = json.loads(response.data or b"{}")
     except ValueError:
@@ -112,7 +114,16 @@ def _unreachable(url: str, doing: str) -> UnreachableError:
     return UnreachableError(msg, hint="check the network, or: spanctl local status")
 
 
-def _refused(status: int, url: str, doing: str) -> SpanctlError:
+def _reason(answer: object) -> str:
+    """Return the code in an error of Google's APIs; empty if there is none. Its text isn't kept."""
+    try:
+        code = json.loads(answer)["error"]["status"] if isinstance(answer, bytes | str) else ""
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return code if isinstance(code, str) and _CODE.fullmatch(code) else ""
+
+
+def _refused(status: int, url: str, doing: str, reason: str) -> SpanctlError:
     host = urlsplit(url).netloc
     if status in _LATER:
         return _unreachable(url, doing)
@@ -123,4 +134,5 @@ def _refused(status: int, url: str, doing: str) -> SpanctlError:
         msg = f"{host} knows no such thing while {doing}"
         return NotFoundError(msg, hint="check the names", status=status)
     msg = f"{host} refused the request while {doing} (HTTP {status})"
-    return ConfigurationError(msg, hint="check the names and the endpoints", status=status)
+    hint = "check the names and the endpoints"
+    return ConfigurationError(msg, hint=hint, status=status, reason=reason)

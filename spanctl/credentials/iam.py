@@ -12,7 +12,13 @@ from spanctl.credentials.document import CLOUD_PLATFORM, CredentialDocument, par
 from spanctl.credentials.endpoints import Endpoints, impersonation_url
 from spanctl.credentials.http import Http, call
 from spanctl.credentials.secret import Secret
-from spanctl.errors import NotFoundError, UnreachableError, UsageError
+from spanctl.errors import (
+    ConfigurationError,
+    NotFoundError,
+    NotPermittedError,
+    UnreachableError,
+    UsageError,
+)
 
 EMAIL: Final = "https://www.googleapis.com/auth/userinfo.email"
 SCOPES: Final = (CLOUD_PLATFORM, EMAIL)
@@ -66,7 +72,7 @@ def impersonate(  # noqa: PLR0913 - one request, told in full
         lifetime: How long it lives: an hour at most, unless the organisation allows more.
 
     Raises:
-        NotPermittedError: The base, or a delegate, may not act as the next one.
+        NotPermittedError: The base, or a delegate, may not act as the next one, or one is disabled.
         UnreachableError: IAM did not answer.
         ConfigurationError: IAM refused the request.
     """
@@ -77,7 +83,13 @@ def impersonate(  # noqa: PLR0913 - one request, told in full
     }
     doing = f"minting a token of {target}"
     url = impersonation_url(endpoints, target)
-    answer = call(http, "POST", url, doing, token=base.token, body=body)
+    try:
+        answer = call(http, "POST", url, doing, token=base.token, body=body)
+    except ConfigurationError as error:
+        if error.details.get("reason") != "FAILED_PRECONDITION":
+            raise
+        msg = f"the service account {target} is disabled"
+        raise NotPermittedError(msg, hint="have it enabled, or use another one") from None
     token = Secret(str(answer.pop("accessToken", "")))
     try:
         expiry = parse_rfc3339(str(answer.get("expireTime")))

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -272,10 +273,10 @@ class DefaultSource:
             if is_lent(path, info):
                 return GoogleSource(_loaded(info), None)
             return _source_of(info, self._endpoints)
-        try:
-            credentials, _ = google.auth.default(scopes=list(SCOPES))
-        except exceptions.DefaultCredentialsError:
-            credentials = None
+        credentials: Credentials | None = None
+        if self._endpoints.are_google_s:  # else a metadata server would be asked
+            with suppress(exceptions.DefaultCredentialsError):
+                credentials, _ = google.auth.default(scopes=list(SCOPES))
         if credentials is None:
             msg = "there are no application default credentials"
             raise NotPermittedError(msg, hint="run: gcloud auth application-default login")

@@ -1,10 +1,13 @@
 """Prefect blocks: a database, and a reference to its credentials. They hold no secret."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from prefect.blocks.core import Block
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
+from spanctl import settings
+from spanctl.references import parse_reference
 from spanctl.resources import DatabaseName
 
 if TYPE_CHECKING:
@@ -30,6 +33,8 @@ class SpannerCredentials(Block):
     _documentation_url = _DOCUMENTATION  # type: ignore[assignment]
     _description = "A reference to credentials for Google Cloud Spanner in Secret Manager."
 
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     project: str | None = Field(default=None, description="Project of the secret.")
     secret: str | None = Field(
         default=None, description="Secret Manager secret that holds the credential document."
@@ -38,6 +43,25 @@ class SpannerCredentials(Block):
     impersonate: str | None = Field(
         default=None, description="E-mail of the service account to act as."
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        parse_reference(self.reference)
+        return self
+
+    @property
+    def reference(self) -> str:
+        """The reference's text, as in a context's ``credentials``."""
+        secret = f"secret:projects/{self.project}/secrets/{self.secret}@{self.alias}"
+        match bool(self.secret), self.impersonate:
+            case True, None | "":
+                return secret
+            case False, None | "":
+                return "adc"
+            case True, email:
+                return f"impersonate:{email}@from:{secret}"
+            case _, email:
+                return f"impersonate:{email}"
 
 
 class SpannerDatabase(Block):
@@ -49,7 +73,8 @@ class SpannerDatabase(Block):
         database: Spanner database.
         emulator_host: ``host:port`` of an emulator; None for the real service.
         endpoint: API endpoint of the real service.
-        credentials: Where its credentials are; application default ones when left out.
+        credentials: Where its credentials are. When left out: those of the context in use if it
+            has the same endpoint, else application default ones.
     """
 
     _block_type_name = "Spanner Database"
@@ -77,11 +102,27 @@ class SpannerDatabase(Block):
         return self
 
     def target(self) -> "Target":
-        """Return the target that steps and commands work on."""
+        """Return the target that steps and commands work on.
+
+        The identity services are Google's, unless the context in use has the block's endpoint and
+        so names those that go with it.
+
+        Raises:
+            ConfigurationError: The context in use can't be read.
+        """
         from spanctl.spanner.rpc import Target
 
-        return Target(
+        made = Target(
             database=DatabaseName(self.project, self.instance, self.database),
             emulator_host=self.emulator_host,
             endpoint=self.endpoint,
         )
+        if self.emulator_host:
+            return made
+        context = settings.resolve()
+        if context.get("spanner_endpoint") == self.endpoint:
+            beside = Target.from_settings(context, made.database)
+            made = made if beside.emulator_host else beside
+        if self.credentials is None:
+            return made
+        return replace(made, credentials=self.credentials.reference)

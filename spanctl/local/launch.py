@@ -13,7 +13,10 @@ import time
 from importlib import import_module
 from typing import Final
 
+from spanctl.errors import SpanctlError
 from spanctl.local.probes import api_answers
+from spanctl.orchestration import keys
+from spanctl.settings import resolve
 
 _WAIT: Final = 120.0
 _POLL: Final = 0.05
@@ -25,15 +28,32 @@ def main() -> None:
     """Run Prefect's command line with the arguments of this process.
 
     Raises:
-        SystemExit: It is a worker, and the API did not answer within two minutes.
+        SystemExit: It is a worker, and the API did not answer within two minutes, or what opens it
+            is in a secret that could not be read.
     """
     gc.set_threshold(_ALLOCATIONS, 10, 10)
     # A shell that starts spanctl in the background has SIGINT ignored, and a worker stops by it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if sys.argv[1] == "worker":
+        _open_api()
         _wait_for_api()
     sys.argv[0] = "prefect"
     runpy.run_module("prefect", run_name="__main__", alter_sys=True)
+
+
+def _open_api() -> None:
+    """Read what opens the API, where a secret holds it, and keep it in this process's memory.
+
+    Prefect hands it to the processes of the flow runs, in their environment.
+    """
+    try:
+        kept = keys.read(resolve())
+    except SpanctlError as error:
+        sys.exit(f"what opens the Prefect API could not be read: {error.message}; {error.hint}")
+    if kept:
+        from spanctl.flows.opening import open_api
+
+        open_api(kept)
 
 
 def _wait_for_api() -> None:

@@ -26,6 +26,8 @@ from spanctl.settings import LOCAL, Contexts, config_home, state_home
 
 _GRACE: Final = 8.0
 _PREPARE_TIMEOUT: Final = 90.0
+_KEPT: Final = ("secret_reader", "prefect_api_key", "prefect_auth_string")
+"""Settings of the context that a person may have added."""
 _LOST: Final = "the emulator had stopped: its data is gone, the database is new and empty"
 
 
@@ -259,7 +261,9 @@ class Stack:
             "prefect_api_url": endpoints.prefect_api_url,
             "work_pool": parts.POOL,
         }
-        if dict(contexts.contexts.get(LOCAL, {})) != values:
+        before = dict(contexts.contexts.get(LOCAL, {}))
+        values |= {name: before[name] for name in _KEPT if name in before}
+        if before != values:
             contexts.with_context(LOCAL, values).save()
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from spanctl.errors import ConfigurationError
 
 _URL = "PREFECT_API_URL"
-_KEY = "PREFECT_API_KEY"
-_AUTH_STRING = "PREFECT_API_AUTH_STRING"
+KEY = "PREFECT_API_KEY"
+AUTH_STRING = "PREFECT_API_AUTH_STRING"
 _CERTIFICATES = "PREFECT_API_SSL_CERT_FILE"
 
 
@@ -51,7 +51,7 @@ def api_settings(
     if not found:
         return None
     return ApiSettings(
-        found.rstrip("/"), values.get(_KEY), values.get(_AUTH_STRING), values.get(_CERTIFICATES)
+        found.rstrip("/"), values.get(KEY), values.get(AUTH_STRING), values.get(_CERTIFICATES)
     )
 
 

@@ -148,7 +148,7 @@ class Transport:
         status = answer.status_code
         if status in _NOT_PERMITTED:
             msg = f"Prefect at {self.settings.url} refused the credentials while {doing}"
-            hint = "set PREFECT_API_KEY or PREFECT_API_AUTH_STRING"
+            hint = "set PREFECT_API_KEY, or: spanctl context set prefect_api_key=secret:..."
             raise NotPermittedError(msg, hint=hint, status=status)
         if status == _NOT_FOUND:
             msg = f"Prefect answered 'not found' while {doing}"

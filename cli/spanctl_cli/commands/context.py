@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from spanctl.errors import ConflictError, NotFoundError, UsageError
-from spanctl.settings import VARIABLES, Contexts, Source
+from spanctl.errors import ConfigurationError, ConflictError, NotFoundError, UsageError
+from spanctl.settings import VARIABLES, Contexts, Source, chosen
 from spanctl_cli.context import AppContext
 from spanctl_cli.options import FieldsOption, OutputOption, YesOption
 from spanctl_cli.output import Column, Kind, Listing, Record, Section, emit
@@ -21,6 +21,7 @@ _LISTING = (
     Column("name", kind=Kind.ID),
     Column("in_use", kind=Kind.FLAG),
     Column("database"),
+    Column("spanner_endpoint", title="endpoint"),
     Column("emulator_host", title="emulator"),
     Column("prefect_api_url", title="prefect"),
 )
@@ -54,6 +55,7 @@ def list_(ctx: typer.Context, output: OutputOption = None, fields: FieldsOption 
             "name": name,
             "in_use": name == in_use,
             "database": _path(values),
+            "spanner_endpoint": values.get("spanner_endpoint"),
             "emulator_host": values.get("emulator_host"),
             "prefect_api_url": values.get("prefect_api_url"),
         }
@@ -144,7 +146,7 @@ def delete(ctx: typer.Context, name: NameArgument, yes: YesOption = False) -> No
 
 
 def _parsed(assignments: list[str]) -> dict[str, str]:
-    known = [variable.name for variable in VARIABLES]
+    known = {variable.name: variable for variable in VARIABLES}
     values: dict[str, str] = {}
     for assignment in assignments:
         name, equals, value = assignment.partition("=")
@@ -157,7 +159,8 @@ def _parsed(assignments: list[str]) -> dict[str, str]:
             guess = f"; did you mean {close[0]}?" if close else ""
             msg = f"there is no setting {name!r}{guess}"
             raise UsageError(msg, hint=f"settings are: {', '.join(known)}")
-        values[name] = value.strip()
+        stripped = value.strip()
+        values[name] = known[name].checked(stripped, "as given") if stripped else ""
     return values
 
 
@@ -167,6 +170,8 @@ def _in_use(app_context: AppContext, contexts: Contexts) -> str | None:
         return app_context.settings().context
     except NotFoundError:
         return contexts.current if contexts.current in contexts.contexts else None
+    except ConfigurationError:  # what is no reference has to be mended by somebody
+        return chosen(contexts, app_context.context_name)
 
 
 def _path(values: Mapping[str, str]) -> str | None:

@@ -28,9 +28,9 @@ def connect(app: AppContext) -> "PrefectApi":
         ConfigurationError: None is set.
     """
     from spanctl.orchestration.api import PrefectApi
-    from spanctl.orchestration.settings import api_settings
+    from spanctl.orchestration.keys import reach
 
-    settings = api_settings(app.settings().get("prefect_api_url"))
+    settings = reach(app.settings())
     if settings is None:
         msg = "no Prefect API is set"
         raise ConfigurationError(msg, hint="run: spanctl local up, or set PREFECT_API_URL")

@@ -33,6 +33,7 @@ def prepare(app: AppContext) -> None:
 
     Raises:
         ConfigurationError: No API is set.
+        SpanctlError: What opens it is in a secret, which could not be read.
     """
     settings = app.settings()
     if url := settings.get("prefect_api_url"):
@@ -42,9 +43,14 @@ def prepare(app: AppContext) -> None:
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO")
     # Its five retries, each after twice the pause, take minutes when the server has gone.
     os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "2")
+    from spanctl.orchestration import keys
+
+    kept = keys.read(settings)
     from spanctl.flows.launch import require_server
+    from spanctl.flows.opening import open_api
 
     require_server()
+    open_api(kept)
 
 
 def invocation(app: AppContext, asked: Asked) -> "Invocation":
