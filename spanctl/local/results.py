@@ -97,12 +97,17 @@ class StackStatus:
     Attributes:
         parts: Every part, in order.
         endpoints: Where it is reached; None when the emulator or the server has no place yet.
+        gateway: ``host:port`` at which flows reach the database; None when an emulator of
+            somebody else's is reached directly.
+        credentials: Reference to what they reach it with; None likewise.
         failures: What ``up`` could not do; empty from ``status``.
         notes: What a person has to know, a line each (data that is gone).
     """
 
     parts: tuple[PartStatus, ...]
     endpoints: Endpoints | None
+    gateway: str | None = None
+    credentials: str | None = None
     failures: tuple[Failure, ...] = ()
     notes: tuple[str, ...] = ()
 

@@ -147,7 +147,10 @@ class Stack:
         places = {part.name: part.endpoint for part in shown}
         spanner, prefect = places[EMULATOR], places[SERVER]
         endpoints = Endpoints(spanner, prefect) if spanner and prefect else None
-        return StackStatus(shown, endpoints)
+        if EMULATOR in state.external or places[parts.IDENTITY] is None:
+            return StackStatus(shown, endpoints)
+        gateway = f"{LOOPBACK}:{state.ports[parts.GATEWAY]}"
+        return StackStatus(shown, endpoints, gateway, parts.CREDENTIALS)
 
     def _part_status(self, name: str, state: State) -> PartStatus:
         if endpoint := state.external.get(name):

@@ -210,3 +210,28 @@ def test_completion_offers_commands_and_context_names(
 
     assert "context" in complete("spanctl con")
     assert complete("spanctl context use pr") == ["prod"]
+
+
+def test_a_pasted_secret_is_not_kept(two: Spanctl, config_home: Path) -> None:
+    """Neither set nor create writes what is no reference; neither repeats it."""
+    pasted = "pnu_a-key-pasted-in-place-of-its-reference"
+    for command in (("set",), ("create", "third")):
+        ended = two("context", *command, f"prefect_api_key={pasted}")
+        assert ended.exit_code == 2
+        assert pasted not in ended.output + ended.stderr
+        assert "secret:projects/" in ended.stderr
+    assert pasted not in (config_home / "contexts.toml").read_text()
+
+
+def test_a_context_with_a_pasted_secret_can_be_mended(two: Spanctl, config_home: Path) -> None:
+    """What was written by hand is refused, not shown, and can be unset."""
+    path = config_home / "contexts.toml"
+    pasted = "pnu_a-key-pasted-in-place-of-its-reference"
+    path.write_text(path.read_text() + f'prefect_api_key = "{pasted}"\n')
+    assert Contexts.load(path).get("test")["prefect_api_key"] == pasted
+    assert two("context", "use", "test").exit_code == 0
+    ended = two("context", "show")
+    assert ended.exit_code == 2
+    assert pasted not in ended.output + ended.stderr
+    assert two("context", "set", "prefect_api_key=").exit_code == 0
+    assert shown(two)["prefect_api_key"] == (None, "unset", None)

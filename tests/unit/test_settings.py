@@ -199,3 +199,52 @@ def test_every_setting_says_what_it_is() -> None:
     assert len(set(names)) == len(names)
     assert len(set(keys)) == len(keys)
     assert all(variable.help for variable in VARIABLES)
+
+
+PASTED = "pnu_a-key-pasted-in-place-of-its-reference"
+
+
+@pytest.mark.parametrize(
+    "name", ["credentials", "secret_reader", "prefect_api_key", "prefect_auth_string"]
+)
+def test_a_secret_in_place_of_a_reference_is_refused(tmp_path: Path, name: str) -> None:
+    """Wherever it stands, the message says where, what to write instead, and not what it was."""
+    known = contexts(tmp_path, "a", a={name: PASTED})
+    for given, origin in (
+        ({"contexts": known, "environ": {}}, "contexts.toml"),
+        (
+            {"contexts": contexts(tmp_path), "environ": {f"SPANCTL_{name.upper()}": PASTED}},
+            f"SPANCTL_{name.upper()}",
+        ),
+    ):
+        with pytest.raises(ConfigurationError, match="no credential reference") as refused:
+            resolve(**given)  # type: ignore[arg-type]
+        assert refused.value.message.startswith(f"{name} (")
+        assert origin in refused.value.message
+        assert PASTED not in f"{refused.value!r} {refused.value} {refused.value.hint}"
+        assert refused.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("prefect_api_key", "adc"),
+        ("prefect_auth_string", "impersonate:a@b.example"),
+        ("secret_reader", "secret:projects/p1/secrets/s"),
+        ("secret_reader", "impersonate:a@b.example@from:secret:projects/p1/secrets/s"),
+        ("secret_reader", "chain:adc,impersonate:a@b.example"),
+    ],
+)
+def test_a_reference_of_the_wrong_kind_is_refused(tmp_path: Path, name: str, value: str) -> None:
+    """A key is in a secret; and secrets can't be read with what is in a secret."""
+    with pytest.raises(ConfigurationError, match=name):
+        resolve(contexts=contexts(tmp_path, "a", a={name: value}), environ={})
+
+
+def test_a_context_s_credentials_go_before_the_ambient_ones(tmp_path: Path) -> None:
+    """A variable that Google's tools share does not take a context's place; our own does."""
+    known = contexts(tmp_path, "a", a={"adc_file": "from-context"})
+    ambient = {"GOOGLE_APPLICATION_CREDENTIALS": "ambient"}
+    assert resolve(contexts=known, environ=ambient).get("adc_file") == "from-context"
+    ours = {**ambient, "SPANCTL_ADC_FILE": "ours"}
+    assert resolve(contexts=known, environ=ours).get("adc_file") == "ours"

@@ -147,10 +147,14 @@ def status(ctx: typer.Context, output: OutputOption = None, fields: FieldsOption
         }
         for part in found.parts
     ]
-    facts = {"up": found.is_up}
+    facts = {"up": found.is_up, "gateway": found.gateway, "credentials": found.credentials}
     emit(Listing("local.status", _COLUMNS, rows, facts=facts), output, fields=fields)
+    talks = output is None or output is Format.TABLE
+    if talks and found.is_up and found.gateway:
+        told = f"the database is reached at {found.gateway}, with {found.credentials}"
+        AppContext.of(ctx).note(told)
     if not found.is_up:
-        if output is None or output is Format.TABLE:
+        if talks:
             AppContext.of(ctx).note("not everything is up; run: spanctl local up")
         raise typer.Exit(ExitCode.UNREACHABLE)
 

@@ -1,0 +1,248 @@
+"""Prefect's API key and auth string in secrets: read at run time, kept in memory."""
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
+
+import pytest
+
+from spanctl.credentials.reference import SecretName
+from spanctl.credentials.resolve import resolve, resolve_store
+from spanctl.credentials.secret import Secret
+from spanctl.errors import NotPermittedError
+from spanctl.orchestration import keys
+from spanctl.orchestration.api import PrefectApi
+from spanctl.orchestration.settings import ApiSettings
+from spanctl.settings import Contexts
+from spanctl.settings import resolve as resolve_settings
+from tests.fixtures.cli import child_environment
+from tests.local.identity import PARENT, PROJECT, StandIns
+
+KEY = "pnu_the-key-that-only-the-secret-holds"
+PAIR = "somebody:the-word-that-only-the-secret-holds"
+BASIC = f"Basic {base64.b64encode(PAIR.encode()).decode()}"
+AUTOMATIC = {"replication": {"automatic": {}}}
+_PATIENCE = 60.0
+# Reads with the client of a thread that copied no context, as Prefect's workers of logs do.
+ASK = """
+import threading
+from spanctl.flows.opening import open_api
+from spanctl.orchestration import keys
+from spanctl.settings import resolve
+
+open_api(keys.read(resolve()))
+
+def ask():
+    from prefect.client.orchestration import get_client
+    with get_client(sync_client=True) as client:
+        print(len(client.read_flows()))
+
+thread = threading.Thread(target=ask)
+thread.start()
+thread.join()
+"""
+
+
+class Demanding(BaseHTTPRequestHandler):
+    """A Prefect API that is empty, and opens to one header only."""
+
+    wanted: str
+    seen: ClassVar[list[str]]
+
+    def _answer(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        given = self.headers.get("Authorization", "")
+        health = self.path.endswith("/health")
+        if not health:
+            self.seen.append(given)
+        status = 200 if health or given == self.wanted else 401
+        if "/csrf-token" in self.path and status != 401:
+            status = 404  # a server without that protection
+        data: Any = "3.8.8" if self.path.endswith("/version") else True if health else []
+        body = json.dumps(data).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = _answer  # noqa: N815 - http.server's names
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def server() -> Iterator[type[Demanding]]:
+    class Here(Demanding):
+        wanted = f"Bearer {KEY}"
+        seen: ClassVar[list[str]] = []
+        url = ""
+
+    serving = ThreadingHTTPServer(("127.0.0.1", 0), Here)
+    Here.url = f"http://127.0.0.1:{serving.server_port}/api"
+    thread = threading.Thread(target=serving.serve_forever)
+    thread.start()
+    yield Here
+    serving.shutdown()
+    thread.join()
+    serving.server_close()
+
+
+@pytest.fixture(scope="module")
+def standins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIns]:
+    served = StandIns(tmp_path_factory.mktemp("prefect-keys") / "identity").start()
+    yield served
+    assert served.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def secrets(standins: StandIns) -> dict[str, str]:
+    """References to the secrets that hold the key and the auth string."""
+    endpoints = keys_endpoints(standins)
+    client = standins.secret_manager(resolve("adc", endpoints))
+    store = resolve_store("adc", endpoints)
+    try:
+        for name, value in (("key", KEY), ("pair", PAIR)):
+            client.create_secret(parent=PARENT, secret_id=name, secret=AUTOMATIC)
+            store.add(SecretName(PROJECT, name), Secret(value))
+    finally:
+        store.close()
+        client.transport.close()
+    return {name: f"secret:{PARENT}/secrets/{name}@1" for name in ("key", "pair")}
+
+
+def keys_endpoints(standins: StandIns) -> Any:
+    from spanctl.credentials.endpoints import Endpoints
+
+    return Endpoints(
+        secretmanager=f"127.0.0.1:{standins.ports['secretmanager']}",
+        iam=standins.base,
+        admin=standins.base,
+        oauth2=standins.base,
+        ca_file=str(standins.places.bundle),
+        adc_file=str(standins.places.user),
+    )
+
+
+@pytest.fixture
+def context(standins: StandIns, server: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The settings of a context in use that reaches server and stand-ins; change and save them."""
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    return {
+        "secretmanager_endpoint": f"127.0.0.1:{standins.ports['secretmanager']}",
+        "iam_endpoint": standins.base,
+        "ca_file": str(standins.places.bundle),
+        "adc_file": str(standins.places.user),
+        "prefect_api_url": server.url,
+    }
+
+
+def use(values: dict[str, str]) -> None:
+    Contexts.load().with_context("here", values).using("here").save()
+
+
+def flows_named(settings: ApiSettings | None) -> int:
+    assert settings is not None
+    with PrefectApi(settings) as api:
+        return len(api.flow_runs_named("none"))
+
+
+def test_the_command_line_opens_the_api_with_a_secret(
+    server: Any, context: dict[str, str], secrets: dict[str, str]
+) -> None:
+    """The key, or the auth string, that the context's reference names is sent; without, exit 4."""
+    use(context)
+    with pytest.raises(NotPermittedError, match="refused the credentials"):
+        flows_named(keys.reach(resolve_settings()))
+    use({**context, "prefect_api_key": secrets["key"]})
+    found = keys.reach(resolve_settings())
+    assert flows_named(found) == 0
+    assert KEY not in repr(found)
+    server.wanted = BASIC
+    use({**context, "prefect_auth_string": secrets["pair"]})
+    assert flows_named(keys.reach(resolve_settings())) == 0
+
+
+def test_prefect_s_own_variables_go_before_a_context(
+    context: dict[str, str], secrets: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Environment, then context, then profile; of the environment the reference goes first."""
+    use({**context, "prefect_api_key": secrets["key"]})
+    own = {"PREFECT_API_AUTH_STRING": "a:b"}
+    found = keys.reach(resolve_settings(), environ=own)
+    assert found is not None
+    assert (found.key, found.auth_string) == (None, "a:b")
+    monkeypatch.setenv("SPANCTL_PREFECT_API_KEY", secrets["key"])
+    found = keys.reach(resolve_settings(), environ=own)
+    assert found is not None
+    assert (found.key, found.auth_string) == (KEY, None)
+
+
+def test_prefect_in_this_process_opens_the_api(
+    server: Any, context: dict[str, str], secrets: dict[str, str]
+) -> None:
+    """Prefect's own client sends the key in every thread; argv and environment never hold it."""
+    use({**context, "prefect_api_key": secrets["key"]})
+    done = subprocess.run(
+        [sys.executable, "-c", ASK],
+        env=child_environment({"PREFECT_API_URL": server.url}),
+        capture_output=True,
+        text=True,
+        timeout=_PATIENCE,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
+    assert set(server.seen) == {server.wanted}
+
+
+def test_the_worker_opens_the_api(
+    server: Any, context: dict[str, str], secrets: dict[str, str]
+) -> None:
+    """Our worker reads the key before its first request, and holds it in memory only."""
+    use({**context, "prefect_api_key": secrets["key"]})
+    command = [sys.executable, "-P", "-m", "spanctl.local.launch", "worker", "start"]
+    worker = subprocess.Popen(
+        [*command, "--pool", "p", "--type", "process"],
+        env=child_environment({"PREFECT_API_URL": server.url}),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + _PATIENCE
+        while not server.seen:
+            assert worker.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        for kept in ("cmdline", "environ"):
+            with open(f"/proc/{worker.pid}/{kept}", "rb") as stream:  # noqa: PTH123 - of the kernel
+                assert KEY.encode() not in stream.read()
+    finally:
+        worker.kill()
+        worker.wait()
+    assert set(server.seen) == {server.wanted}
+    assert KEY not in "".join(os.environ.values())
+
+
+def test_a_worker_without_its_secret_ends_at_once(server: Any, context: dict[str, str]) -> None:
+    """It says why, and asks the API for nothing."""
+    use({**context, "prefect_api_key": f"secret:{PARENT}/secrets/none"})
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "spanctl.local.launch", "worker", "start", "--pool", "p"],
+        env=child_environment({"PREFECT_API_URL": server.url}),
+        capture_output=True,
+        text=True,
+        timeout=_PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "what opens the Prefect API could not be read" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert server.seen == []
