@@ -72,8 +72,8 @@ class GoogleSource:
 
 def _refused(retryable: bool) -> SpanctlError:
     if retryable:
-        msg = "Google's token endpoint did not answer"
-        return UnreachableError(msg, hint="check the network")
+        msg = "the token endpoint did not answer"
+        return UnreachableError(msg, hint="check the network, or: spanctl local status")
     msg = "Google's token endpoint refused the credential"
     return NotPermittedError(msg, hint="log in again, or run: spanctl creds rotate")
 
