@@ -9,13 +9,15 @@ from typing import Any, Final, Self
 
 from google.cloud.spanner_v1 import KeyRange, param_types
 
+from spanctl.audit import settling
 from spanctl.errors import OutcomeUnknownError, SpanctlError
 from spanctl.ledger.keys import OperationKey, txn_id
+from spanctl.ledger.receipt import Outcome, Provenance
 from spanctl.spanner import schema
+from spanctl.spanner.applying import apply, mutation
 from spanctl.spanner.client import Database
 from spanctl.spanner.keysets import KeySet
 from spanctl.spanner.operation import TransactionOptions
-from spanctl.spanner.run import Run
 from tests.campaign.model import Verdict
 from tests.faults import raw
 
@@ -119,8 +121,8 @@ class Truth:
 
     def prepare(self, *keys: int) -> None:
         """Put the rows there that are counted up: each of them once in its life."""
-        call = Run(self.database, f"prepare-{uuid.uuid4()}")
-        call.step("prepare", lambda txn: txn.insert("t", ["k", "v"], [[k, 0] for k in keys]))
+        rows = [mutation("insert", "t", {"k": k, "v": 0}) for k in keys]
+        apply(self.database, rows, timeout=_GUARD, doing="rows were prepared")
 
     def of(self, k: int, root: str, call: int | str = 0) -> Held:
         """Read what became of an operation."""
@@ -137,6 +139,21 @@ class Truth:
 # -- what was reported, and the judge
 
 
+def resolve(truth: Truth) -> tuple[dict[OperationKey, str], int]:
+    """Make everything final, as ``txn resolve --all`` does.
+
+    Returns what it said of each operation, and how many operations and leases stay open.
+    """
+    found = settling.survey(truth.database, None)
+    settled = [
+        settling.settle(truth.database, one.operation.key, one.owned, provenance=Provenance())
+        for one in found.operations
+    ]
+    settling.tidy(truth.database, found)
+    left = settling.survey(truth.database, None)
+    return {one.key: SAID[one.outcome] for one in settled}, len(left.operations) + len(left.leases)
+
+
 class Report:
     """What a call reported of its outcome."""
 
@@ -146,6 +163,13 @@ class Report:
     HUNG = "hung"
     NOTHING = "nothing"
     """The process died before it could."""
+
+
+SAID: Final = {
+    Outcome.COMMITTED: Report.COMMITTED,
+    Outcome.NOT_COMMITTED: Report.NOT_COMMITTED,
+    Outcome.UNKNOWN: Report.UNKNOWN,
+}
 
 
 def reported(call: Callable[[], Any]) -> tuple[str, BaseException | None]:

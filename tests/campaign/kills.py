@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from spanctl.ledger.keys import OperationKey, txn_id
-from spanctl.spanner import limbo
+from spanctl.errors import KeyClosedError
+from spanctl.ledger.keys import OperationKey
 from spanctl.spanner.client import Database
 from spanctl.spanner.run import Run
 from tests.campaign import failpoints, ground
@@ -34,7 +34,6 @@ _MODULES: Final = (
     "tests.campaign.kills",
     "tests.faults.raw",
 )
-_LOOK_EVERY: Final = 50
 _REPLY_IS_LATE: Final = 0.05
 
 
@@ -46,9 +45,11 @@ class Kills:
         "A child runs one operation (three, where the time of the kill is random) and is killed by"
         " SIGKILL: before and after each RPC, after Commit was applied but not answered, before the"
         " result returns, before and after the leases are closed, and at random times between its"
-        " start and its end. Then the same operations are run again in another process, as a retry"
-        " would. The judge compares what the child had said, and the retry's report, with rows,"
-        " events, receipts and leases. *naive* is `run_in_transaction`, run again after the kill."
+        " start and its end. Then either the same operations are run again, as a retry would, or"
+        " all is resolved, as `txn resolve --all` does, and what came out as not committed is tried"
+        " again in vain. The judge compares what the child had said, and what came afterwards,"
+        " with rows, events, receipts and leases. *naive* is `run_in_transaction`, run again after"
+        " the kill."
     )
     lanes = 2
 
@@ -159,7 +160,6 @@ class World:
         self._naive = naive
         self._next = itertools.count(1)
         self._lifetimes: dict[Side, float] = {}
-        self._ended: set[str] = set()
 
     def judge(self, case: Case, dice: random.Random) -> Verdict:
         """Kill a child, run its operations again, compare."""
@@ -176,9 +176,12 @@ class World:
             return total(*verdicts, counted=_counted(ended))
         before = [self._judge(root, ordinal, k, ended) for ordinal, k in enumerate(keys)]
         began = time.monotonic()
-        after = self._again(root, point, keys)
+        if dice.random() < 1 / 2:
+            after, what = self._again(root, point, keys), "the retry"
+        else:
+            after, what = self._resolved(root, keys), "resolving, with two surveys"
         took = time.monotonic() - began
-        return total(*before, *after, counted=_counted(ended), timed={"the retry took": took})
+        return total(*before, *after, counted=_counted(ended), timed={what: took})
 
     # -- the death
 
@@ -253,18 +256,34 @@ class World:
                     verdict = total(verdict, Verdict(unresolved=1, why=repr(error)))
                 verdicts.append(verdict)
             run.close()
-        return [*verdicts, self._limbo(root, len(keys))]
+        return verdicts
 
-    def _limbo(self, root: str, steps: int) -> Verdict:
-        """What the retries have brought to an end is in limbo no more; looked at now and then."""
-        self._ended |= {
-            txn_id(OperationKey(root, (), ground.STEP, ordinal), 0) for ordinal in range(steps)
-        }
-        if len(self._ended) < _LOOK_EVERY:
-            return Verdict()
-        left = [one for one in limbo.find(self._truth.database, "") if one.txn_id in self._ended]
-        self._ended.clear()
-        return Verdict(unresolved=len(left), why=f"in limbo: {left}" if left else "")
+    def _resolved(self, root: str, keys: list[int]) -> list[Verdict]:
+        """Resolve instead, and see that what is fenced is final."""
+        told, left = ground.resolve(self._truth)
+        verdicts = [Verdict(unresolved=left, why=f"{left} still open" if left else "")]
+        with (
+            Database(raw.target(self._address, self._name)) as database,
+            Run(database, root) as run,
+        ):
+            for ordinal, k in enumerate(keys):
+                said = told.get(OperationKey(root, (), ground.STEP, ordinal), Report.NOTHING)
+                held = self._truth.of(k, root, ordinal)
+                verdicts.append(ground.judge(said, held, counts=held.value > 0))
+                if said == Report.NOT_COMMITTED:
+                    verdicts.append(self._stays_closed(run, root, ordinal, k))
+        return verdicts
+
+    def _stays_closed(self, run: Run, root: str, ordinal: int, k: int) -> Verdict:
+        operation = OperationKey(root, (), ground.STEP, ordinal)
+        (call,) = run.lease([operation])
+        said, error = ground.reported(
+            lambda: run.execute(call, partial(ground.count_up, k=k), expect_replay=True)
+        )
+        verdict = ground.judge(said, self._truth.of(k, root, ordinal))
+        if isinstance(error, KeyClosedError):
+            return verdict
+        return total(verdict, Verdict(wrong=1, why=f"a closed key: {said}, {error!r}"))
 
     def _again_naively(self, keys: list[int], ended: Ended) -> None:
         for k in keys:

@@ -6,8 +6,17 @@ from tests.campaign.cuts import Cuts
 from tests.campaign.kills import Kills
 from tests.campaign.matrix import Matrix
 from tests.campaign.model import Campaign
+from tests.campaign.races import Races
 from tests.campaign.rotation import Rotation
 from tests.campaign.rotation_load import RotationLoad
 from tests.campaign.storm import Storm
 
-ALL: Final[tuple[Campaign, ...]] = (Matrix(), Kills(), Cuts(), Storm(), Rotation(), RotationLoad())
+ALL: Final[tuple[Campaign, ...]] = (
+    Matrix(),
+    Kills(),
+    Cuts(),
+    Races(),
+    Storm(),
+    Rotation(),
+    RotationLoad(),
+)
