@@ -21,6 +21,8 @@ IDEMPOTENCY_KEY_LABEL = f"{LABEL_PREFIX}idempotency_key"
 INITIATOR_LABEL = f"{LABEL_PREFIX}initiator"
 REASON_LABEL = f"{LABEL_PREFIX}reason"
 LEDGER_LABEL = f"{LABEL_PREFIX}ledger_id"
+ATTESTATION_LABEL = f"{LABEL_PREFIX}attestation"
+SALT_LABEL = f"{LABEL_PREFIX}attestation_salt"
 
 DatabaseLike = Union["Target", "SpannerDatabase", str]
 """A database: a target, a block, a block's name, or ``projects/P/instances/I/databases/D``."""

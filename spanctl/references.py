@@ -186,6 +186,38 @@ def parse_secret(text: str) -> SecretReference:
     return parsed
 
 
+def parse_accounts(text: str) -> tuple[str, ...]:
+    """Read e-mails of service accounts, separated by commas.
+
+    Raises:
+        UsageError: One is no e-mail.
+    """
+    emails = tuple(part.strip() for part in text.split(","))
+    if not all(_EMAIL.fullmatch(email) for email in emails):
+        msg = "the text names no service accounts"
+        raise UsageError(msg, hint="write EMAIL, or EMAIL,EMAIL")
+    return emails
+
+
+def signers(reference: str, sign_as: str | None) -> tuple[str, ...]:
+    """Return the service accounts whose word is taken for who asked; the first one signs.
+
+    They are those of the setting ``sign_as``; else the account that the credentials act as.
+
+    Args:
+        reference: Reference to the credentials.
+        sign_as: The setting; None when it is unset.
+
+    Raises:
+        UsageError: A text is neither a reference nor names accounts.
+    """
+    if sign_as:
+        return parse_accounts(sign_as)
+    found = parse_reference(reference)
+    members = found.members if isinstance(found, ChainReference) else (found,)
+    return tuple(one.target for one in members if isinstance(one, ImpersonationReference))
+
+
 def _single(part: str, whole: str) -> SingleReference:
     kind, colon, rest = part.partition(":")
     match kind, colon:

@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from spanctl.errors import ConfigurationError, NotFoundError, UsageError
-from spanctl.references import parse_reader, parse_reference, parse_secret
+from spanctl.references import parse_accounts, parse_reader, parse_reference, parse_secret
 from spanctl.resources import DatabaseName
 
 
@@ -117,6 +117,14 @@ VARIABLES: tuple[Variable, ...] = (
         default="adc",
         help="reference to the credentials that secrets are read with",
         check=parse_reader,
+    ),
+    Variable(
+        "sign_as",
+        # No variable: a flow run's job variables are environment, and anybody's who has Prefect's
+        # API; whose word is taken is not for them to say.
+        (),
+        help="service accounts, comma-separated, whose signature says who asked; first one signs",
+        check=parse_accounts,
     ),
     Variable("prefect_api_url", ("PREFECT_API_URL",), help="Prefect API"),
     Variable(

@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from spanctl.audit.outside import Outside
-from spanctl.ledger.receipt import EntryKind, Outcome, Receipt
+from spanctl.ledger.receipt import EntryKind, Outcome, Receipt, Standing
 from spanctl.orchestration.model import FlowRun, TaskRun
 from spanctl.spanner.changes import Changes
 
@@ -33,6 +33,7 @@ class SourceName(StrEnum):
     """The sources of a trail."""
 
     LEDGER = "ledger"
+    IDENTITY = "identity"
     CHANGE_STREAM = "change_stream"
     PREFECT = "prefect"
     CLOUD_AUDIT_LOGS = "cloud_audit_logs"
@@ -53,6 +54,24 @@ class Source:
     coverage: Coverage
     link: Link
     note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """How sure it is, now, who asked for a transaction and who wrote it.
+
+    Attributes:
+        initiator: Of who asked: proven where the statement holds, or where the token's issuer was
+            asked by the process that was asked for the run.
+        executor: Of who wrote: what the writer noted of its issuer's answer.
+        contradicted: Whether the receipt says what its own statement doesn't.
+        source: The same as one source of the trail.
+    """
+
+    initiator: Standing
+    executor: Standing
+    contradicted: bool
+    source: Source
 
 
 class EventKind(StrEnum):
@@ -117,6 +136,7 @@ class Trail:
         subject: Which of the two.
         id: The txn ID, or what receipts call the run: usually the flow run's id.
         receipt: The transaction's receipt; None for a run.
+        identity: How sure it is who asked and who wrote; None for a run.
         outside: The DDL or partitioned DML that the entry tells of; None for a transaction.
         changes: What the transaction changed; None where the stream could not be asked.
         facts: The flow run, as Prefect tells it; None where it doesn't.
@@ -129,6 +149,7 @@ class Trail:
     subject: Subject
     id: str
     receipt: Receipt | None = None
+    identity: Identity | None = None
     outside: Outside | None = None
     changes: Changes | None = None
     facts: RunFacts | None = None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
+from spanctl.audit.identity import identity_of
 from spanctl.audit.model import (
     Coverage,
     Event,
@@ -69,22 +70,24 @@ def trail(database: Database, api: PrefectApi | None, text: str) -> Trail:
 
 
 def _of_transaction(database: Database, api: PrefectApi | None, receipt: Receipt) -> Trail:
-    with ThreadPoolExecutor(1, thread_name_prefix="spanctl-audit") as pool:
+    with ThreadPoolExecutor(2, thread_name_prefix="spanctl-audit") as pool:
         asked = pool.submit(_told, api, receipt)
+        verified = pool.submit(identity_of, receipt, database.target)
         changes, stream = _changes(database, receipt)
-        told = asked.result()
+        told, identity = asked.result(), verified.result()
     pair = outside(database, [receipt]).get(receipt.txn_id)
     timeline = sorted([*told.events, _commit(receipt)], key=_when)
     return Trail(
         subject=Subject.TRANSACTION,
         id=receipt.txn_id,
         receipt=receipt,
+        identity=identity,
         outside=pair,
         changes=changes,
         facts=told.facts,
         task_run=told.task_run,
         timeline=tuple(timeline),
-        sources=(_RECEIPT, stream, told.source, _audit_logs(database)),
+        sources=(_RECEIPT, identity.source, stream, told.source, _audit_logs(database)),
     )
 
 
@@ -265,7 +268,7 @@ def _audit_logs(database: Database) -> Source:
     name = SourceName.CLOUD_AUDIT_LOGS
     if database.target.is_emulated:
         return Source(name, Coverage.UNSUPPORTED, Link.ABSENT, "the emulator keeps none")
-    note = "not consulted; who wrote is what the receipt claims"
+    note = "not consulted"
     return Source(name, Coverage.DISABLED, Link.ABSENT, note)
 
 

@@ -10,6 +10,7 @@ from prefect.context import TaskRunContext
 
 from spanctl import invocation
 from spanctl.errors import KeyRequiredError, KeyReusedError, SpanctlError, UsageError
+from spanctl.flows.asking import attested
 from spanctl.flows.callsite import CallSite, Origin
 from spanctl.flows.ledgers import refuse_other_ledger
 from spanctl.flows.runs import Entry, registry
@@ -120,6 +121,7 @@ class Step:
 
         try:
             refuse_other_ledger(origin.provenance.root_run, origin.target, origin.ledger)
+            provenance = attested(provenance, origin.asked, origin.target)
             with registry.run(origin) as run:
                 (call,) = run.lease([origin.key])
                 result = run.execute(

@@ -6,6 +6,7 @@ wherever it is made: no path goes into it.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -13,7 +14,8 @@ from uuid import UUID
 from prefect.context import FlowRunContext
 
 from spanctl import invocation
-from spanctl.errors import KeyRequiredError, UsageError
+from spanctl.errors import KeyRequiredError, SpanctlError, UsageError
+from spanctl.flows.asking import Asking, asking
 from spanctl.flows.ledgers import ledger_label
 from spanctl.flows.place import Place, here, put_labels
 from spanctl.flows.targets import resolve
@@ -39,6 +41,7 @@ class Origin:
         provenance: Where the call comes from; the body adds its task run.
         expect_replay: Whether the operation may well have been committed by an earlier run.
         ledger: Id of the ledger that the root flow run belongs to; None while nobody has said.
+        asked: The signed statement of who asked for a deployment's run; None without one.
     """
 
     key: OperationKey
@@ -46,6 +49,7 @@ class Origin:
     provenance: Provenance = field(default_factory=Provenance)
     expect_replay: bool = False
     ledger: str | None = None
+    asked: Asking | None = None
 
 
 class CallSite(str):  # noqa: SLOT000 - the origin is kept in its dictionary, which pickles
@@ -94,14 +98,17 @@ def allot(
     root = root or (str(place.root_run) if place else OUTSIDE)
     path = place.path if place and key is None else ()
     target = resolve(database or given.database, scope=root)
+    provenance = _provenance(place, given, target)
+    asked = asking(place) if place else None
     origins = [
         Origin(
             key=OperationKey(root, path, step, call),
             target=target,
-            provenance=_provenance(place, given),
+            provenance=provenance,
             # Outside of flows anybody may have used the key before.
             expect_replay=place is None or place.rerun or bool(given.idempotency_key),
             ledger=place.labels.get(ledger_label(target)) if place else None,
+            asked=asked,
         )
         for call in keys
     ]
@@ -173,11 +180,11 @@ def _invocation(place: Place | None) -> Invocation:
     return merged
 
 
-def _provenance(place: Place | None, given: Invocation) -> Provenance:
+def _provenance(place: Place | None, given: Invocation, target: "Target") -> Provenance:
     initiator = given.initiator or invocation.user_at_host()
     if place is None:
-        return Provenance(initiator=initiator, reason=given.reason)
-    return Provenance(
+        return _asked_here(Provenance(initiator=initiator, reason=given.reason), target)
+    found = Provenance(
         initiator=initiator,
         reason=given.reason,
         root_run=str(place.root_run),
@@ -185,3 +192,14 @@ def _provenance(place: Place | None, given: Invocation) -> Provenance:
         flow=place.flow,
         deployment=place.deployment,
     )
+    # A label says who asked elsewhere: that is a claim, unless a statement goes with it.
+    return _asked_here(found, target) if place.is_asked_here else found
+
+
+def _asked_here(provenance: Provenance, target: "Target") -> Provenance:
+    """Add who asks in this process. Whoever has no token writes nothing, and is told so then."""
+    from spanctl.spanner.client import shared
+
+    with suppress(SpanctlError):
+        return shared(target).actors.asked(provenance)
+    return provenance

@@ -48,6 +48,7 @@ class Place:
         deployment: Id of the root flow run's deployment.
         labels: Labels of the root flow run, shared by all calls of this attempt.
         rerun: Whether the flow run, or its root, has been run before.
+        root: The root flow run.
     """
 
     root_run: UUID
@@ -58,6 +59,13 @@ class Place:
     deployment: str | None = None
     labels: dict[str, Any] = field(default_factory=dict)
     rerun: bool = False
+    root: FlowRun
+
+    @property
+    def is_asked_here(self) -> bool:
+        """Whether the process that runs the flow is the one that was asked for it."""
+        root = self.root
+        return not (root.deployment_id or root.work_queue_id or root.work_pool_id)
 
 
 def in_own_context(context: FlowRunContext) -> bool:
@@ -109,6 +117,7 @@ def here() -> tuple[FlowRunContext, Place] | None:
         unstable=_calling_side(context) or above.unstable or _same_name(context, above),
         deployment=str(above.root.deployment_id) if above.root.deployment_id else None,
         labels=above.root.labels,
+        root=above.root,
         rerun=max(flow_run.run_count or 0, above.root.run_count or 0) > 1,
     )
 

@@ -8,6 +8,7 @@ from prefect.utilities.annotations import quote
 
 from spanctl import invocation
 from spanctl.errors import DeadlineError, OutcomeUnknownError, UnreachableError
+from spanctl.flows.asking import attested
 from spanctl.flows.callsite import allot
 from spanctl.flows.ledgers import refuse_other_ledger
 from spanctl.flows.runs import Entry, registry, watch
@@ -59,7 +60,7 @@ def standing(runbook: str) -> Standing:
         target=origin.target,
         root=root,
         idempotency_key=root.removeprefix(KEYED) if root.startswith(KEYED) else None,
-        provenance=origin.provenance,
+        provenance=attested(origin.provenance, origin.asked, origin.target),
         again=origin.expect_replay,
     )
 

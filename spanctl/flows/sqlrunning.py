@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from spanctl.errors import SpanctlError, StatementError
+from spanctl.flows.asking import attested
 from spanctl.flows.callsite import Origin
 from spanctl.flows.ledgers import refuse_other_ledger
 from spanctl.flows.runbooks import in_task, record
@@ -97,6 +98,7 @@ def commit(
 
     provenance, again = in_task(origin.provenance, _TAG)
     refuse_other_ledger(provenance.root_run, origin.target, origin.ledger)
+    provenance = attested(provenance, origin.asked, origin.target)
     run = Run(shared(origin.target), origin.key.root, provenance=provenance)
     try:
         (call,) = run.lease([origin.key])

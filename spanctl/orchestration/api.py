@@ -258,6 +258,7 @@ class PrefectApi(Closing):
         *,
         parameters: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
+        nonce: str | None = None,
         name: str | None = None,
         tags: Sequence[str] = (),
         labels: Mapping[str, str] | None = None,
@@ -267,8 +268,9 @@ class PrefectApi(Closing):
         Args:
             deployment: What to run.
             parameters: JSON values, over the deployment's own.
-            idempotency_key: The same key gives the same run; a new one is made when left out, so
-                that a lost answer never makes two runs.
+            idempotency_key: The same key gives the same run.
+            nonce: The key where none is given; a new one is made when left out, so that a lost
+                answer never makes two runs.
             name: The run's name; Prefect invents one when left out.
             tags: Added to the deployment's.
             labels: The run's labels.
@@ -284,7 +286,7 @@ class PrefectApi(Closing):
             raise UsageError(msg, hint=f"it takes: {', '.join(deployment.parameter_names)}")
         body: dict[str, Any] = {
             "parameters": given,
-            "idempotency_key": idempotency_key or str(uuid.uuid4()),
+            "idempotency_key": idempotency_key or nonce or str(uuid.uuid4()),
             "tags": list(tags),
             "labels": dict(labels or {}),
             "state": {"type": StateType.SCHEDULED.value},

@@ -25,6 +25,7 @@ from spanctl.credentials.live import LiveCredentials
 from spanctl.errors import ConflictError
 from spanctl.ledger.receipt import Provenance, TransactionResult
 from spanctl.spanner import values
+from spanctl.spanner.actors import Actors
 from spanctl.spanner.failures import lost_session, translate
 from spanctl.spanner.identity import LedgerIdentity, read_identity
 from spanctl.spanner.keysets import KeySet
@@ -51,6 +52,7 @@ class Database(Closing):
         target: Where it is.
         rpc: The channel to it.
         sessions: The sessions on it.
+        actors: Who acts on it.
     """
 
     def __init__(self, target: Target, *, credentials: LiveCredentials | None = None) -> None:
@@ -66,6 +68,7 @@ class Database(Closing):
         self.target = target
         self.rpc = Rpc(target, credentials)
         self.sessions = SessionPool(self.rpc, target)
+        self.actors = Actors(self.rpc, target)
         self._ledger: LedgerIdentity | None = None
         self._identifying = threading.Lock()
 

@@ -137,6 +137,7 @@ def close(
     Raises:
         SpanctlError: As :func:`place` raises.
     """
+    provenance = database.actors.asked(provenance)
     while True:
         found = standing(database, key)
         if found.entry is not None:
@@ -166,6 +167,7 @@ def reopen(
         hint = f"run: spanctl audit {found.entry.txn_id}"
         raise ConflictError(msg, hint=hint, txn_id=found.entry.txn_id)
     reopening = fences.reopening_key(found.entry.txn_id)
+    provenance = database.actors.asked(provenance)
     entry = Receipt(
         txn_id=fences.reopening_id(found.entry.txn_id),
         kind=EntryKind.COMMITTED,
@@ -178,6 +180,7 @@ def reopen(
 
 
 def _stand(database: "Database", entry: Receipt, timeout: float) -> Receipt:
+    entry = replace(entry, provenance=database.actors.written(entry.provenance))
     row = dict(zip(receipts.COLUMNS, receipts.row(entry), strict=True))
     insert = mutation("insert", receipts.TABLE, row)
     apply(database, [insert], timeout=timeout, doing="a fence was placed")

@@ -117,6 +117,10 @@ class Execution(Resolution, Generic[T]):
             self._digest = arguments_digest(self.database.ledger.key, self.arguments)
         if not self.fresh and (found := self._receipt()) is not None:
             return self._from_receipt(found)
+        # Asked for now: the transaction would have to wait for the issuer's answer.
+        self.database.actors.acting()
+        if self.provenance.initiator is None:
+            self.provenance = self.database.actors.asked(self.provenance)
         while True:
             try:
                 with self.database.sessions.writer(self.options.deadline) as lease:
@@ -276,7 +280,7 @@ class Execution(Resolution, Generic[T]):
             operation_key=str(self.call.key),
             epoch=self.call.epoch,
             api_transaction_id=transaction.id.hex(),
-            provenance=self.provenance,
+            provenance=self.database.actors.written(self.provenance),
             statements=transaction.statements,
             arguments_digest=self._digest,
             result=kept,

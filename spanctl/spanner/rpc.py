@@ -48,6 +48,8 @@ class Target:
         credentials: Reference to the credentials (see :mod:`spanctl.references`).
         secret_reader: Reference to what secrets are read with.
         identity: Where Google's identity services are, and the roots that servers are verified by.
+        sign_as: The service accounts whose signature says who asked for a deployment's run,
+            separated by commas; the one that the credentials act as when left out.
     """
 
     database: DatabaseName
@@ -56,6 +58,7 @@ class Target:
     credentials: str = DEFAULT
     secret_reader: str = DEFAULT
     identity: Endpoints = _GOOGLE
+    sign_as: str | None = None
 
     @classmethod
     def from_settings(cls, settings: Settings, database: DatabaseName | None = None) -> Self:
@@ -79,6 +82,7 @@ class Target:
             credentials=settings.require("credentials"),
             secret_reader=settings.require("secret_reader"),
             identity=Endpoints.from_settings(settings),
+            sign_as=settings.get("sign_as"),
         )
 
     @property

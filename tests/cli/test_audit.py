@@ -124,6 +124,7 @@ def test_json(spanctl: Spanctl, ledger: Ledger) -> None:
     assert [event["kind"] for event in data["timeline"]] == ["commit"]
     assert {one["source"]: one["coverage"] for one in data["sources"]} == {
         "ledger": "present",
+        "identity": "disabled",
         "change_stream": "present",
         "prefect": "disabled",
         "cloud_audit_logs": "unsupported",

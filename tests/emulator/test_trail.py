@@ -172,6 +172,7 @@ def test_transaction(database: Database, api: Any, commit: Callable[..., Receipt
     told = {source.name: (source.coverage, source.link) for source in found.sources}
     assert told == {
         SourceName.LEDGER: (Coverage.PRESENT, Link.PROVEN),
+        SourceName.IDENTITY: (Coverage.DISABLED, Link.CLAIMED),
         SourceName.CHANGE_STREAM: (Coverage.PRESENT, Link.PROVEN),
         SourceName.PREFECT: (Coverage.PRESENT, Link.CLAIMED),
         SourceName.CLOUD_AUDIT_LOGS: (Coverage.UNSUPPORTED, Link.ABSENT),

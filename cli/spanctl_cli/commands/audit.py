@@ -9,6 +9,7 @@ import typer
 
 from spanctl.errors import UsageError
 from spanctl_cli.context import AppContext
+from spanctl_cli.exit_codes import ExitCode
 from spanctl_cli.help import Group
 from spanctl_cli.options import FieldsOption, LimitOption, OutputOption, Panel, SinceOption
 from spanctl_cli.output import Column, Format, Kind, Listing, emit
@@ -116,6 +117,9 @@ def show(
     if rows is None and sys.stdout.isatty() and output in {None, Format.TABLE}:
         rows = _TERMINAL_ROWS
     emit(record(found, rows), output, fields=fields)
+    if found.identity and found.identity.contradicted:
+        app_context.warn(found.identity.source.note)
+        raise typer.Exit(ExitCode.VERIFICATION_FAILED)
 
 
 @app.command("list")

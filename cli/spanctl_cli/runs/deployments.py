@@ -1,11 +1,12 @@
 """A deployment's run on its workers, asked for and watched from here."""
 
 import logging
+import uuid
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from spanctl.clock import monotonic
-from spanctl.errors import ConfigurationError
+from spanctl.errors import ConfigurationError, SpanctlError
 from spanctl_cli import live
 from spanctl_cli.context import AppContext
 from spanctl_cli.live import Seen, View
@@ -58,11 +59,13 @@ def run(app: AppContext, asked: Asked) -> None:
             emit(plan(_plan(app, deployment, asked)), asked.output)
             return
         started = monotonic()
+        nonce = asked.idempotency_key or str(uuid.uuid4())
         asking = api.create_flow_run(
             deployment,
             parameters=asked.parameters,
             idempotency_key=asked.idempotency_key,
-            labels=_labels(asked),
+            nonce=nonce,
+            labels={**_labels(asked), **_signed(app, deployment, asked, nonce)},
         )
         if asking.existed:
             app.note(f"flow run {asking.run.id} was asked for before with this idempotency key")
@@ -86,6 +89,35 @@ def _labels(asked: Asked) -> dict[str, str]:
     return Invocation(
         initiator=user_at_host(), reason=asked.reason, idempotency_key=asked.idempotency_key
     ).labels
+
+
+def _signed(app: AppContext, deployment: "Deployment", asked: Asked, nonce: str) -> dict[str, str]:
+    """Return the labels that prove who asks; none where that can't be signed."""
+    from spanctl.references import signers
+
+    settings = app.settings()
+    reference = settings.require("credentials")
+    accounts = signers(reference, settings.get("sign_as"))
+    if settings.get("emulator_host") or not accounts:
+        return {}
+    from spanctl.credentials import signing
+    from spanctl.credentials.endpoints import Endpoints
+    from spanctl.credentials.resolve import shared
+
+    try:
+        endpoints = Endpoints.from_settings(settings)
+        signed = signing.attest(
+            shared(reference, endpoints, settings.require("secret_reader")),
+            endpoints,
+            accounts[0],
+            deployment=deployment.id,
+            nonce=nonce,
+            parameters={**deployment.parameters, **asked.parameters},
+        )
+    except SpanctlError as error:
+        app.warn(f"receipts will only claim who asked: {error.message}")
+        return {}
+    return signed.labels
 
 
 def _watch(  # noqa: PLR0913, PLR0917 - what is watched, and where it is shown

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from spanctl.audit.model import Coverage, Link, Source, SourceName, Subject, Trail, outcome_of
+from spanctl.audit.model import Coverage, Source, SourceName, Subject, Trail, outcome_of
 from spanctl.audit.trail import totals
 from spanctl.ledger.phases import step_of
 from spanctl.ledger.receipt import Receipt, Statement, StatementKind
@@ -23,7 +23,14 @@ _TRANSACTION = (
     Column("paired_with", kind=Kind.ID),
     Column("commit_timestamp", kind=Kind.TIME),
     Column("initiator"),
+    Column("initiator_standing"),
+    Column("initiator_claim"),
+    Column("signed_by"),
     Column("executor"),
+    Column("executor_standing"),
+    Column("executor_chain"),
+    Column("executor_chain_standing"),
+    Column("executor_claim"),
     Column("identity"),
     Column("reason"),
     Column("flow"),
@@ -135,9 +142,11 @@ def record(trail: Trail, rows: int | None) -> Record:
 
 def _transaction(trail: Trail) -> dict[str, Any]:
     receipt, changes, facts = trail.receipt, trail.changes, trail.facts
-    if receipt is None:
+    identity = trail.identity
+    if receipt is None or identity is None:
         return {}
     origin = receipt.provenance
+    chain = origin.executor_chain_standing if origin.executor_chain else None
     run_state = facts.run.state if facts else None
     task_state = trail.task_run.state if trail.task_run else None
     return {
@@ -148,8 +157,15 @@ def _transaction(trail: Trail) -> dict[str, Any]:
         "paired_with": trail.outside.pair if trail.outside else None,
         "commit_timestamp": receipt.commit_timestamp,
         "initiator": origin.initiator,
+        "initiator_standing": identity.initiator,
+        "initiator_claim": origin.initiator_claim,
+        "signed_by": list(origin.initiator_chain) or None,
         "executor": origin.executor,
-        "identity": Link.CLAIMED,
+        "executor_standing": identity.executor,
+        "executor_chain": list(origin.executor_chain) or None,
+        "executor_chain_standing": chain,
+        "executor_claim": origin.executor_claim,
+        "identity": identity.source.link,
         "reason": origin.reason,
         "flow": origin.flow or (facts.flow if facts else None),
         "flow_run": origin.flow_run,

@@ -19,6 +19,7 @@ from spanctl_cli.output import Kind, text
 from spanctl_cli.output.rendering import terminal_width
 from spanctl_cli.output.values import duration, safe
 from spanctl_cli.views import pieces
+from spanctl_cli.views.trail_actors import actors
 from spanctl_cli.views.trail_tables import sources, timeline
 
 _ROOMY = 80
@@ -73,7 +74,6 @@ def _transaction(trail: Trail, receipt: Receipt) -> Iterator[RenderableType]:
     yield pieces.whole(Text(f"  {receipt.txn_id}", style="cyan"))
     origin = receipt.provenance
     facts = trail.facts
-    claimed = f"  {Link.CLAIMED.value}"
     run = pieces.named(facts.run.name if facts else None, origin.flow_run)
     if facts and facts.run.state:
         run.append("  ").append_text(text(facts.run.state.name, Kind.STATE))
@@ -83,8 +83,7 @@ def _transaction(trail: Trail, receipt: Receipt) -> Iterator[RenderableType]:
     yield Text()
     yield from _facts(
         [
-            ("asked by", pieces.plain(origin.initiator, claimed)),
-            ("written by", pieces.plain(origin.executor, claimed)),
+            *actors(trail),
             ("reason", pieces.plain(origin.reason)),
             ("flow", pieces.plain(origin.flow or (facts.flow if facts else None))),
             ("flow run", run),

@@ -28,6 +28,7 @@ _KINDS = {
 }
 _SOURCES = {
     SourceName.LEDGER: "ledger",
+    SourceName.IDENTITY: "identity",
     SourceName.CHANGE_STREAM: "change stream",
     SourceName.PREFECT: "Prefect",
     SourceName.CLOUD_AUDIT_LOGS: "Cloud Audit Logs",

@@ -1,0 +1,116 @@
+"""Who asked and who wrote: what a receipt says of it, held against the statement that it keeps."""
+
+from typing import TYPE_CHECKING
+
+from spanctl.audit.model import Coverage, Identity, Link, Source, SourceName
+from spanctl.errors import NotPermittedError, SpanctlError, UnreachableError, VerificationError
+from spanctl.ledger.attestation import MOST_AFTER, Attestation, parse
+from spanctl.ledger.receipt import Receipt, Standing
+
+if TYPE_CHECKING:
+    from spanctl.spanner.rpc import Target
+
+
+def identity_of(receipt: Receipt, target: "Target") -> Identity:
+    """Verify who asked once more, from the receipt and the signer's certificates.
+
+    Args:
+        receipt: The receipt.
+        target: The database as the auditor's context names it: it says whose word is taken.
+    """
+    try:
+        if (found := _statement(receipt)) is not None:
+            return _verified(receipt, found, target)
+    except VerificationError as error:
+        note = f"the receipt does not hold: {error.message}"
+        return _claimed(receipt, Coverage.PRESENT, note, contradicted=True)
+    return _as_noted(receipt)
+
+
+def _statement(receipt: Receipt) -> Attestation | None:
+    """Return the statement in a receipt, which says what the receipt says; unverified."""
+    origin = receipt.provenance
+    if origin.attestation is None:
+        if origin.deployment and origin.initiator_standing is Standing.PROVEN:
+            msg = "it calls proven, without a signed statement, who asked for a deployment's run"
+            raise VerificationError(msg)
+        return None
+    found = parse(origin.attestation)
+    claims = found.claims
+    if (origin.initiator, origin.initiator_chain) != (claims.initiator, (claims.signer,)):
+        msg = f"its statement says that {claims.initiator} asked, signed by {claims.signer}"
+        raise VerificationError(msg)
+    if origin.deployment != claims.deployment:
+        msg = "its statement is about another deployment"
+        raise VerificationError(msg)
+    if claims.issued > receipt.commit_timestamp + MOST_AFTER:
+        msg = "its statement was signed after the commit"
+        raise VerificationError(msg)
+    return found
+
+
+def _verified(receipt: Receipt, found: Attestation, target: "Target") -> Identity:
+    from spanctl.credentials.attesting import Certificates, KeyWithdrawnError
+    from spanctl.credentials.http import Http
+    from spanctl.spanner.actors import signers
+
+    signer = found.claims.signer
+    accepted = signers(target)
+    if signer not in accepted:
+        note = f"signed by {signer}; to take its word: spanctl context set sign_as={signer}"
+        return _claimed(receipt, Coverage.DISABLED, note)
+    try:
+        Certificates(Http(target.identity), target.identity).verify(found, accepted)
+    except KeyWithdrawnError:
+        note = f"the key of {signer} that signed is no longer published: it can't be verified again"
+        return _claimed(receipt, Coverage.EXPIRED, note)
+    except UnreachableError as error:
+        return _claimed(receipt, Coverage.UNREACHABLE, error.message)
+    except NotPermittedError as error:
+        return _claimed(receipt, Coverage.DENIED, error.message)
+    except VerificationError:
+        raise
+    except SpanctlError as error:
+        return _claimed(receipt, Coverage.UNREACHABLE, error.message)
+    note = f"the statement of who asked, signed by {signer}, holds; the writer's token was told"
+    executor = receipt.provenance.executor_standing
+    if executor is not Standing.PROVEN:
+        note = f"the statement of who asked, signed by {signer}, holds; who wrote is claimed"
+    link = Link.PROVEN if executor is Standing.PROVEN else Link.CLAIMED
+    return Identity(
+        initiator=Standing.PROVEN,
+        executor=executor,
+        contradicted=False,
+        source=Source(SourceName.IDENTITY, Coverage.PRESENT, link, note),
+    )
+
+
+def _claimed(
+    receipt: Receipt, coverage: Coverage, note: str, *, contradicted: bool = False
+) -> Identity:
+    return Identity(
+        initiator=Standing.CLAIMED,
+        executor=receipt.provenance.executor_standing,
+        contradicted=contradicted,
+        source=Source(SourceName.IDENTITY, coverage, Link.CLAIMED, note),
+    )
+
+
+def _as_noted(receipt: Receipt) -> Identity:
+    origin = receipt.provenance
+    asked, wrote = origin.initiator_standing, origin.executor_standing
+    coverage, link = Coverage.PRESENT, Link.CLAIMED
+    if wrote is not Standing.PROVEN:
+        coverage = Coverage.DISABLED
+        note = "no issuer said whose token wrote it: an emulator wants none"
+    elif asked is Standing.PROVEN:
+        link = Link.PROVEN
+        note = "the issuer of the writer's token said so when it was written"
+    else:
+        note = "who wrote is proven by the token's issuer; who asked came without a statement"
+    return Identity(
+        initiator=asked,
+        executor=wrote,
+        contradicted=False,
+        source=Source(SourceName.IDENTITY, coverage, link, note),
+    )

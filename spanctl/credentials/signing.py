@@ -1,0 +1,85 @@
+"""Asking for a deployment's run under one's own name: the statement that goes with it, signed."""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from spanctl.clock import now
+from spanctl.credentials.attesting import hand_for, sign
+from spanctl.credentials.endpoints import Endpoints
+from spanctl.credentials.http import Http
+from spanctl.credentials.issuer import Issuer, asker
+from spanctl.credentials.live import LiveCredentials
+from spanctl.errors import NotPermittedError
+from spanctl.invocation import ATTESTATION_LABEL, SALT_LABEL
+from spanctl.ledger.attestation import Claims, parameters_digest
+from spanctl.ledger.receipt import Standing
+
+_SALT_BYTES: Final = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signed:
+    """A statement of who asks for a run.
+
+    Attributes:
+        claims: What it says.
+        text: The JSON web token.
+        salt: What the digest of the parameters was made with.
+    """
+
+    claims: Claims
+    text: str
+    salt: str
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels with which the flow run must be made."""
+        return {ATTESTATION_LABEL: self.text, SALT_LABEL: self.salt}
+
+
+def attest(  # noqa: PLR0913 - a request, told in full
+    credentials: LiveCredentials,
+    endpoints: Endpoints,
+    signer: str,
+    *,
+    deployment: str,
+    nonce: str,
+    parameters: Mapping[str, Any],
+) -> Signed:
+    """Have IAM sign who asks for a run of a deployment.
+
+    Args:
+        credentials: The person's.
+        endpoints: Where Google's identity services are.
+        signer: E-mail of the service account to sign as.
+        deployment: Id of the deployment.
+        nonce: Idempotency key that the flow run will have.
+        parameters: All parameters that the flow run will have, as JSON values.
+
+    Raises:
+        NotPermittedError: There is no live token, its issuer doesn't say whose it is, or the person
+            may not sign as that account.
+        NotFoundError: There is no such account.
+        UnreachableError: IAM did not answer.
+        ConfigurationError: IAM refused the request.
+        UsageError: The parameters are no JSON values.
+    """
+    issuer = Issuer(credentials, endpoints)
+    name, standing = asker(issuer.principal())
+    if standing is not Standing.PROVEN:
+        msg = "the issuer of the credentials doesn't say whose they are"
+        raise NotPermittedError(msg, hint="run: spanctl creds whoami")
+    salt = secrets.token_urlsafe(_SALT_BYTES)
+    claims = Claims(
+        signer=signer,
+        initiator=name,
+        deployment=deployment,
+        nonce=nonce,
+        parameters=parameters_digest(salt, parameters),
+        issued=now(),
+    )
+    hand = hand_for(issuer.token(), claims.signer)
+    text = sign(Http(endpoints), endpoints, hand, claims)
+    return Signed(claims=claims, text=text, salt=salt)

@@ -1,0 +1,113 @@
+"""Who asked for a deployment's run: the signed statement in its labels, verified where it is run.
+
+It is held against the flow run as Prefect gave it to this process when the run began, and so
+against the very parameters that the flow is called with: what is changed later has no effect.
+"""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from prefect.client.schemas.objects import FlowRun
+from prefect.context import FlowRunContext
+
+from spanctl.errors import NotPermittedError, SpanctlError, UsageError, VerificationError
+from spanctl.flows.place import Place, outer_context
+from spanctl.invocation import ATTESTATION_LABEL, SALT_LABEL
+from spanctl.ledger.attestation import Claims, RunFacts, check, parameters_digest, parse
+from spanctl.ledger.receipt import Provenance, Standing
+
+if TYPE_CHECKING:
+    from spanctl.spanner.rpc import Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """A statement that came with a flow run, and what Prefect says of that run. It pickles.
+
+    Attributes:
+        flow_run: Id of the root flow run.
+        text: The statement.
+        facts: What it must fit.
+    """
+
+    flow_run: str
+    text: str
+    facts: RunFacts
+
+
+def asking(place: Place) -> Asking | None:
+    """Return the statement that the root flow run came with; None when it has none."""
+    root = _as_begun(place.root)
+    text = root.labels.get(ATTESTATION_LABEL)
+    if text is None:
+        return None
+    try:
+        digest = parameters_digest(str(root.labels.get(SALT_LABEL)), root.parameters)
+    except UsageError:
+        digest = ""  # no statement is about parameters that are no JSON
+    facts = RunFacts(
+        deployment=str(root.deployment_id) if root.deployment_id else None,
+        nonce=root.idempotency_key,
+        parameters=digest,
+        created=root.created,
+    )
+    return Asking(flow_run=str(root.id), text=str(text), facts=facts)
+
+
+def _as_begun(root: FlowRun) -> FlowRun:
+    """Return the root flow run as it was when it began, where it began in this process."""
+    context = FlowRunContext.get()
+    while context is not None:
+        if context.flow_run is not None and context.flow_run.id == root.id:
+            return context.flow_run
+        context = outer_context(context)
+    return root
+
+
+def attested(provenance: Provenance, asked: Asking | None, target: "Target") -> Provenance:
+    """Return who asked as the statement proves it; unchanged where there is none.
+
+    Raises:
+        NotPermittedError: The statement is forged, altered, or of another flow run.
+        UnreachableError: The signer's certificates can't be had, or Spanner did not answer.
+        SpanctlError: Spanner refused.
+    """
+    if asked is None:
+        return provenance
+    claims = _verified(asked, target)
+    return replace(
+        provenance,
+        initiator=claims.initiator,
+        initiator_standing=Standing.PROVEN,
+        initiator_chain=(claims.signer,),
+        initiator_claim=provenance.initiator,
+        attestation=asked.text,
+    )
+
+
+@lru_cache(maxsize=256)
+def _verified(asked: Asking, target: "Target") -> Claims:
+    from spanctl.credentials.attesting import Certificates, KeyWithdrawnError
+    from spanctl.credentials.http import Http
+    from spanctl.spanner import attestations
+    from spanctl.spanner.actors import signers
+    from spanctl.spanner.client import shared
+
+    try:
+        found = parse(asked.text)
+        check(found.claims, asked.facts)
+        certificates = Certificates(Http(target.identity), target.identity)
+        certificates.verify(found, signers(target))
+    except (VerificationError, KeyWithdrawnError) as error:
+        run = asked.flow_run
+        msg = f"the signed statement of who asked for flow run {run} is refused: {error.message}"
+        raise NotPermittedError(msg, hint=_hint(error), flow_run=run) from None
+    attestations.use(shared(target), found.id, asked.flow_run)
+    return found.claims
+
+
+def _hint(error: SpanctlError) -> str:
+    if signer := error.details.get("unaccepted"):
+        return f"if that account may say who asked: spanctl context set sign_as={signer}"
+    return "ask for another run: spanctl run"
