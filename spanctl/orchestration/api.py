@@ -252,6 +252,57 @@ class PrefectApi(Closing):
         names = {flow["id"]: flow["name"] for flow in flows}
         return sorted(f"{names.get(item['flow_id'], '?')}/{item['name']}" for item in found)
 
+    def deploy(  # noqa: PLR0913 - what a deployment is made of
+        self,
+        flow: str,
+        name: str,
+        *,
+        entrypoint: str,
+        work_pool: str,
+        schedule: Mapping[str, Any],
+        parameters: Mapping[str, Any],
+        schema: Mapping[str, Any],
+        description: str = "",
+    ) -> Deployment:
+        """Make a deployment with one schedule, or replace that of the same name.
+
+        Args:
+            flow: The flow's name.
+            name: The deployment's.
+            entrypoint: ``package.module.function``, importable where the workers are.
+            work_pool: Whose workers run it.
+            schedule: Prefect's schedule: ``{"interval": seconds}`` or ``{"cron": "..."}``.
+            parameters: JSON values.
+            schema: JSON schema of the flow's parameters.
+            description: Shown in Prefect's UI.
+
+        Raises:
+            NotFoundError: There is no such work pool.
+            UsageError: Prefect refuses the schedule.
+        """
+        _, made = self._http.request("POST", "/flows/", {"name": flow}, doing="naming a flow")
+        body = {
+            "name": name,
+            "flow_id": made["id"],
+            "entrypoint": entrypoint,
+            "work_pool_name": work_pool,
+            "schedules": [{"schedule": dict(schedule), "active": True}],
+            "parameters": dict(parameters),
+            "parameter_openapi_schema": dict(schema),
+            "enforce_parameter_schema": True,
+            # A run that is late need not be made up for: the next one does what is due.
+            "concurrency_limit": 1,
+            "concurrency_options": {"collision_strategy": "CANCEL_NEW"},
+            "description": description,
+        }
+        _, data = self._http.request("POST", "/deployments/", body, doing="making a deployment")
+        return Deployment.read(data, f"{flow}/{name}")
+
+    def delete_deployment(self, deployment: Deployment) -> None:
+        """Delete a deployment and its schedules; its runs are kept."""
+        path = f"/deployments/{_path(deployment.id)}"
+        self._http.request("DELETE", path, doing="deleting a deployment")
+
     def create_flow_run(  # noqa: PLR0913 - what Prefect lets one say of a new run
         self,
         deployment: Deployment,

@@ -22,10 +22,10 @@ from spanctl.credentials.rotation.ports import (
     VersionState,
     VersionStateError,
 )
+from spanctl.credentials.rotation.status import CredentialState, read_status
 from spanctl.credentials.secret import Secret
 from spanctl.errors import NotPermittedError, UsageError
 from spanctl_cli.creds import facts, rotating
-from spanctl_cli.creds.facts import CredentialState
 from spanctl_cli.output.emitter import document as json_document
 from tests.fixtures.cli import Spanctl, child_environment
 from tests.fixtures.creds import FAILPOINT, User, encoded, leaked
@@ -59,6 +59,10 @@ class FakeStore:
             raise self.trouble
         return Payload(3, Secret(self.material or b""))
 
+    def versions(self, name: SecretName) -> tuple[VersionInfo, ...]:
+        assert name == NAME
+        return (VersionInfo(3, VersionState.ENABLED, datetime(2026, 1, 1, tzinfo=UTC)),)
+
 
 def stored(**left: float) -> bytes:
     made = access_token_document(
@@ -82,15 +86,13 @@ def stored(**left: float) -> bytes:
 )
 def test_the_state_says_what_to_look_at(store: Any, state: CredentialState) -> None:
     """Time left, and whether the credential can be read at all, show at a glance."""
-    assert facts.read(store, NAME).row()["state"] is state
+    assert facts.row(read_status(store, NAME))["state"] is state
 
 
 def test_what_is_shown_holds_no_material() -> None:
     """Every field of a credential's record is told, and none holds a part of the token."""
-    found = facts.read(FakeStore(stored(hours=1)), NAME)  # type: ignore[arg-type]
-    created = datetime(2026, 1, 1, tzinfo=UTC)
-    versions = (VersionInfo(3, VersionState.ENABLED, created),)
-    told = json.dumps(json_document(facts.record(found, versions)))
+    found = read_status(FakeStore(stored(hours=1)), NAME)  # type: ignore[arg-type]
+    told = json.dumps(json_document(facts.record(found)))
     assert "runner@p1.example" in told
     assert TOKEN not in told
     assert TOKEN in stored(hours=1).decode(), "the control: it is there to be leaked"

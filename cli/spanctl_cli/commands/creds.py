@@ -70,9 +70,15 @@ def list_(ctx: typer.Context, output: OutputOption = None, fields: FieldsOption 
     """List the credentials of the context's project: whose they are, and their time left."""
     from spanctl_cli.creds import facts
 
-    with access(AppContext.of(ctx)) as reached:
+    app_context = AppContext.of(ctx)
+    with access(app_context) as reached:
+        from spanctl.credentials.rotation.status import read_status
+
         names = reached.inventory.names(reached.project)
-        rows = [facts.read(reached.store, name).row() for name in names]
+        found = [read_status(reached.store, name) for name in names]
+        rows = [facts.row(one) for one in found]
+    for warning in filter(None, map(facts.hint, found)):
+        app_context.warn(warning)
     empty = "no credentials; make one: spanctl creds create NAME --impersonate EMAIL"
     emit(Listing("creds.list", facts.FIELDS, rows, empty=empty), output, fields=fields)
 
@@ -87,11 +93,17 @@ def show(
     """Show a credential, its versions and what happens to them next; never the material."""
     from spanctl_cli.creds import facts
 
-    with access(AppContext.of(ctx)) as reached:
-        secret = reached.name_or_only(name)
-        found = facts.read(reached.store, secret)
-        versions = reached.store.versions(secret)
-    emit(facts.record(found, versions), output, fields=fields)
+    app_context = AppContext.of(ctx)
+    with access(app_context) as reached:
+        from spanctl.credentials.rotation.status import read_status
+
+        found = read_status(reached.store, reached.name_or_only(name))
+        shown = facts.record(found)
+    if found.is_key:
+        app_context.warn(facts.hint(found))
+    if found.problem:
+        app_context.warn(f"{found.name.secret} can't be used: {found.problem}")
+    emit(shown, output, fields=fields)
 
 
 @app.command()
@@ -106,7 +118,9 @@ def history(
     from spanctl_cli.creds import facts
 
     with access(AppContext.of(ctx)) as reached:
-        found = facts.read(reached.store, reached.name_or_only(name))
+        from spanctl.credentials.rotation.status import read_status
+
+        found = read_status(reached.store, reached.name_or_only(name))
     emit(facts.history(found, limit), output, fields=fields)
 
 
@@ -228,12 +242,13 @@ def create(  # noqa: PLR0913 - one parameter an option
 
     Example: spanctl creds create spanner-runner --impersonate runner@p.iam.gserviceaccount.com
     """
-    from spanctl_cli.creds import facts, rotating
+    from spanctl_cli.creds import rotating
 
     app_context = AppContext.of(ctx)
     with access(app_context) as reached:
         from spanctl.credentials.inventory import MINTS
         from spanctl.credentials.resolve import resolve
+        from spanctl.credentials.rotation.status import read_status
 
         secret = reached.name(name)
         wanted = rotating.impersonation(impersonate, via or [])
@@ -241,7 +256,7 @@ def create(  # noqa: PLR0913 - one parameter an option
         resolve(wanted, reached.endpoints).ensure()  # before a secret is made for nothing
         reached.inventory.create(secret, {MINTS: str(wanted)})
         app_context.note(f"created {secret}")
-        found = facts.read(reached.store, secret)
+        found = read_status(reached.store, secret)
         result = _resumable(
             app_context, secret.secret, rotating.rotator(app_context, reached, found).rotate
         )
@@ -251,8 +266,19 @@ def create(  # noqa: PLR0913 - one parameter an option
 @app.command()
 def rotate(  # noqa: PLR0913 - one parameter an option
     ctx: typer.Context,
-    name: OptionalNameArgument = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]...",
+            help="Secrets' ids, or projects/P/secrets/S; the only one when left out.",
+        ),
+    ] = None,
     *,
+    due: Annotated[
+        bool,
+        typer.Option("--due", help="Only what expires soon, is old, broken or was left behind."),
+    ] = False,
+    every: Annotated[bool, typer.Option("--all", help="Every credential of the project.")] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="End what a killed rotation left, and tidy up.")
     ] = False,
@@ -272,25 +298,30 @@ def rotate(  # noqa: PLR0913 - one parameter an option
 
     Safe to kill at any moment: --resume goes on where it ended. The old credential keeps working
     until its drain is over. Exits 6 when somebody else is rotating, and names them; 7 when the new
-    credential did not work and was taken back; 8 when --wait ran into --timeout.
+    credential did not work and was taken back; 8 when --wait ran into --timeout. Of several, each
+    is told apart, and the worst code counts.
+
+    Due is what expires within 15 minutes, a key of 90 days, what can't be used, a rotation that
+    was left behind, and old versions whose time has come. The secret's annotations
+    spanctl-rotate-before (10m) and spanctl-rotate-every (30d) say otherwise.
 
     Example: spanctl creds rotate spanner-runner
     """
-    from spanctl_cli.creds import facts, rotating
+    from spanctl_cli.creds import rotating
 
-    if resume and abort:
-        msg = "--resume and --abort exclude each other"
-        raise UsageError(msg, hint="give one of them")
-    if timeout is not None and not wait:
-        msg = "--timeout is for --wait"
-        raise UsageError(msg, hint="add --wait, or leave it out")
-    if dry_run and (resume or abort):
-        msg = "--dry-run shows a new rotation only"
-        raise UsageError(msg, hint="what is under way: spanctl creds show")
+    chosen = rotating.Chosen(resume=resume, abort=abort, wait=wait, dry_run=dry_run, due=due)
+    chosen.check(names or [], every=every, timeout=timeout)
     app_context = AppContext.of(ctx)
     with access(app_context) as reached:
-        secret = reached.name_or_only(name)
-        found = facts.read(reached.store, secret)
+        if every or due or len(names or []) > 1:
+            code = rotating.several(app_context, reached, names or [], chosen, yes, output, fields)
+            if code:
+                raise typer.Exit(code)
+            return
+        from spanctl.credentials.rotation.status import read_status
+
+        secret = reached.name_or_only(names[0] if names else None)
+        found = read_status(reached.store, secret)
         if dry_run:
             emit(rotating.plan(reached, found), output, fields=fields)
             return
@@ -302,6 +333,49 @@ def rotate(  # noqa: PLR0913 - one parameter an option
         until = rotating.patience(wait, timeout)
         result = _resumable(app_context, secret.secret, act, wait_until=until)
     emit(rotating.ended(found, result, waited=wait), output, fields=fields)
+
+
+@app.command()
+def schedule(  # noqa: PLR0913 - one parameter an option
+    ctx: typer.Context,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Only these; all of the project when left out."),
+    ] = None,
+    *,
+    every: Annotated[
+        float | None,
+        typer.Option(
+            "--every", parser=seconds, metavar="DURATION", help="How often; 5m when left out."
+        ),
+    ] = None,
+    cron: Annotated[
+        str | None, typer.Option("--cron", metavar="EXPRESSION", help="When, instead of --every.")
+    ] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="End the schedule.")] = False,
+    output: OutputOption = None,
+    fields: FieldsOption = None,
+) -> None:
+    """Have what is due rotated by Prefect's workers: a deployment, made anew or replaced.
+
+    Each run does what creds rotate --due does, as the worker's application default credentials.
+    Typing it again changes the schedule.
+
+    Example: spanctl creds schedule --every 5m
+    """
+    from spanctl_cli.creds import scheduling
+
+    if remove and (names or every or cron):
+        msg = "--remove takes nothing else"
+        raise UsageError(msg, hint="run: spanctl creds schedule --remove")
+    if every and cron:
+        msg = "--every and --cron exclude each other"
+        raise UsageError(msg, hint="give one of them")
+    app_context = AppContext.of(ctx)
+    if remove:
+        scheduling.remove(app_context)
+        return
+    emit(scheduling.deploy(app_context, names or [], every, cron), output, fields=fields)
 
 
 def _resumable(app_context: AppContext, name: str, act: Any, **how: Any) -> "RotationResult":  # noqa: ANN401 - a method of Rotator

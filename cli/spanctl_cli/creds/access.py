@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spanctl.errors import ConfigurationError, ConflictError, NotFoundError, UsageError
+from spanctl.errors import ConfigurationError, NotFoundError, UsageError
 from spanctl.settings import Settings
 from spanctl_cli.context import AppContext
 
@@ -177,9 +177,3 @@ def _check_files(settings: Settings) -> None:
         except OSError as error:
             msg = f"{name} {path} can't be read: {error.strerror}"
             raise ConfigurationError(msg, hint=hint) from error
-
-
-def keyless(kind: str) -> ConflictError:
-    """Return the error of who would rotate what holds no secret."""
-    msg = f"a document of type {kind} holds no secret that could be rotated"
-    return ConflictError(msg, hint="it is renewed by itself whenever it is used")

@@ -1,28 +1,24 @@
 """``spanctl creds rotate``: who mints, what was planned, and how it ended."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from spanctl.clock import now, rfc3339
-from spanctl.errors import (
-    ConfigurationError,
-    ConflictError,
-    PendingError,
-    UsageError,
-    VerificationError,
-)
+from spanctl.errors import PendingError, UsageError
+from spanctl_cli import exit_codes
 from spanctl_cli.context import AppContext
-from spanctl_cli.creds.access import Access, keyless
-from spanctl_cli.creds.facts import Facts
-from spanctl_cli.output import Column, Kind, Record
+from spanctl_cli.creds.access import Access
+from spanctl_cli.output import Column, Format, Kind, Listing, Record, emit
+from spanctl_cli.prompts import confirm
 
 if TYPE_CHECKING:
-    from spanctl.credentials.document import CredentialDocument
     from spanctl.credentials.reference import ImpersonationReference
     from spanctl.credentials.rotation.driver import RotationResult, Rotator
-    from spanctl.credentials.rotation.ports import Minter
+    from spanctl.credentials.rotation.rounds import Turn
+    from spanctl.credentials.rotation.status import SecretStatus
 
-_KEYS_SETTLE = timedelta(seconds=90)
 _COLUMNS = (
     Column("name", kind=Kind.ID),
     Column("outcome", kind=Kind.STATE),
@@ -30,6 +26,16 @@ _COLUMNS = (
     Column("current"),
     Column("steps"),
     Column("until", title="next step on old versions", kind=Kind.TIME),
+)
+_TURNS = (
+    Column("name", kind=Kind.ID),
+    Column("outcome", kind=Kind.STATE),
+    Column("version", kind=Kind.NUMBER),
+    Column("current", kind=Kind.NUMBER),
+    Column("why"),
+    Column("until", title="next step on old versions", kind=Kind.TIME, extra=True),
+    Column("error"),
+    Column("code", extra=True),
 )
 _PLAN = (
     Column("name", kind=Kind.ID),
@@ -61,81 +67,27 @@ def impersonation(target: str, delegates: list[str]) -> "ImpersonationReference"
     return parsed
 
 
-def rotator(app: AppContext, access: Access, facts: Facts) -> "Rotator":
-    """Return who rotates a secret, with the mint that fits what is in it.
+def rotator(app: AppContext, access: Access, status: "SecretStatus") -> "Rotator":
+    """Return who rotates a secret, tells its steps on stderr, and tries credentials on Spanner.
 
     Raises:
         ConflictError: The secret doesn't say whose credential it holds, or holds nothing secret.
         ConfigurationError: There is no database to try credentials on.
     """
-    from spanctl.credentials.rotation.driver import Rotator
-    from spanctl.credentials.rotation.minters import KeyMinter
+    from spanctl.credentials.rotation.planning import rotator_for
     from spanctl.spanner.admission import SpannerTester
 
-    made = minter(access, facts)
-    return Rotator(
+    return rotator_for(
+        status,
         store=access.store,
-        name=facts.name,
-        minter=made,
+        endpoints=access.endpoints,
+        credentials=access.credentials,
         tester=SpannerTester(access.door, access.endpoints),
-        settle=_KEYS_SETTLE if isinstance(made, KeyMinter) else timedelta(0),
         report=app.note,
     )
 
 
-def minter(access: Access, facts: Facts) -> "Minter":
-    """Return the mint for a secret: the one it was created with, else the one of what is in it."""
-    from spanctl.credentials.document import DocumentKind
-    from spanctl.credentials.rotation.minters import KeyMinter, TokenMinter
-
-    document, said = facts.document, _said(facts)
-    if said is not None:
-        _agree(facts, document, said.target)
-        return TokenMinter(
-            access.endpoints, access.credentials, said.target, delegates=said.delegates
-        )
-    if document is None or document.principal is None:
-        msg = f"nothing says whose credential {facts.name} holds"
-        raise ConflictError(msg, hint="make another: spanctl creds create NAME --impersonate EMAIL")
-    if document.kind is DocumentKind.SERVICE_ACCOUNT_KEY:
-        return KeyMinter(access.endpoints, access.credentials, document.principal)
-    if document.kind.is_keyless:
-        raise keyless(document.kind)
-    return TokenMinter(
-        access.endpoints,
-        access.credentials,
-        document.principal,
-        delegates=document.delegates,
-        scopes=document.scopes,
-    )
-
-
-def _said(facts: Facts) -> "ImpersonationReference | None":
-    from spanctl.credentials.inventory import MINTS
-    from spanctl.credentials.reference import ImpersonationReference, parse_reference
-
-    text = facts.annotations.get(MINTS)
-    if not text:
-        return None
-    try:
-        parsed = parse_reference(text)
-    except UsageError:
-        parsed = None
-    if not isinstance(parsed, ImpersonationReference):
-        msg = f"the annotation {MINTS} of {facts.name} is no impersonate: reference"
-        raise ConfigurationError(msg, hint="write impersonate:EMAIL there, or remove it")
-    return parsed
-
-
-def _agree(facts: Facts, document: "CredentialDocument | None", target: str) -> None:
-    """Refuse a rotation that would put somebody else's credential in the place of the old one."""
-    if document is None or document.principal in {None, target}:
-        return
-    msg = f"{facts.name} holds a credential of {document.principal} and would get one of {target}"
-    raise ConflictError(msg, hint="correct the secret's annotation spanctl-mints")
-
-
-def plan(access: Access, facts: Facts) -> Record:
+def plan(access: Access, status: "SecretStatus") -> Record:
     """Return what ``--dry-run`` prints: nothing was minted or written.
 
     Raises:
@@ -143,13 +95,13 @@ def plan(access: Access, facts: Facts) -> Record:
         ConfigurationError: There is no database to try credentials on.
     """
     from spanctl.credentials.rotation.minters import KeyMinter
+    from spanctl.credentials.rotation.planning import minted_for, minter_for
 
-    made, door = minter(access, facts), access.door
-    said = _said(facts)
-    document, rotation = facts.document, facts.under_way
-    whose = said.target if said else (document.principal if document else None)
+    made = minter_for(status, access.endpoints, access.credentials)
+    door, said, rotation = access.door, minted_for(status), status.rotation
+    whose = said.target if said else status.principal
     kind = "service-account key" if isinstance(made, KeyMinter) else "access token"
-    current = facts.seen.promoted[0]
+    current = status.current
     steps = [
         f"mint one {kind} of {whose}",
         "add it as a new version, alias pending",
@@ -159,10 +111,10 @@ def plan(access: Access, facts: Facts) -> Record:
     if current:
         steps.append(f"disable version {current} once its drain is over, and destroy it a day on")
     values: dict[str, Any] = {
-        "name": facts.name.secret,
+        "name": status.name.secret,
         "mints": f"{kind} of {whose}",
         "replaces": current,
-        "expires": document.expiry if document else None,
+        "expires": status.expiry,
         "tested_on": f"{door.database} at {door.endpoint}",
         "under_way": f"{rotation.phase.value}, by {rotation.who}" if rotation else None,
         "steps": steps,
@@ -177,7 +129,7 @@ def patience(wait: bool, timeout: float | None) -> datetime | None:
     return datetime.max.replace(tzinfo=UTC) if timeout is None else now() + timedelta(0, timeout)
 
 
-def ended(facts: Facts, result: "RotationResult", *, waited: bool) -> Record:
+def ended(status: "SecretStatus", result: "RotationResult", *, waited: bool) -> Record:
     """Return what is printed of a rotation.
 
     Raises:
@@ -185,16 +137,17 @@ def ended(facts: Facts, result: "RotationResult", *, waited: bool) -> Record:
         ConflictError: It was refused.
         PendingError: Old versions were to be waited for, and there are some left.
     """
-    from spanctl.credentials.rotation.actions import Ending
+    from spanctl.credentials.rotation.planning import refusal
 
-    if result.ending in {Ending.FAILED, Ending.REFUSED}:
-        _refuse(facts, result)
+    refused = refusal(status.name, result)
+    if refused is not None:
+        raise refused
     if waited and result.until is not None:
-        msg = f"old versions of {facts.name} are kept until {rfc3339(result.until)} at least"
-        hint = f"go on then with: spanctl creds rotate {facts.name.secret} --resume"
+        msg = f"old versions of {status.name} are kept until {rfc3339(result.until)} at least"
+        hint = f"go on then with: spanctl creds rotate {status.name.secret} --resume"
         raise PendingError(msg, hint=hint, ending=result.ending.value, current=result.current)
     values = {
-        "name": facts.name.secret,
+        "name": status.name.secret,
         "outcome": result.ending,
         "version": result.version,
         "current": result.current,
@@ -204,14 +157,103 @@ def ended(facts: Facts, result: "RotationResult", *, waited: bool) -> Record:
     return Record("creds.rotation", _COLUMNS, values)
 
 
-def _refuse(facts: Facts, result: "RotationResult") -> NoReturn:
-    from spanctl.credentials.rotation.actions import Ending
+def turns(turns: "Sequence[Turn]") -> Listing:
+    """Return what is printed of a round over several secrets."""
+    rows = [
+        {
+            "name": turn.name.secret,
+            "outcome": turn.outcome,
+            "version": turn.version,
+            "current": turn.current,
+            "why": turn.why,
+            "until": turn.until,
+            "error": turn.error.message if turn.error else None,
+            "code": turn.error.code if turn.error else None,
+        }
+        for turn in turns
+    ]
+    return Listing("creds.rotations", _TURNS, rows, empty="no credentials")
 
-    why = result.steps[-1] if result.steps else "it was refused"
-    kept = f"version {result.current} is current" if result.current else "no version is current"
-    if result.ending is Ending.FAILED:
-        msg = f"the new credential of {facts.name} was not let in to Spanner; {kept}"
-        raise VerificationError(msg, hint="check the service account's roles, then rotate again")
-    hint = f"look: spanctl creds show {facts.name.secret}"
-    msg = f"{facts.name} was not rotated: {why}; {kept}"
-    raise ConflictError(msg, hint=hint)
+
+def worst(turns: "Sequence[Turn]") -> int:
+    """Return the worst exit code of a round: 0 when every turn went well."""
+    return max((int(exit_codes.of(turn.error)) for turn in turns if turn.error), default=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """What was asked of ``creds rotate``."""
+
+    resume: bool
+    abort: bool
+    wait: bool
+    dry_run: bool
+    due: bool
+
+    def check(self, names: Sequence[str], *, every: bool, timeout: float | None) -> None:
+        """Refuse what excludes each other.
+
+        Raises:
+            UsageError: Two options do.
+        """
+        several = every or self.due or len(names) > 1
+        refused = (
+            (self.resume and self.abort, "--resume and --abort exclude each other", "give one"),
+            (
+                timeout is not None and not self.wait,
+                "--timeout is for --wait",
+                "add --wait, or leave it out",
+            ),
+            (
+                self.dry_run and (self.resume or self.abort),
+                "--dry-run shows a new rotation only",
+                "what is under way: spanctl creds show",
+            ),
+            (every and bool(names), "--all and names exclude each other", "give one"),
+            (several and self.wait, "--wait is for one credential", "name one, or leave it out"),
+            (
+                self.due and (self.resume or self.abort),
+                "--due does what is due by itself",
+                "leave --resume and --abort out",
+            ),
+        )
+        for wrong, message, hint in refused:
+            if wrong:
+                raise UsageError(message, hint=hint)
+
+
+def several(  # noqa: PLR0913, PLR0917 - a round, told in full
+    app: AppContext,
+    access: Access,
+    names: Sequence[str],
+    chosen: Chosen,
+    yes: bool,
+    output: Format | None,
+    fields: str | None,
+) -> int:
+    """Rotate several secrets one after the other, print what became of each; return the exit code.
+
+    Without names these are all of the project.
+    """
+    from spanctl.credentials.rotation import rounds
+    from spanctl.credentials.rotation.driver import Rotator
+
+    wanted = [access.name(one) for one in names] or list(access.inventory.names(access.project))
+    act = Rotator.abort if chosen.abort else Rotator.resume if chosen.resume else Rotator.rotate
+    if chosen.abort:
+        confirm(app, f"Take the last rotations of {len(wanted)} credentials back?", yes=yes)
+    done = []
+    for turn in rounds.run(
+        access.store,
+        dict.fromkeys(wanted),
+        lambda status: rotator(app, access, status),
+        act=act,
+        due_only=chosen.due,
+        dry=chosen.dry_run,
+    ):
+        done.append(turn)
+        if turn.error is not None:
+            app.warn(f"{turn.name.secret}: {turn.error.message}")
+            app.note(f"hint: {turn.error.hint}")
+    emit(turns(done), output, fields=fields)
+    return worst(done)

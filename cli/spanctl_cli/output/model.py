@@ -34,6 +34,7 @@ class Kind(StrEnum):
     NUMBER = "number"
     TIME = "time"
     DURATION = "duration"
+    LEFT = "left"
     STATE = "state"
     FLAG = "flag"
     DATA = "data"
@@ -46,7 +47,8 @@ class Column:
     Attributes:
         key: Its name in rows, JSON, headers of piped tables and ``--fields``.
         title: Its heading on a terminal; made from the key when empty.
-        kind: What its values are (a DURATION is in seconds, or a timedelta).
+        kind: What its values are (a DURATION is in seconds, or a timedelta; so is LEFT,
+            the time until something ends, which is coloured by its urgency).
         extra: Left out of tables unless ``--fields`` names it; data formats always hold it.
     """
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _NARROWEST = 12
+_URGENT = 300.0
+_SOON = 900.0
 _GAP = 2
 _GOOD = frozenset({"active", "committed", "completed", "done", "ok", "present", "proven", "ready"})
 _GOOD |= {"alive", "running", "up", "verified", "yes"}
@@ -45,7 +47,13 @@ def text(value: Any, kind: Kind = Kind.TEXT) -> "Text":  # noqa: ANN401 - a cell
     words = human(value, kind)
     if not words:
         return Text("-", style="dim")
+    if kind is Kind.LEFT:
+        return Text(words, style=_urgency(value))
     return Text(words, style=_style(words, kind))
+
+
+def _urgency(left: float) -> str:
+    return "bold red" if left < _URGENT else "yellow" if left < _SOON else "green"
 
 
 def _style(words: str, kind: Kind) -> str:

@@ -121,7 +121,9 @@ def human(value: Any, kind: Kind) -> str:  # noqa: ANN401, PLR0911 - one branch 
             return f"{value.astimezone():%Y-%m-%d %H:%M:%S} ({age(value)})"
         case timedelta():
             return duration(value.total_seconds())
-        case int() | float() if kind is Kind.DURATION:
+        case int() | float() if kind is Kind.LEFT and value <= 0:
+            return "over"
+        case int() | float() if kind in {Kind.DURATION, Kind.LEFT}:
             return duration(value)
         case int() if kind is Kind.NUMBER:
             return f"{value:,}"
