@@ -173,7 +173,9 @@ def _bug(error: BaseException, args: Sequence[str]) -> Failure:
         if kind.__module__ == "builtins"
         else f"{kind.__module__}.{kind.__qualname__}"
     )
-    text = f": {error}" if "--verbose" in args else ""
+    from spanctl.credentials.redact import redact
+
+    text = f": {redact(str(error))}" if "--verbose" in args else ""
     return Failure(
         "internal",
         f"a bug in spanctl: {name}{text}",

@@ -41,7 +41,10 @@ def replace_closed() -> None:
 
 
 def write(text: str) -> None:
-    """Write text to stderr; a stderr that went away is no reason to fail."""
+    """Write text to stderr, known secrets masked; that it went away is no reason to fail."""
+    # Whoever holds a secret has loaded it; without it there is none to mask.
+    if (masking := sys.modules.get("spanctl.credentials.redact")) is not None:
+        text = masking.redact(text)
     try:
         sys.stderr.write(text if holds_unicode() else in_ascii(text))
         sys.stderr.flush()

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, Final, NoReturn
 
 from spanctl.clock import parse_rfc3339, rfc3339
+from spanctl.credentials.redact import REDACTOR
 from spanctl.credentials.secret import Secret
 from spanctl.errors import ConfigurationError, UsageError
 
@@ -207,7 +208,7 @@ def _learn(info: Mapping[str, Any]) -> None:
         if isinstance(value, dict):
             _learn(value)
         elif name in _PRIVATE and isinstance(value, str):
-            Secret(value)
+            REDACTOR.learn(value.encode(), lasting=name != "token")
 
 
 def _text(info: Mapping[str, Any], name: str) -> str:

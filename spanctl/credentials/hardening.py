@@ -1,5 +1,6 @@
 """Close the ways by which a process shows its memory: debug logs, core dumps, tracebacks."""
 
+import contextlib
 import http.client
 import logging
 import os
@@ -7,9 +8,10 @@ import resource
 import sys
 import threading
 import traceback
-from collections.abc import MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
+from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 from spanctl.credentials.redact import install_logging, redact
 
@@ -19,10 +21,16 @@ _LEAKING_VARIABLES: Final = (
     "PYTHONFAULTHANDLER",
 )
 _LEAKING_LOGGERS: Final = ("google", "grpc", "urllib3", "requests", "httpx", "httpcore", "hpack")
+_DUMPED: Final = Path("/proc/self/coredump_filter")
+_OWN: Final = "spanctl"
+_SHOW_LOCALS: Final = ("rich", "typer", "IPython", "better_exceptions", "stackprinter")
 
 
 def harden(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Do all of it; call it before Google's libraries are imported. Calling it again is harmless.
+    """Do all of it; calling it again is harmless.
+
+    Whoever resolves credentials has it done, in whatever process that is. Debug output of gRPC's
+    core alone has to be switched off earlier, before gRPC is imported: importing spanctl does it.
 
     Args:
         environ: The environment to clean; children inherit it.
@@ -49,8 +57,13 @@ def clamp_debugging(environ: MutableMapping[str, str] = os.environ) -> None:
 
 
 def disable_core_dumps() -> None:
-    """Let no crash write this process's memory to disk; children inherit it."""
+    """Let no crash write this process's memory to disk; children inherit it.
+
+    The limit doesn't hold for dumps that the kernel pipes to a program, so they are emptied.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError):  # not Linux
+        _DUMPED.write_text("0", encoding="ascii")
 
 
 def format_exception(error: BaseException) -> str:
@@ -59,8 +72,32 @@ def format_exception(error: BaseException) -> str:
     return redact("".join(told.format()))
 
 
+@contextlib.contextmanager
+def without_locals() -> Iterator[None]:
+    """Empty the frames that an error leaves behind in the block, so that nothing can print them."""
+    try:
+        yield
+    except BaseException as error:
+        forget_locals(error)
+        raise
+
+
+def forget_locals(error: BaseException) -> None:
+    """Empty the frames of an error, and of those that led to it: its lines stay, values go."""
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        seen.add(id(found))
+        traceback.clear_frames(found.__traceback__)
+        found = found.__cause__ or found.__context__
+
+
 def install_excepthook() -> None:
-    """Print uncaught errors, of any thread, without local variables and without secrets."""
+    """Print uncaught errors, of any thread, without local variables and without secrets.
+
+    It takes the place of Python's own hooks and of those that may print variables. Another one,
+    such as an error reporter's, is left.
+    """
 
     def hook(
         kind: type[BaseException],
@@ -68,11 +105,24 @@ def install_excepthook() -> None:
         trace: TracebackType | None,
     ) -> None:
         shown = error if error is not None else kind()
-        sys.stderr.write(format_exception(shown.with_traceback(trace)))
+        if sys.stderr is not None:
+            sys.stderr.write(format_exception(shown.with_traceback(trace)))
 
     def thread_hook(arguments: threading.ExceptHookArgs) -> None:
         if not issubclass(arguments.exc_type, SystemExit):
             hook(arguments.exc_type, arguments.exc_value, arguments.exc_traceback)
 
-    sys.excepthook = hook
-    threading.excepthook = thread_hook
+    def unraisable(arguments: "sys.UnraisableHookArgs") -> None:
+        hook(arguments.exc_type, arguments.exc_value, arguments.exc_traceback)
+
+    if _is_to_go(sys.excepthook, sys.__excepthook__):
+        sys.excepthook = hook
+    if _is_to_go(threading.excepthook, threading.__excepthook__):
+        threading.excepthook = thread_hook
+    if _is_to_go(sys.unraisablehook, sys.__unraisablehook__):
+        sys.unraisablehook = unraisable
+
+
+def _is_to_go(installed: Callable[..., Any], pythons: Callable[..., Any]) -> bool:
+    module = str(getattr(installed, "__module__", None)).partition(".")[0]
+    return installed is pythons or module in {_OWN, *_SHOW_LOCALS}

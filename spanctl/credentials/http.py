@@ -12,6 +12,7 @@ from google.auth.transport import Response
 from google.auth.transport.requests import Request
 
 from spanctl.credentials.endpoints import Endpoints
+from spanctl.credentials.hardening import without_locals
 from spanctl.credentials.secret import Secret
 from spanctl.errors import (
     ConfigurationError,
@@ -56,6 +57,7 @@ class Http:
         return response
 
 
+@without_locals()
 def call(  # noqa: PLR0913 - a request, told in full
     http: Http,
     method: str,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from spanctl.credentials.endpoints import Endpoints
+from spanctl.credentials.hardening import without_locals
 from spanctl.credentials.http import Http, call
 from spanctl.credentials.iam import AccessToken
 from spanctl.credentials.secret import Secret
@@ -56,6 +57,7 @@ class TokenInfo:
     expiry: datetime
 
 
+@without_locals()
 def token_info(http: Http, endpoints: Endpoints, token: Secret) -> TokenInfo:
     """Ask the issuer about a token; it travels in the body, where no server logs it.
 

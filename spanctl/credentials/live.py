@@ -7,6 +7,7 @@ from typing import Any, Final, NoReturn, Protocol, Self, SupportsIndex
 from google.oauth2.credentials import Credentials
 
 from spanctl.clock import monotonic, now
+from spanctl.credentials.hardening import without_locals
 from spanctl.credentials.http import Http
 from spanctl.credentials.iam import AccessToken
 from spanctl.credentials.secret import Secret
@@ -72,7 +73,7 @@ class LiveCredentials(Credentials):
             SpanctlError: There is no live token.
         """
         del request
-        with self._guard:
+        with self._guard, without_locals():
             alive = self._live is not None and now() < self._live.expiry - _MARGIN
             if alive and (self.valid or monotonic() - self._looked < _RECHECK):
                 return
@@ -91,7 +92,7 @@ class LiveCredentials(Credentials):
             NotPermittedError: There is no other token.
             SpanctlError: The source failed.
         """
-        with self._guard:
+        with self._guard, without_locals():
             if self._live is not None and self._live.token != rejected:
                 return
             fetched = self._source.fetch(self._http, rejected)

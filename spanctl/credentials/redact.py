@@ -7,6 +7,7 @@ libraries print them; and the shapes of Google's credentials, for those that cam
 
 import base64
 import binascii
+import functools
 import json
 import logging
 import re
@@ -21,6 +22,21 @@ SHORTEST: Final = 8
 """Values of fewer bytes are not looked for: masking them would tear up ordinary text."""
 
 _MOST_VALUES = 128
+_LEAST_PART: Final = 16
+_JWT: Final = re.compile(rb"[\w-]+\.[\w-]+(?:\.[\w-]+)+")
+_PEM: Final = re.compile(rb"-----BEGIN [^-]+-----(.*?)-----END [^-]+-----", re.DOTALL)
+_TALKATIVE: Final = (
+    "google",
+    "grpc",
+    "urllib3",
+    "requests",
+    "requests_oauthlib",
+    "httpx",
+    "httpcore",
+    "hpack",
+    "h2",
+)
+"""Loggers whose debug records hold headers and payloads, before anybody knows them as secrets."""
 _SHAPES = re.compile(
     r"ya29\.[\w.~+/=-]{8,}"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
@@ -32,23 +48,34 @@ _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime
 
 
 class Redactor:
-    """Knows live values and masks them; thread-safe, bounded to the newest 128 values."""
+    """Knows live values and masks them; thread-safe.
+
+    Of values that expire by themselves, such as tokens, it knows the newest 128; of lasting ones,
+    such as keys, all.
+    """
 
     def __init__(self) -> None:
         """Start without any value."""
-        self._needles: OrderedDict[bytes, frozenset[str] | None] = OrderedDict()
+        self._passing: OrderedDict[bytes, frozenset[str] | None] = OrderedDict()
+        self._lasting: OrderedDict[bytes, frozenset[str] | None] = OrderedDict()
         self._lock = threading.Lock()
 
-    def learn(self, value: bytes) -> None:
-        """Mask this value from now on, also encoded; shorter ones than 8 bytes are left."""
+    def learn(self, value: bytes, *, lasting: bool = False) -> None:
+        """Mask this value from now on, also encoded; shorter ones than 8 bytes are left.
+
+        Args:
+            value: The value.
+            lasting: Whether it doesn't expire by itself, and so is never forgotten.
+        """
         if len(value) < SHORTEST:
             return
         with self._lock:
             # Most values are never looked for, so their encodings are worked out at the first look.
-            self._needles.setdefault(value, None)
-            self._needles.move_to_end(value)
-            while len(self._needles) > _MOST_VALUES:
-                self._needles.popitem(last=False)
+            kept = self._lasting if lasting else self._passing
+            kept.setdefault(value, None)
+            kept.move_to_end(value)
+            while len(self._passing) > _MOST_VALUES:
+                self._passing.popitem(last=False)
 
     def redact(self, text: str) -> str:
         """Return the text with every known value, and whatever looks like one, masked."""
@@ -60,10 +87,13 @@ class Redactor:
 
     def _known(self) -> list[frozenset[str]]:
         with self._lock:
-            for value, needles in self._needles.items():
-                if needles is None:
-                    self._needles[value] = frozenset(encodings(value))
-            return [needles for needles in self._needles.values() if needles is not None]
+            found = []
+            for kept in (self._passing, self._lasting):
+                for value, needles in kept.items():
+                    known = needles if needles is not None else frozenset(_needles(value))
+                    kept[value] = known
+                    found.append(known)
+            return found
 
     def redact_data(self, data: Any) -> Any:  # noqa: ANN401 - JSON-like data of any shape
         """Return data with every text in it redacted; what is neither data nor text, as text."""
@@ -80,6 +110,29 @@ class Redactor:
                 return self.redact(data.decode("utf-8", "backslashreplace"))
             case _:
                 return self.redact(str(data))
+
+
+def _needles(value: bytes) -> Iterator[str]:
+    for part in (value, *parts(value)):
+        yield from encodings(part)
+
+
+def parts(value: bytes) -> Iterator[bytes]:
+    """Yield the parts of a value that give it away by themselves.
+
+    A signed token is cut at its dots by whatever looks into it, a key in PEM at its lines, and
+    ``user:password`` at its colon.
+    """
+    if _JWT.fullmatch(value):
+        _, *rest = value.split(b".")  # the header says nothing
+        yield from (part for part in rest if len(part) >= _LEAST_PART)
+    for body in _PEM.findall(value.replace(b"\\n", b"\n")):
+        lines = [line.strip() for line in body.splitlines()]
+        yield b"".join(lines)
+        yield from (line for line in lines if len(line) >= _LEAST_PART)
+    user, colon, password = value.partition(b":")
+    if colon and user.isalnum() and len(password) >= SHORTEST:
+        yield password
 
 
 def encodings(value: bytes) -> Iterator[str]:
@@ -136,49 +189,51 @@ class RedactingFilter(logging.Filter):
         self._redactor = redactor
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Format the record once, mask its message, traceback and extra fields, and keep it."""
+        """Mask the record's message, traceback and extra fields, and keep it."""
         clean(record, self._redactor)
-        for name in record.__dict__.keys() - _STANDARD:
-            record.__dict__[name] = self._redactor.redact_data(record.__dict__[name])
         return True
 
 
 def clean(record: logging.LogRecord, redactor: Redactor = REDACTOR) -> None:
-    """Replace a record's message, arguments, traceback and stack by masked text."""
+    """Replace a record's message, arguments, traceback, stack and extra fields by masked text.
+
+    Debug records of Google's and HTTP libraries are masked whole: they hold what was just received,
+    which nobody knows as a secret yet.
+    """
+    whole = record.levelno <= logging.DEBUG and record.name.partition(".")[0] in _TALKATIVE
     try:
-        message = record.getMessage()
+        message = MASK if whole else record.getMessage()
     except Exception:  # noqa: BLE001 - whatever the arguments' own code raises
         # Left alone, logging would print the arguments themselves to stderr.
         message = f"{record.msg} (with arguments that don't fit)"
     record.msg = redactor.redact(message)
     record.args = ()
-    if record.exc_info and not record.exc_text:
+    if record.exc_info and record.exc_info[0] and not record.exc_text:
         record.exc_text = logging.Formatter().formatException(record.exc_info)
     if record.exc_text:
         record.exc_text = redactor.redact(record.exc_text)
-        record.exc_info = None
+        record.exc_info = None  # with it, a handler could print the frames' variables
     if record.stack_info:
         record.stack_info = redactor.redact(record.stack_info)
+    for name in record.__dict__.keys() - _STANDARD:
+        value = record.__dict__[name]
+        record.__dict__[name] = MASK if whole else redactor.redact_data(value)
 
 
 def install_logging(redactor: Redactor = REDACTOR) -> None:
-    """Mask every log record of this process, of any logger, present and future.
+    """Mask every log record of this process, of any logger and handler, present and future.
 
-    Records are cleaned as they are made; fields that callers add to them (``extra``) are cleaned
-    by a filter on the handlers that exist now. Calling it again changes nothing.
+    Calling it again changes nothing.
     """
-    current = logging.getLogRecordFactory()
-    if not getattr(current, "redacts", False):
+    make = logging.Logger.makeRecord
+    if getattr(make, "redacts", False):
+        return
 
-        def factory(*args: Any, **kwargs: Any) -> logging.LogRecord:  # noqa: ANN401 - passed on
-            record = current(*args, **kwargs)
-            clean(record, redactor)
-            return record
+    @functools.wraps(make)
+    def masked(self: logging.Logger, *args: Any, **kwargs: Any) -> logging.LogRecord:  # noqa: ANN401 - passed on
+        record = make(self, *args, **kwargs)
+        clean(record, redactor)
+        return record
 
-        factory.redacts = True  # type: ignore[attr-defined]
-        logging.setLogRecordFactory(factory)
-    known = [logging.getLogger(name) for name in [*logging.root.manager.loggerDict]]
-    for logger in [logging.root, *known]:
-        for handler in logger.handlers:
-            if not any(isinstance(found, RedactingFilter) for found in handler.filters):
-                handler.addFilter(RedactingFilter(redactor))
+    masked.redacts = True  # type: ignore[attr-defined]
+    logging.Logger.makeRecord = masked  # type: ignore[method-assign]

@@ -6,9 +6,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from spanctl.credentials.endpoints import Endpoints
+from spanctl.credentials.hardening import harden
 from spanctl.credentials.http import Http
 from spanctl.credentials.iam import LONGEST
 from spanctl.credentials.live import LiveCredentials, TokenSource
+from spanctl.credentials.redact import REDACTOR
 from spanctl.credentials.secret import Secret
 from spanctl.credentials.sources import (
     ChainSource,
@@ -42,7 +44,8 @@ def resolve(
 ) -> LiveCredentials:
     """Return credentials for a reference; nothing is sent before they are used.
 
-    They are fetched again before they expire. A server's UNAUTHENTICATED is answered by
+    They are fetched again before they expire. The process is hardened first (see
+    :mod:`spanctl.credentials.hardening`). A server's UNAUTHENTICATED is answered by
     :meth:`~spanctl.credentials.live.LiveCredentials.renew` and one more send.
 
     Args:
@@ -54,6 +57,7 @@ def resolve(
     Raises:
         UsageError: The text is no reference.
     """
+    harden()  # before this process holds anything
     where = endpoints or Endpoints()
     parsed = parse_reference(reference) if isinstance(reference, str) else reference
     source = _source(parsed, where, reader or DefaultReference(), lifetime)
@@ -141,6 +145,8 @@ def read_secret(
     store = resolve_store(reader or DefaultReference(), endpoints)
     try:
         version = reference.number if reference.number is not None else reference.version
-        return store.access(reference.name, version).material
+        material = store.access(reference.name, version).material
     finally:
         store.close()
+    REDACTOR.learn(material.reveal(), lasting=True)
+    return material

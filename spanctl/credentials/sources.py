@@ -20,6 +20,7 @@ from spanctl.credentials.http import Http
 from spanctl.credentials.iam import LONGEST, SCOPES, AccessToken, impersonate
 from spanctl.credentials.lent import is_lent
 from spanctl.credentials.live import TokenSource
+from spanctl.credentials.redact import REDACTOR
 from spanctl.credentials.rotation.ports import VersionStateError
 from spanctl.credentials.secret import Secret
 from spanctl.errors import (
@@ -209,7 +210,7 @@ def _source_of(info: dict[str, Any], endpoints: Endpoints) -> TokenSource:
     uri = str(info.get("token_uri") or f"{endpoints.oauth2}/token")
     endpoints.check(uri, "token_uri")
     for name in ("refresh_token", "client_secret"):
-        Secret(str(info.get(name, "")))
+        REDACTOR.learn(str(info.get(name, "")).encode(), lasting=True)
     return GoogleSource(_loaded({**info, "token_uri": uri}), None)
 
 

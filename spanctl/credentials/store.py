@@ -26,6 +26,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from spanctl.credentials.crc32c import crc32c
 from spanctl.credentials.endpoints import Endpoints
+from spanctl.credentials.hardening import without_locals
 from spanctl.credentials.live import LiveCredentials
 from spanctl.credentials.reference import SecretName
 from spanctl.credentials.rotation.ports import (
@@ -211,6 +212,7 @@ class GoogleSecretStore:
         except exceptions.GoogleAPICallError as error:
             raise self._told(error, what) from None
 
+    @without_locals()
     def _send(self, method: str, request: Any) -> Any:  # noqa: ANN401 - proto messages
         """Send once; again, with renewed credentials, when they were not accepted."""
         send = getattr(self._client, method)

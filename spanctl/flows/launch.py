@@ -340,7 +340,7 @@ def _chatter(record: logging.LogRecord) -> bool:
     if {"_internal", "events"} & set(path.parts):
         return True
     final = record.getMessage().startswith(("Finished in state", "Crash detected")) or (
-        path.name == "flow_engine.py" and record.exc_info is not None
+        path.name == "flow_engine.py" and bool(record.exc_info or record.exc_text)
     )
     return record.levelno < logging.WARNING or final
 

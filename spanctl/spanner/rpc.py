@@ -26,6 +26,7 @@ from google.cloud.spanner_v1.types import (
 )
 
 from spanctl.credentials.endpoints import Endpoints
+from spanctl.credentials.hardening import forget_locals
 from spanctl.credentials.live import LiveCredentials
 from spanctl.errors import SpanctlError
 from spanctl.resources import DatabaseName
@@ -199,7 +200,11 @@ class Rpc:
 
     def _call(self, method: str, request: Any, timeout: float) -> Any:  # noqa: ANN401 - proto messages
         send = getattr(self._client, method)
-        return send(request=request, retry=None, timeout=timeout, metadata=self._metadata)
+        try:
+            return send(request=request, retry=None, timeout=timeout, metadata=self._metadata)
+        except BaseException as error:
+            forget_locals(error)  # gRPC's frames hold the bearer token
+            raise
 
     def create_session(
         self, *, labels: Mapping[str, str], multiplexed: bool, timeout: float

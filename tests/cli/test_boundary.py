@@ -15,6 +15,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from spanctl import errors
+from spanctl.credentials.secret import Secret
 from spanctl.errors import SpanctlError
 from spanctl_cli import boundary
 from spanctl_cli.exit_codes import ExitCode
@@ -199,6 +200,16 @@ def test_a_bug_shows_where_but_neither_its_text_nor_locals() -> None:
     assert secret in run(ending, "--verbose", "work").stderr
 
 
+@pytest.mark.parametrize("args", [("--verbose", "work"), ("work", "-o", "json")])
+def test_no_error_shows_a_secret_that_this_process_holds(args: tuple[str, ...]) -> None:
+    """Whatever an exception quotes, --verbose included, goes through the redactor."""
+    token = Secret("canary-token-0123456789")
+    told = run(lambda: ValueError(f"at {token.reveal_text()}"), *args).stderr
+    told += run(lambda: errors.UsageError(f"at {token.reveal_text()}"), *args).stderr
+    assert "canary-token" not in told
+    assert "[secret]" in told
+
+
 def test_an_error_alone_in_a_group_is_that_error() -> None:
     """Task groups wrap; the user still gets the code of what happened."""
     group = ExceptionGroup("g", [ExceptionGroup("h", [errors.NotFoundError("gone")])])
@@ -231,6 +242,7 @@ def test_sigterm_unwinds_the_stack(tmp_path: Path) -> None:
     code = f"""
 import time, typer
 from pathlib import Path
+from spanctl.credentials.secret import Secret
 from spanctl_cli import boundary, main
 app = main.build()
 @app.command()

@@ -1,6 +1,5 @@
 """What the commands about credentials share: settings, endpoints, and who asks."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -147,10 +146,7 @@ def access(app: AppContext) -> Iterator[Access]:
 
     settings = app.settings()
     _check_files(settings)
-    quiet = os.environ.get("GRPC_VERBOSITY")
     harden()
-    if quiet:
-        os.environ["GRPC_VERBOSITY"] = quiet
     from spanctl.credentials.endpoints import Endpoints
     from spanctl.credentials.resolve import resolve
     from spanctl.credentials.store import GoogleSecretStore

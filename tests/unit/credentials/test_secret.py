@@ -1,6 +1,7 @@
 """A secret doesn't leave by accident, and whatever shows it anyway is masked."""
 
 import base64
+import contextlib
 import copy
 import io
 import json
@@ -17,8 +18,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
+from rich.console import Console
+from rich.traceback import Traceback
 
-from spanctl.credentials import hardening, redact
+from spanctl.credentials import hardening
 from spanctl.credentials.redact import MASK, RedactingFilter, Redactor, install_logging
 from spanctl.credentials.secret import SHOWN, Secret
 
@@ -149,6 +152,53 @@ def test_what_looks_like_a_credential_is_masked_unknown(shape: str) -> None:
     assert shape.rsplit(maxsplit=1)[-1] not in shown
 
 
+SIGNED = ".".join(
+    base64.urlsafe_b64encode(part).decode().rstrip("=")
+    for part in (b'{"alg":"RS256","typ":"JWT"}', b'{"iss":"canary","aud":"x"}', b"signature" * 5)
+)
+KEY = "\n".join(
+    [
+        "-----BEGIN PRIVATE KEY-----",
+        *(f"{n}canary+/{n}" * 4 for n in range(3)),
+        "-----END PRIVATE KEY-----",
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "part"),
+    [
+        (SIGNED, SIGNED.split(".")[1]),
+        (SIGNED, SIGNED.split(".")[2]),
+        (KEY, KEY.splitlines()[2]),
+        (KEY, "".join(KEY.splitlines()[1:-1])),
+        (json.dumps({"private_key": KEY}), KEY.splitlines()[2]),
+        (json.dumps({"private_key": KEY}), base64.b64encode(KEY.encode()).decode()),
+        ("user:canary-password", "canary-password"),
+        ("user:canary-password", base64.b64encode(b"user:canary-password").decode()),
+    ],
+    ids=["payload", "signature", "line", "body", "line in JSON", "base64", "password", "basic"],
+)
+def test_a_part_that_gives_the_whole_away_is_masked(value: str, part: str) -> None:
+    """Half a token, a line of a key and a password without its user are no use to anybody."""
+    redactor = Redactor()
+    redactor.learn(value.encode())
+    redactor.learn(KEY.encode())
+    shown = redactor.redact(f"before {part} after")
+    # The last character of Base64 may stay: it holds bits of what follows.
+    assert re.fullmatch(rf"before {re.escape(MASK)}.?=* after", shown)
+    assert Redactor().redact(f"before {part} after") == f"before {part} after", "the control"
+
+
+def test_what_does_not_expire_is_never_forgotten() -> None:
+    """A key stays masked in a process that has seen a thousand tokens since."""
+    redactor = Redactor()
+    redactor.learn(CANARY.encode(), lasting=True)
+    for number in range(1000):
+        redactor.learn(f"value-number-{number:04d}".encode())
+    assert redactor.redact(CANARY) == MASK
+
+
 def test_only_the_newest_values_are_kept_and_longer_ones_go_first() -> None:
     """Memory is bounded; a document is masked whole although its token is known too."""
     redactor = Redactor()
@@ -207,21 +257,54 @@ def test_no_log_record_shows_a_secret(
     assert text.strip()
 
 
-def test_installed_every_logger_is_covered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loggers and handlers that are made later are covered too; installing twice is once."""
-    monkeypatch.setattr(redact, "REDACTOR", redact.REDACTOR)
-    before = logging.getLogRecordFactory()
-    try:
-        install_logging()
-        install_logging()
-        Secret(CANARY)
-        stream = io.StringIO()
-        logger = logging.Logger("later")  # noqa: LOG001 - one that nobody else knows
-        logger.addHandler(logging.StreamHandler(stream))
-        logger.warning("told %s", CANARY)
-        assert stream.getvalue() == f"told {MASK}\n"
-    finally:
-        logging.setLogRecordFactory(before)
+@pytest.fixture
+def stream(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What a handler writes that is made after the masking was installed, twice."""
+    monkeypatch.setattr(logging.Logger, "makeRecord", logging.Logger.makeRecord)
+    install_logging()
+    install_logging()
+    return io.StringIO()
+
+
+def logger_of(name: str, stream: io.StringIO) -> logging.Logger:
+    logger = logging.Logger(name)  # noqa: LOG001 - one that nobody else knows
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("%(message)s %(extra)s", defaults={"extra": ""}))
+    logger.addHandler(handler)
+    return logger
+
+
+def test_installed_every_logger_is_covered(stream: io.StringIO) -> None:
+    """Loggers and handlers that are made later are covered too, and the fields that they add."""
+    Secret(CANARY)
+    logger = logger_of("later", stream)
+    logger.warning("told %s", CANARY, extra={"extra": {"payload": CANARY}})
+    assert stream.getvalue() == f"told {MASK} {{'payload': '{MASK}'}}\n"
+
+
+def test_a_records_traceback_has_no_frames_for_a_handler_to_look_into(stream: io.StringIO) -> None:
+    """Handlers that print local variables, or send them away, get the text alone."""
+    seen: list[logging.LogRecord] = []
+    logger = logger_of("framed", stream)
+    logger.addFilter(lambda record: seen.append(record) or True)  # type: ignore[func-returns-value]
+    failing(logger)
+    (record,) = seen
+    assert record.exc_info is None
+    assert record.exc_text is not None
+    assert "ValueError" in record.exc_text
+
+
+@pytest.mark.parametrize("name", ["google.cloud.secretmanager_v1.x", "grpc", "urllib3.pool"])
+def test_debug_records_of_clients_show_nothing_whatever_a_flow_sets(
+    name: str, stream: io.StringIO
+) -> None:
+    """A payload just received is known to nobody as a secret: its record is masked whole."""
+    logger = logger_of(name, stream)
+    logger.setLevel(logging.DEBUG)
+    logger.debug("unknown-payload", extra={"extra": {"payload": "unknown-payload"}})
+    assert stream.getvalue() == f"{MASK} {MASK}\n"
+    logger.warning("unknown-payload")
+    assert "unknown-payload" in stream.getvalue(), "the control: warnings are told"
 
 
 def test_a_traceback_shows_neither_locals_nor_secrets() -> None:
@@ -243,11 +326,65 @@ def test_a_traceback_shows_neither_locals_nor_secrets() -> None:
     assert SHOWN not in shown
 
 
+def holding(value: str) -> None:
+    raise RuntimeError(len(value))
+
+
+def test_frames_that_an_error_left_are_emptied() -> None:
+    """Who prints variables all the same, as Rich does on request, finds none of ours."""
+
+    def shown(*, emptied: bool) -> str:
+        console = Console(file=io.StringIO(), width=200)
+        try:
+            with hardening.without_locals() if emptied else contextlib.nullcontext():
+                try:
+                    holding(CANARY)
+                except RuntimeError as error:
+                    raise KeyError from error
+        except KeyError:
+            console.print(Traceback(show_locals=True))
+        assert isinstance(console.file, io.StringIO)
+        return console.file.getvalue()
+
+    assert "canary" in shown(emptied=False), "the control"
+    told = shown(emptied=True)
+    assert "canary" not in told
+    assert "holding" in told, "where it happened is still told"
+
+
+HOOKED = """
+import sys, threading
+from rich.traceback import install
+install(show_locals=True)
+threading.excepthook = theirs = lambda arguments: None
+from spanctl.credentials.resolve import resolve
+resolve("adc")
+assert threading.excepthook is theirs, "an error reporter's hook is left"
+canary = "canary-" + "0123456789"
+raise ValueError
+"""
+
+
+def test_hooks_that_print_variables_are_replaced_at_the_first_resolve() -> None:
+    """Rich's tracebacks with locals end where credentials begin; others' hooks stay."""
+    done = run_probe(HOOKED, {})
+    assert done.returncode == 1
+    assert "canary-0123" not in done.stderr
+    assert "AssertionError" not in done.stderr
+    assert "ValueError" in done.stderr
+    control = run_probe(HOOKED.replace('resolve("adc")', ""), {})
+    assert "canary-0123" in control.stderr, "the control: Rich shows it"
+
+
 PROBE = """
-import logging, resource, sys, threading
-from spanctl.credentials.hardening import harden
+import logging, os, pathlib, resource, sys, threading
+from spanctl.credentials.resolve import resolve
 from spanctl.credentials.secret import Secret
-harden()
+resolve("adc")
+assert not {"GRPC_TRACE", "GOOGLE_SDK_PYTHON_LOGGING_SCOPE"} & set(os.environ)
+assert os.environ["GRPC_VERBOSITY"] == "ERROR"
+dumped = pathlib.Path("/proc/self/coredump_filter")
+assert not dumped.exists() or int(dumped.read_text(), 16) == 0
 assert resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)
 assert logging.getLogger("google.auth").level == logging.NOTSET
 assert logging.getLogger("google").level == logging.WARNING
@@ -259,20 +396,27 @@ raise ValueError(value)
 """
 
 
-def test_a_hardened_process_keeps_its_secrets_when_it_dies() -> None:
-    """Debug switches of the environment are cleared, no core is dumped, errors are masked."""
-    done = subprocess.run(
-        [sys.executable, "-c", PROBE],
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(sys.path),
-            "GOOGLE_SDK_PYTHON_LOGGING_SCOPE": "google",
-            "GRPC_TRACE": "all",
-        },
+def run_probe(code: str, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environ},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_a_hardened_process_keeps_its_secrets_when_it_dies() -> None:
+    """Debug switches of the environment are cleared, no core is dumped, errors are masked.
+
+    The first to resolve credentials has it done, whatever program it is.
+    """
+    debugging = {
+        "GOOGLE_SDK_PYTHON_LOGGING_SCOPE": "google",
+        "GRPC_TRACE": "all",
+        "GRPC_VERBOSITY": "DEBUG",
+    }
+    done = run_probe(PROBE, debugging)
     assert done.returncode == 1
     assert "canary-0123" not in done.stderr
     assert f"ValueError: {MASK}" in done.stderr
