@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
 import grpc
+import grpc.experimental
 
 from spanctl.clock import monotonic
 from spanctl.credentials.live import LiveCredentials
@@ -25,6 +26,9 @@ _OPTIONS: Final = (
     # gRPC's own pause between attempts to connect grows to two minutes, in which every RPC fails.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    # Streams are read by who asks. With the thread that gRPC would share among them, Ctrl-C in the
+    # wrong moment leaves a lock behind, on which every later stream of the channel waits for ever.
+    (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1),
 )
 COMMIT: Final = "/google.spanner.v1.Spanner/Commit"
 _LEAST: Final = 0.001
