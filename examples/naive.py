@@ -1,6 +1,7 @@
 """The same payment as it is usually written: Prefect's retries around Google's client.
 
 It looks careful, and pays twice when the reply to one Commit is lost. Compare ``transfer.py``.
+It knows nothing of contexts: SPANNER_EMULATOR_HOST has to name the emulator that it plays with.
 """
 
 import os
@@ -19,6 +20,9 @@ TYPES = {"icao": param_types.STRING, "cents": param_types.INT64}
 
 
 def _change(icao: str, cents: int) -> None:
+    if "SPANNER_EMULATOR_HOST" not in os.environ:
+        msg = "this example pays on an emulator only: set SPANNER_EMULATOR_HOST"
+        raise RuntimeError(msg)
     client = spanner.Client("spanctl-local", credentials=AnonymousCredentials())
     database = client.instance("local").database("main")
     database.run_in_transaction(

@@ -12,7 +12,6 @@ from enum import StrEnum
 from pathlib import Path
 
 from spanctl.errors import ConfigurationError, NotFoundError, UsageError
-from spanctl.references import parse_accounts, parse_reader, parse_reference, parse_secret
 from spanctl.resources import DatabaseName
 
 
@@ -67,6 +66,30 @@ class Variable:
         return value
 
 
+def _reference(text: str) -> None:
+    from spanctl.references import parse_reference  # --help shall not pay for it
+
+    parse_reference(text)
+
+
+def _reader(text: str) -> None:
+    from spanctl.references import parse_reader
+
+    parse_reader(text)
+
+
+def _accounts(text: str) -> None:
+    from spanctl.references import parse_accounts
+
+    parse_accounts(text)
+
+
+def _secret(text: str) -> None:
+    from spanctl.references import parse_secret
+
+    parse_secret(text)
+
+
 VARIABLES: tuple[Variable, ...] = (
     Variable("project", ("SPANCTL_PROJECT",), help="Google Cloud project"),
     Variable("instance", ("SPANCTL_INSTANCE",), help="Spanner instance"),
@@ -109,14 +132,14 @@ VARIABLES: tuple[Variable, ...] = (
         ("SPANCTL_CREDENTIALS",),
         default="adc",
         help="reference to the credentials that Spanner is reached with",
-        check=parse_reference,
+        check=_reference,
     ),
     Variable(
         "secret_reader",
         ("SPANCTL_SECRET_READER",),
         default="adc",
         help="reference to the credentials that secrets are read with",
-        check=parse_reader,
+        check=_reader,
     ),
     Variable(
         "sign_as",
@@ -124,20 +147,20 @@ VARIABLES: tuple[Variable, ...] = (
         # API; whose word is taken is not for them to say.
         (),
         help="service accounts, comma-separated, whose signature says who asked; first one signs",
-        check=parse_accounts,
+        check=_accounts,
     ),
     Variable("prefect_api_url", ("PREFECT_API_URL",), help="Prefect API"),
     Variable(
         "prefect_api_key",
         ("SPANCTL_PREFECT_API_KEY",),
         help="reference to the secret that holds Prefect's API key",
-        check=parse_secret,
+        check=_secret,
     ),
     Variable(
         "prefect_auth_string",
         ("SPANCTL_PREFECT_AUTH_STRING",),
         help="reference to the secret that holds Prefect's auth string",
-        check=parse_secret,
+        check=_secret,
     ),
     Variable("work_pool", ("SPANCTL_WORK_POOL",), help="Prefect work pool for deployments"),
 )

@@ -1,5 +1,6 @@
 """Flows and commands through the gateway: with a live token, or not at all."""
 
+import contextlib
 import pickle
 import sqlite3
 import traceback
@@ -11,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from spanctl.clock import now
-from spanctl.credentials.document import access_token_document
+from spanctl.credentials.document import CredentialDocument, access_token_document
 from spanctl.credentials.endpoints import Endpoints
 from spanctl.credentials.reference import SecretName
 from spanctl.credentials.resolve import resolve, resolve_store
 from spanctl.credentials.secret import Secret
 from spanctl.errors import NotPermittedError, UnreachableError
 from spanctl.flows import SpannerCredentials, SpannerDatabase
+from spanctl.local.standins.tokens import digest
 from spanctl.settings import resolve as resolve_settings
 from spanctl.spanner import admin, schema
 from spanctl.spanner.client import Database, Target
@@ -96,9 +98,17 @@ def through(target: Target) -> Iterator[Database]:
 
 def revoke_all(standins: StandIns) -> None:
     """Let no token be live any more: the user's, the runner's, whoever's."""
-    with sqlite3.connect(standins.places.database, timeout=10) as db:
-        db.execute("DELETE FROM tokens")
-    db.close()
+    _execute(standins, "DELETE FROM tokens")
+
+
+def revoke(standins: StandIns, token: str) -> None:
+    """Let one token be live no more."""
+    _execute(standins, "DELETE FROM tokens WHERE digest = ?", digest(token))
+
+
+def _execute(standins: StandIns, sql: str, *values: bytes) -> None:
+    with contextlib.closing(sqlite3.connect(standins.places.database, timeout=10)) as db, db:
+        assert db.execute(sql, values).rowcount > 0
 
 
 # -- who is let in
@@ -117,15 +127,18 @@ def put(standins: StandIns, endpoints: Endpoints, name: str, token: str) -> str:
     client = standins.secret_manager(user)
     client.create_secret(parent=PARENT, secret_id=name, secret=AUTOMATIC)
     client.transport.close()
-    document = access_token_document(
-        Secret(token), principal=standins.email("runner"), expiry=now() + timedelta(hours=1)
-    )
     store = resolve_store("adc", endpoints)
     try:
-        store.add(SecretName(PROJECT, name), document.material)
+        store.add(SecretName(PROJECT, name), document_of(standins, token).material)
         return f"secret:{PARENT}/secrets/{name}@1"
     finally:
         store.close()
+
+
+def document_of(standins: StandIns, token: str) -> CredentialDocument:
+    return access_token_document(
+        Secret(token), principal=standins.email("runner"), expiry=now() + timedelta(hours=1)
+    )
 
 
 def expired(standins: StandIns, target: Target, _: pytest.MonkeyPatch) -> str:
@@ -229,6 +242,40 @@ def test_a_rotation_between_two_statements_is_not_noticed(
     assert (done.result, done.attempts, done.replayed) == (5, 1, False)
     assert len(set(tokens)) == 2
     assert bank.balance() == 5
+
+
+def test_a_rotated_secret_is_taken_up_in_mid_transaction(
+    through: Database, bank: Bank, standins: StandIns
+) -> None:
+    """The old version's token ends between two statements, and the alias's new one goes on."""
+    target = replace(through.target, credentials=f"secret:{PARENT}/secrets/rotated")
+    name = SecretName(PROJECT, "rotated")
+    store = resolve_store("adc", target.identity)
+
+    def add(number: int) -> str:
+        minted = resolve(through.target.credentials, target.identity).ensure().reveal_text()
+        if number == 1:
+            put(standins, target.identity, name.secret, minted)
+        else:
+            assert store.add(name, document_of(standins, minted).material) == number
+        state = store.get(name)
+        store.update(name, aliases={"current": number}, annotations={}, etag=state.etag)
+        return minted
+
+    def body(txn) -> None:
+        txn.execute_update(ADD, {"n": 5, "id": "a"})
+        add(2)
+        revoke(standins, old)
+        txn.execute_update(ADD, {"n": 5, "id": "b"})
+
+    try:
+        old = add(1)
+        with Database(target) as database, Run(database, "rotated") as run:
+            assert run.step("pay", body).attempts == 1
+            assert _token(database) != old
+    finally:
+        store.close()
+    assert (bank.balance("a"), bank.balance("b")) == (5, 5)
 
 
 @pytest.mark.parametrize("applied", [True, False], ids=["applied", "refused"])
