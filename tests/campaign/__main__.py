@@ -101,6 +101,7 @@ def _one(campaign: Campaign, form: Form, arguments: argparse.Namespace) -> bool:
         campaign.about,
         tallies,
         seed=arguments.seed,
+        command=_command(campaign, form, arguments),
         spent=journal.spent,
         made_with=report.versions(),
     )
@@ -108,6 +109,15 @@ def _one(campaign: Campaign, form: Form, arguments: argparse.Namespace) -> bool:
     if form is Form.FULL and arguments.sample is None:
         report.PLACE.write_text(report.renew(report.PLACE.read_text(), campaign.name, written))
     return verdict_on(tallies)
+
+
+def _command(campaign: Campaign, form: Form, arguments: argparse.Namespace) -> str:
+    """Return what runs the same again."""
+    parts = ["python -m tests.campaign", campaign.name]
+    parts += ["--short"] if form is Form.SHORT else []
+    parts += [f"--seed {arguments.seed}"] if arguments.seed else []
+    parts += [f"--sample {arguments.sample}"] if arguments.sample is not None else []
+    return " ".join(parts)
 
 
 def _say(line: str) -> None:

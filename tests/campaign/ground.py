@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
@@ -126,14 +126,17 @@ class Truth:
 
     def of(self, k: int, root: str, call: int | str = 0) -> Held:
         """Read what became of an operation."""
+        key = OperationKey(root, (), STEP, call)
+        return self.held(k, [txn_id(key, epoch) for epoch in range(_EPOCHS)])
+
+    def held(self, k: int, ids: Sequence[str]) -> Held:
+        """Read what there is of a row, its events, and of receipts under these txn IDs."""
         read = self.database.read
         ((value,),) = read("t", ["v"], KeySet(keys=[[k]]))
         span = KeyRange(start_closed=[k], end_closed=[k])
         events = list(read("events", ["id"], KeySet(ranges=[span])))
-        key = OperationKey(root, (), STEP, call)
-        ids = [[txn_id(key, epoch)] for epoch in range(_EPOCHS)]
-        kinds = list(read("spanctl_receipts", ["kind"], KeySet(keys=ids)))
-        return Held(value, len(events), sum(1 for (kind,) in kinds if kind == "COMMITTED"))
+        rows = read("spanctl_receipts", ["kind"], KeySet(keys=[[one] for one in ids]))
+        return Held(value, len(events), sum(1 for (kind,) in rows if kind == "COMMITTED"))
 
 
 # -- what was reported, and the judge

@@ -8,7 +8,7 @@ from tests.campaign.matrix import Matrix
 from tests.campaign.model import Campaign
 from tests.campaign.races import Races
 from tests.campaign.rotation import Rotation
-from tests.campaign.rotation_load import RotationLoad
+from tests.campaign.rotation_load import RotationFlows, RotationLoad
 from tests.campaign.storm import Storm
 
 ALL: Final[tuple[Campaign, ...]] = (
@@ -19,4 +19,5 @@ ALL: Final[tuple[Campaign, ...]] = (
     Storm(),
     Rotation(),
     RotationLoad(),
+    RotationFlows(),
 )

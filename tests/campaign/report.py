@@ -26,6 +26,7 @@ def section(  # noqa: PLR0913 - all that a reader needs to judge a figure
     tallies: list[Tally],
     *,
     seed: int,
+    command: str,
     spent: float,
     made_with: Mapping[str, str],
     on: datetime | None = None,
@@ -35,8 +36,6 @@ def section(  # noqa: PLR0913 - all that a reader needs to judge a figure
     more = "".join(_more(tally) for tally in tallies)
     with_what = ", ".join(f"{what} {which}" for what, which in made_with.items())
     when = (on or datetime.now(UTC)).strftime("%Y-%m-%d")
-    seeded = f"--seed {seed}" if seed else ""
-    command = f"python -m tests.campaign {name} {seeded}".rstrip()
     return (
         f"<!-- campaign: {name} -->\n## {name}\n\n{about}\n\n{_HEAD}{rows}{more}\n"
         f"{when}, {_span(spent)}, seed {seed}: `{command}`. With {with_what}.\n"

@@ -5,75 +5,141 @@ import itertools
 import os
 import random
 import tempfile
-import threading
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 from unittest import mock
 
-from spanctl.credentials.live import LiveCredentials
 from spanctl.credentials.reference import SecretName
-from spanctl.credentials.resolve import resolve
 from spanctl.credentials.rotation.actions import Ending
 from spanctl.credentials.rotation.minters import TokenMinter
 from spanctl.resources import DatabaseName
-from spanctl.spanner.client import Database, Target
-from spanctl.spanner.run import Run
+from spanctl.spanner.client import Target
 from tests.campaign import ground
 from tests.campaign import vault as vaults
-from tests.campaign.ground import Report, Truth
+from tests.campaign.ground import Truth
+from tests.campaign.loads import RECONNECT, Client, Flows, Load
 from tests.campaign.model import Case, Form, Verdict, total
 from tests.campaign.vault import Vault
 from tests.faults.emulator import INSTANCE, PROJECT, Emulator
+from tests.fixtures import prefect
 
 _CASES: Final = {Form.FULL: 50, Form.SHORT: 3}
-_CLIENTS: Final = 2
 _LEAST: Final = 10
 """Transactions that have to end between two rotations."""
 
 _LIFETIME: Final = timedelta(seconds=30)
 """Of a token: short, so that a client must take up rotated ones, and longer than any rotation."""
 
-_RECONNECT: Final = 5
-"""Transactions after which the second client is made anew, as each flow run makes one."""
-
-_PATIENCE: Final = 120.0
+MakeLoads = Callable[["Scene", contextlib.ExitStack], list[Load]]
 
 
-class RotationLoad:
-    """The campaign."""
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What a load is made of.
 
-    name = "rotation-load"
-    about = (
-        "Two clients commit transactions through the gateway, with the credentials that a secret"
-        f" holds, without a pause; the second connects anew after every {_RECONNECT}. A case is one"
-        f" rotation meanwhile, and {_LEAST} further transactions of each; tokens live"
-        f" {_LIFETIME.seconds} s. *Lost* counts transactions that failed; rows, events and receipts"
-        " are compared with what was reported."
-    )
+    Attributes:
+        target: Where it writes: the gateway, with the credentials that the secret holds.
+        truth: The database past the gateway.
+        folder: For what a load keeps.
+    """
+
+    target: Target
+    truth: Truth
+    folder: Path
+
+
+class _UnderLoad:
+    """What both campaigns share."""
+
     lanes = 1
-
-    def cases(self, form: Form) -> Sequence[Case]:
-        """Rotations, one after the other."""
-        return [Case(f"rotation {number}") for number in range(_CASES[form])]
 
     @contextlib.contextmanager
     def stage(self) -> Iterator["Stage"]:
         """Open an emulator for the gateway."""
         with Emulator(ground.OBLIGING) as emulator, tempfile.TemporaryDirectory() as folder:
-            yield Stage(emulator.address, Path(folder))
+            yield Stage(emulator.address, Path(folder), self.loads)
+
+    @staticmethod
+    def loads(scene: Scene, around: contextlib.ExitStack) -> list[Load]:
+        """Start what writes all the while."""
+        raise NotImplementedError
+
+
+class RotationLoad(_UnderLoad):
+    """The campaign."""
+
+    name = "rotation-load"
+    about = (
+        "Two clients commit transactions through the gateway, with the credentials that a secret"
+        f" holds, without a pause; the second connects anew after every {RECONNECT}. A case is one"
+        f" rotation meanwhile, and {_LEAST} further transactions of each; tokens live"
+        f" {_LIFETIME.seconds} s. *Lost* counts transactions that failed; rows, events and receipts"
+        " are compared with what was reported."
+    )
+
+    def cases(self, form: Form) -> Sequence[Case]:
+        """Rotations, one after the other."""
+        return [Case(f"rotation {number}") for number in range(_CASES[form])]
+
+    @staticmethod
+    def loads(scene: Scene, around: contextlib.ExitStack) -> list[Load]:
+        """One client that lives through all, one that is made anew."""
+        keys = itertools.count()
+        return [
+            around.enter_context(Client(scene.truth, keys, scene.target, anew=anew))
+            for anew in (False, True)
+        ]
+
+
+class RotationFlows(_UnderLoad):
+    """The campaign with flow runs; it has no short form, for a Prefect server takes its time."""
+
+    name = "rotation-flows"
+    about = (
+        f"The same while Prefect flow runs of {RECONNECT} steps commit the transactions, one after"
+        " the other in one process, against a Prefect server; they find database and credentials"
+        " in their environment."
+    )
+
+    def cases(self, form: Form) -> Sequence[Case]:
+        """Rotations, one after the other."""
+        count = _CASES[form] if form is Form.FULL else 0
+        return [Case(f"rotation {number}") for number in range(count)]
+
+    @staticmethod
+    def loads(scene: Scene, around: contextlib.ExitStack) -> list[Load]:
+        """One process of flow runs, and the server that they tell of themselves."""
+        home = scene.folder / "prefect"
+        home.mkdir()
+        api = around.enter_context(prefect.server(home))
+        environ = {**_settings(scene.target), "PREFECT_API_URL": api, "PREFECT_HOME": str(home)}
+        environ["PREFECT_LOGGING_LEVEL"] = "ERROR"
+        return [around.enter_context(Flows(scene.truth, itertools.count(), environ))]
+
+
+def _settings(target: Target) -> dict[str, str]:
+    return {
+        "SPANCTL_PROJECT": target.database.project,
+        "SPANCTL_INSTANCE": target.database.instance,
+        "SPANCTL_DATABASE": target.database.database,
+        "SPANCTL_SPANNER_ENDPOINT": target.endpoint,
+        "SPANCTL_CREDENTIALS": target.credentials,
+        "SPANCTL_SECRETMANAGER_ENDPOINT": target.identity.secretmanager,
+        "SPANCTL_IAM_ENDPOINT": target.identity.iam,
+        "SPANCTL_CA_FILE": target.identity.ca_file or "",
+    }
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """The emulator, and a folder for the stand-ins."""
+    """The emulator, a folder for the stand-ins, and what writes."""
 
     emulator: str
     folder: Path
+    loads: MakeLoads
 
     @contextlib.contextmanager
     def lane(self) -> Iterator["World"]:
@@ -83,6 +149,7 @@ class Stage:
             mock.patch.dict(os.environ, vaults.log_in(vault.standins)),
             ground.ledger(self.emulator) as name,
             Truth(self.emulator, name) as truth,
+            contextlib.ExitStack() as around,
         ):
             secret = vault.new_secret("load")
             rotate(vault, secret)
@@ -92,95 +159,17 @@ class Stage:
                 credentials=f"secret:{secret}",
                 identity=vault.endpoints,
             )
-            with contextlib.ExitStack() as clients:
-                loads = [
-                    clients.enter_context(Load(target, truth, number)) for number in range(_CLIENTS)
-                ]
-                yield World(vault, secret, loads)
+            loads = self.loads(Scene(target, truth, self.folder), around)
+            yield World(vault, secret, loads)
 
 
-def rotate(vault: Vault, secret: SecretName) -> int | None:
-    """Put a new, short-lived token in the place of the current one; returns its version."""
+def rotate(vault: Vault, secret: SecretName) -> None:
+    """Put a new, short-lived token in the place of the current one."""
     rotator = vault.rotator(secret, "token")
     rotator.minter = TokenMinter(vault.endpoints, vault.user, vault.account, lifetime=_LIFETIME)
     rotator.policy = replace(vaults.HASTY, drain=_LIFETIME)
     done = rotator.rotate()
     assert done.ending is Ending.PROMOTED, done
-    return done.version
-
-
-class Load:
-    """A client in a thread: transaction after transaction, each compared with the database."""
-
-    def __init__(self, target: Target, truth: Truth, number: int) -> None:
-        """Say where it writes; the block starts and stops it."""
-        self._target = target
-        self._truth = truth
-        self._keys = itertools.count(number, _CLIENTS)
-        self._anew = number > 0
-        self._stop = threading.Event()
-        self._ended = threading.Condition()
-        self._verdicts: list[Verdict] = []
-        self._versions: set[int | None] = set()
-        self._died: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name=f"load-{number}")
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def take(self, least: int) -> tuple[list[Verdict], int]:
-        """Wait for some transactions; return their verdicts, and how many versions they used."""
-        with self._ended:
-            came = self._ended.wait_for(
-                lambda: self._died or len(self._verdicts) >= least, _PATIENCE
-            )
-            if self._died is not None:
-                raise self._died
-            assert came, "the load has come to a halt"
-            verdicts, self._verdicts = self._verdicts, []
-            used, self._versions = len(self._versions), set()
-        return verdicts, used
-
-    def _work(self) -> None:
-        try:
-            while not self._stop.is_set():
-                live = self._resolve()
-                with (
-                    Database(self._target, credentials=live) as database,
-                    Run(database, f"load-{uuid.uuid4()}") as run,
-                ):
-                    for done in itertools.count(1):
-                        self._one(run, live)
-                        if self._stop.is_set() or (self._anew and done >= _RECONNECT):
-                            break
-        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
-            with self._ended:
-                self._died = error
-                self._ended.notify_all()
-
-    def _resolve(self) -> LiveCredentials:
-        return resolve(self._target.credentials, self._target.identity)
-
-    def _one(self, run: Run, live: LiveCredentials) -> None:
-        k = next(self._keys)
-        self._truth.prepare(k)
-        said, error = ground.reported(
-            lambda: run.step(
-                ground.STEP, partial(ground.count_up, k=k), key=str(k), options=ground.PROMPT
-            )
-        )
-        verdict = ground.judge(said, self._truth.of(k, run.root, str(k)))
-        if said != Report.COMMITTED:
-            verdict = total(verdict, Verdict(lost=1, why=f"{said}: {error!r}"))
-        with self._ended:
-            self._verdicts.append(verdict)
-            self._versions.add(live.live.version if live.live else None)
-            self._ended.notify_all()
 
 
 class World:
@@ -198,8 +187,10 @@ class World:
         rotate(self._vault, self._secret)
         taken = [load.take(_LEAST) for load in self._loads]
         verdicts = [verdict for found, _ in taken for verdict in found]
-        switched = sum(used - 1 for _, used in taken)
         return total(
             *verdicts,
-            counted={"transactions": len(verdicts), "versions taken up meanwhile": switched},
+            counted={
+                "transactions": len(verdicts),
+                "times a rotated token was taken up": sum(changed for _, changed in taken),
+            },
         )

@@ -122,6 +122,7 @@ def test_a_section_is_renewed_in_its_place() -> None:
         "About.",
         [_tally(Side.OURS, Verdict(counted={"kills": 1_200}, timed={"took": 0.25}))],
         seed=3,
+        command="python -m tests.campaign counting --seed 3",
         spent=75.0,
         made_with={"python": "3.11"},
         on=datetime(2026, 1, 2, tzinfo=UTC),
