@@ -140,6 +140,15 @@ class StatementError(TransactionError):
     code = "statement_failed"
 
 
+class LimitError(TransactionError):
+    """It is over one of Spanner's limits, and was not sent to be committed (exit 1).
+
+    ``details`` name the ``limit``, what it allows and what was ``counted`` at least.
+    """
+
+    code = "limit"
+
+
 class DeadlineError(TransactionError):
     """The deadline ended while every attempt was aborted: not committed (exit 1)."""
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from spanctl.errors import UsageError
 from spanctl.flows.reading import Mark, Record
+from spanctl.spanner.limits import MAX_MUTATIONS, most
 
 if TYPE_CHECKING:
     from spanctl.spanner.catalog import Table
@@ -14,7 +15,6 @@ DEFAULT_ROWS = 100
 """Fastest on the emulator with a change stream; far from Spanner's limits."""
 
 CHUNK_BYTES = 4 * 1024 * 1024
-MAX_MUTATIONS = 80_000
 _FOR_THE_RECEIPT = 200
 _MAX_MARKS = 1024
 
@@ -37,28 +37,22 @@ class Chunk:
         return self.records[-1].end
 
 
-def mutations_per_row(table: "Table", columns: Sequence[str]) -> int:
-    """Return how many of a commit's 80,000 mutations one row takes at most.
-
-    Each column counts, and for each index the entry that goes and the one that comes.
-    """
-    keys = len(table.primary_key)
-    entries = (len(index.columns) + len(index.storing) + keys for index in table.indexes)
-    return len(columns) + sum(2 * entry for entry in entries)
-
-
 def rows_per_chunk(table: "Table", columns: Sequence[str], wanted: int | None = None) -> int:
     """Return how many rows a chunk takes.
 
     Raises:
         UsageError: The wanted number doesn't fit into a commit.
     """
-    most = max(1, (MAX_MUTATIONS - _FOR_THE_RECEIPT) // mutations_per_row(table, columns))
+    each = most(table, columns)
+    fit = max(1, (MAX_MUTATIONS - _FOR_THE_RECEIPT) // each)
     if wanted is None:
-        return min(DEFAULT_ROWS, most)
-    if not 1 <= wanted <= most:
-        msg = f"a commit takes 1 to {most:,} rows of {len(columns)} columns of {table.name}"
-        raise UsageError(msg, hint=f"leave it at {min(DEFAULT_ROWS, most)} unless you measured")
+        return min(DEFAULT_ROWS, fit)
+    if not 1 <= wanted <= fit:
+        msg = (
+            f"a commit takes 1 to {fit:,} rows of {len(columns)} columns of {table.name}: each"
+            f" counts up to {each:,} of {MAX_MUTATIONS:,} mutations, with its index entries"
+        )
+        raise UsageError(msg, hint=f"leave it at {min(DEFAULT_ROWS, fit)} unless you measured")
     return wanted
 
 

@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from spanctl.errors import ConflictError, SpanctlError, StatementError
+from spanctl.errors import (
+    ConflictError,
+    LimitError,
+    SpanctlError,
+    StatementError,
+    TransactionError,
+)
 from spanctl.flows.cutting import Chunk
 from spanctl.flows.importjob import ImportJob, Tell, committed
 from spanctl.flows.importplan import ImportPlan
@@ -134,7 +140,7 @@ class _Writer:
     def _settle(self, chunk: Chunk, outcome: Callable[[], TransactionResult]) -> None:
         try:
             result = outcome()
-        except StatementError as error:
+        except (StatementError, LimitError) as error:
             raise self._placed(error, chunk) from None
         self._count(sum(result.row_counts), ours=not result.replayed)
         self.tell(self.rows + self.present, chunk.end)
@@ -185,7 +191,7 @@ class _Writer:
             expect_replay=self.look_first,
         )
 
-    def _placed(self, error: StatementError, chunk: Chunk) -> StatementError:
+    def _placed(self, error: TransactionError, chunk: Chunk) -> TransactionError:
         """Say which lines were refused, and what became of the others."""
         lines = f"lines {chunk.records[0].line} to {chunk.records[-1].line}"
         done = self.rows + self.present
@@ -195,6 +201,8 @@ class _Writer:
             error.hint = "one of these rows is in the table already: pass --mode upsert"
         elif error.details.get("status") == "NOT_FOUND":
             error.hint = "a row to update, or a parent row, does not exist"
+        elif isinstance(error, LimitError):
+            error.hint = "the table has changed: begin once more with --new and fewer --chunk-rows"
         return error
 
 
@@ -222,6 +230,7 @@ def write(
 
     Raises:
         StatementError: Spanner refused a chunk; those before it are committed.
+        LimitError: A chunk is over a limit, since the table has changed; likewise.
         ConflictError: The file or the table changed since the import began.
         SpanctlError: As :meth:`spanctl.spanner.client.Database.transact` raises.
     """

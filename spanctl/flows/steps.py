@@ -22,6 +22,7 @@ from spanctl.errors import (
     ConfigurationError,
     ConflictError,
     KeyRequiredError,
+    LimitError,
     UsageError,
     VerificationError,
 )
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-PERMANENT = (UsageError, ConfigurationError, ConflictError, VerificationError)
+PERMANENT = (UsageError, ConfigurationError, ConflictError, LimitError, VerificationError)
 """Errors that no retry mends; Prefect is told not to try."""
 
 

@@ -22,8 +22,8 @@ _COLUMNS: Final = """SELECT COLUMN_NAME, SPANNER_TYPE, IS_NULLABLE, IS_GENERATED
   FROM INFORMATION_SCHEMA.COLUMNS
   WHERE TABLE_SCHEMA = @schema AND TABLE_NAME = @name
   ORDER BY ORDINAL_POSITION"""
-_INDEXES: Final = """SELECT i.INDEX_NAME, i.INDEX_TYPE, i.IS_UNIQUE, c.COLUMN_NAME,
-    c.ORDINAL_POSITION
+_INDEXES: Final = """SELECT i.INDEX_NAME, i.INDEX_TYPE, i.IS_UNIQUE, i.IS_NULL_FILTERED,
+    c.COLUMN_NAME, c.ORDINAL_POSITION
   FROM INFORMATION_SCHEMA.INDEXES AS i JOIN INFORMATION_SCHEMA.INDEX_COLUMNS AS c
   ON i.TABLE_SCHEMA = c.TABLE_SCHEMA AND i.TABLE_NAME = c.TABLE_NAME
     AND i.INDEX_NAME = c.INDEX_NAME
@@ -68,12 +68,21 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Index:
-    """A secondary index: its key columns, the columns that it stores, and whether it is unique."""
+    """A secondary index.
+
+    Attributes:
+        name: Its name.
+        columns: Its key columns, in order; the table's key follows them.
+        storing: The columns that it stores besides.
+        unique: Whether its key is unique.
+        null_filtered: Whether rows with a NULL in its key have no entry.
+    """
 
     name: str
     columns: tuple[str, ...]
     storing: tuple[str, ...] = ()
     unique: bool = False
+    null_filtered: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,10 +170,12 @@ def table(database: "Database", name: str) -> Table:
     keys: dict[str, list[str]] = {}
     stored: dict[str, list[str]] = {}
     unique: set[str] = set()
+    filtered: set[str] = set()
     primary = ""
-    for index, kind, is_unique, column, ordinal in database.query(_INDEXES, place):
+    for index, kind, is_unique, is_filtered, column, ordinal in database.query(_INDEXES, place):
         (stored if ordinal is None else keys).setdefault(index, []).append(column)
         unique.update([index] if is_unique else [])
+        filtered.update([index] if is_filtered else [])
         primary = index if kind == "PRIMARY_KEY" else primary
     return Table(
         name=_qualified(schema, bare),
@@ -177,6 +188,7 @@ def table(database: "Database", name: str) -> Table:
                 columns=tuple(names),
                 storing=tuple(stored.get(index, ())),
                 unique=index in unique,
+                null_filtered=index in filtered,
             )
             for index, names in keys.items()
         ),

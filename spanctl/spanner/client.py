@@ -29,7 +29,9 @@ from spanctl.spanner.actors import Actors
 from spanctl.spanner.failures import lost_session, translate
 from spanctl.spanner.identity import LedgerIdentity, read_identity
 from spanctl.spanner.keysets import KeySet
+from spanctl.spanner.limits import refuse_large_request
 from spanctl.spanner.operation import Call, TransactionOptions, check_tag
+from spanctl.spanner.preflight import Tables
 from spanctl.spanner.protocol import Execution
 from spanctl.spanner.rows import Rows
 from spanctl.spanner.rpc import Rpc, Target, status_of
@@ -53,6 +55,7 @@ class Database(Closing):
         rpc: The channel to it.
         sessions: The sessions on it.
         actors: Who acts on it.
+        tables: Its tables as they were last read, for what is counted before a Commit.
     """
 
     def __init__(self, target: Target, *, credentials: LiveCredentials | None = None) -> None:
@@ -69,6 +72,7 @@ class Database(Closing):
         self.rpc = Rpc(target, credentials)
         self.sessions = SessionPool(self.rpc, target)
         self.actors = Actors(self.rpc, target)
+        self.tables = Tables(self)
         self._ledger: LedgerIdentity | None = None
         self._identifying = threading.Lock()
 
@@ -132,6 +136,7 @@ class Database(Closing):
 
         Raises:
             StatementError: Spanner refused the query.
+            LimitError: It is larger than a request may be; nothing was sent.
             NotFoundError: The database does not exist.
             UnreachableError: Spanner did not answer in time.
             NotPermittedError: The credentials don't allow it.
@@ -168,6 +173,7 @@ class Database(Closing):
 
         Raises:
             StatementError: The table, a column or the index does not exist.
+            LimitError: The keys are larger than a request may be; nothing was sent.
             NotFoundError: The database does not exist.
             UnreachableError: Spanner did not answer in time.
             NotPermittedError: The credentials don't allow it.
@@ -185,6 +191,7 @@ class Database(Closing):
     def _stream(self, request: Any, send: Any, timeout: float, doing: str) -> Rows:  # noqa: ANN401 - SQL or read
         deadline = monotonic() + timeout
         pause = _FIRST_PAUSE
+        refuse_large_request(type(request).pb(request).ByteSize(), "a query or read")
         while True:
             request.session = self.sessions.reader(max(0.001, deadline - monotonic()))
             try:
@@ -233,6 +240,7 @@ class Database(Closing):
             OutcomeUnknownError: The database could not be reached to find the outcome.
             DeadlineError: Every attempt was aborted until the deadline; not committed.
             StatementError: Spanner refused a statement or a mutation; not committed.
+            LimitError: It is over one of Spanner's limits; not committed, Commit was not sent.
             Exception: What the body raised; not committed.
         """
         return self.execution(

@@ -18,6 +18,7 @@ from grpc import StatusCode
 from spanctl.clock import monotonic
 from spanctl.spanner import values
 from spanctl.spanner.failures import TRANSIENT, lost_session, retry_delay, translate
+from spanctl.spanner.limits import refuse_large_request
 from spanctl.spanner.rpc import status_of
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def execute_partitioned(
 
     Raises:
         StatementError: Spanner refused the statement; some partitions may be changed.
+        LimitError: It is larger than a request may be; nothing was sent.
         UnreachableError: Spanner did not answer in time; some partitions may be changed.
         NotPermittedError: The credentials don't allow it.
     """
@@ -76,19 +78,19 @@ def _attempt(
     deadline: float,
 ) -> int:
     with database.sessions.writer(max(0.001, deadline - monotonic())) as lease:
+        request = ExecuteSqlRequest(session=lease.name, sql=sql)
+        if params:
+            request.params = Struct(fields={k: values.encode(v) for k, v in params.items()})
+            kinds = {k: types.get(k) or values.infer_type(v) for k, v in params.items()}
+            request.param_types = {k: kind for k, kind in kinds.items() if kind is not None}
+        refuse_large_request(ExecuteSqlRequest.pb(request).ByteSize(), "the statement")
         lease.lost = True  # until its reply is there: nobody could end what it may have begun
         begun = database.rpc.begin(
             BeginTransactionRequest(session=lease.name, options=_PARTITIONED),
             timeout=max(0.001, deadline - monotonic()),
         )
         lease.lost = False
-        request = ExecuteSqlRequest(
-            session=lease.name, sql=sql, transaction=TransactionSelector(id=begun.id)
-        )
-        if params:
-            request.params = Struct(fields={k: values.encode(v) for k, v in params.items()})
-            kinds = {k: types.get(k) or values.infer_type(v) for k, v in params.items()}
-            request.param_types = {k: kind for k, kind in kinds.items() if kind is not None}
+        request.transaction = TransactionSelector(id=begun.id)
         count = 0
         for part in database.rpc.stream_sql(request, timeout=max(0.001, deadline - monotonic())):
             count = max(count, int(part.stats.row_count_lower_bound))

@@ -31,7 +31,7 @@ from spanctl.clock import monotonic, now
 from spanctl.errors import ConflictError, DeadlineError, SpanctlError
 from spanctl.ledger.canonical import arguments_digest, result_json
 from spanctl.ledger.receipt import EntryKind, Receipt, TransactionResult
-from spanctl.spanner import receipts, values
+from spanctl.spanner import preflight, receipts, values
 from spanctl.spanner.failures import (
     NOT_COMMITTED,
     TRANSIENT,
@@ -96,6 +96,7 @@ class Execution(Resolution, Generic[T]):
             KeyClosedError: An operator's fence closes the operation.
             OutcomeUnknownError: The database could not be reached to find out.
             DeadlineError: Every attempt was aborted until the deadline; not committed.
+            LimitError: It is over one of Spanner's limits; Commit was not sent.
             SpanctlError: Spanner refused or could not be reached; not committed.
             Exception: What the body raised; not committed.
             BaseException: Ctrl-C and the like; a note on it says what became of the transaction.
@@ -153,6 +154,7 @@ class Execution(Resolution, Generic[T]):
         try:
             value = self.body(transaction)
             kept = result_json(value) if self.options.keep_result else None
+            preflight.check(self.database.tables, transaction.writes, transaction.mutations)
             transaction.conclude()
             self.database.rpc.authenticate()  # a Commit that can't be sent would be in doubt
             request = self._request_of(transaction, lease, kept)

@@ -2,6 +2,7 @@
 
 import threading
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from spanctl.errors import UsageError
 from spanctl.ledger.receipt import Statement, StatementKind, changed_rows
 from spanctl.spanner import values
 from spanctl.spanner.catalog import is_ledger
+from spanctl.spanner.limits import Write
 
 
 @dataclass(slots=True)
@@ -33,6 +35,7 @@ class Recorded(ABC):
         self._turn = threading.RLock()  # bodies may use threads, and begin but one transaction
         self._statements: list[Statement | _MutationCount] = []
         self._mutations: list[Mutation] = []
+        self._writes: Counter[Write] = Counter()
         self._for_ledger = False
 
     @abstractmethod
@@ -87,9 +90,11 @@ class Recorded(ABC):
         self._refuse_ledger(table)
         message = Mutation.Delete(table=table, key_set=keyset._to_pb())  # noqa: SLF001 - see read()
         exact = not (keyset.ranges or keyset.all_)
+        parts = len(keyset.keys) + len(keyset.ranges) + bool(keyset.all_)
         with self._turn:
             self._check()
             self._mutations.append(Mutation(delete=message))
+            self._writes[Write(StatementKind.DELETE, table)] += parts
             self._count(StatementKind.DELETE, table, (), len(keyset.keys) if exact else None)
 
     def _write(
@@ -128,6 +133,7 @@ class Recorded(ABC):
         with self._turn:
             self._check()
             self._mutations.append(Mutation.wrap(mutation))
+            self._writes[Write(kind, table, names)] += len(rows)
             self._count(kind, table, names, len(rows))
 
     def note(self, statement: Statement) -> None:
@@ -152,6 +158,11 @@ class Recorded(ABC):
     def mutations(self) -> list[Mutation]:
         """What will be sent with the commit."""
         return self._mutations
+
+    @property
+    def writes(self) -> Counter[Write]:
+        """Rows written by mutation and by DML, for the count against Spanner's limits."""
+        return self._writes
 
     @property
     def statements(self) -> tuple[Statement, ...]:

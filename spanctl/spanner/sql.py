@@ -13,7 +13,8 @@ from itertools import pairwise
 
 from spanctl.errors import UsageError
 from spanctl.ledger.receipt import StatementKind
-from spanctl.spanner import sqltables
+from spanctl.spanner import sqlclauses, sqltables
+from spanctl.spanner.sqlclauses import Clauses
 from spanctl.spanner.sqltables import Token
 
 _TOKEN = re.compile(
@@ -65,6 +66,8 @@ class SqlStatement:
         parameters: Names of the bound parameters, in the order of first mention.
         returning: Whether it is DML that returns rows (``THEN RETURN``).
         line: The line, from 1, on which it begins in the text that it was split from.
+        columns: The columns that DML names to be written.
+        values: The rows that the VALUES of an INSERT name; None for all else.
     """
 
     text: str
@@ -75,6 +78,8 @@ class SqlStatement:
     parameters: tuple[str, ...] = ()
     returning: bool = False
     line: int = 1
+    columns: tuple[str, ...] = ()
+    values: int | None = None
 
     @property
     def is_dml(self) -> bool:
@@ -111,6 +116,12 @@ def describe(sql: str) -> SqlStatement:
     return _remembered(sql) if len(sql) <= _CACHED_LENGTH else _describe(sql)
 
 
+def clauses(statement: SqlStatement) -> Clauses:
+    """Return the parts of a DML statement."""
+    tokens = [token for token in _tokens(statement.text) if token.text != ";"]
+    return sqlclauses.clauses(sqltables.without_hints(tokens), statement.kind)
+
+
 def _describe(sql: str) -> SqlStatement:
     return _described(sql, [token for token in _tokens(sql) if token.text != ";"], 1)
 
@@ -137,6 +148,7 @@ def _described(text: str, tokens: Sequence[Token], line: int) -> SqlStatement:
     kind = _KINDS.get(words[0], StatementKind.OTHER) if words else StatementKind.OTHER
     if kind is StatementKind.INSERT and _upserts(words):
         kind = StatementKind.INSERT_OR_UPDATE
+    parts = sqlclauses.clauses(plain, kind) if kind in DML else None
     parameters = [token.text[1:].strip("`") for token in tokens if token.group == "parameter"]
     return SqlStatement(
         text=text,
@@ -147,6 +159,8 @@ def _described(text: str, tokens: Sequence[Token], line: int) -> SqlStatement:
         parameters=tuple(dict.fromkeys(parameters)),
         returning=kind in DML and ("THEN", "RETURN") in pairwise(words),
         line=line,
+        columns=parts.columns if parts else (),
+        values=parts.rows if parts else None,
     )
 
 

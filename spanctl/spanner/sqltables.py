@@ -9,7 +9,7 @@ _FROM_ENDS = frozenset(
     {"WHERE", "GROUP", "ORDER", "HAVING", "LIMIT", "SELECT", "UNION", "EXCEPT", "INTERSECT"}
     | {"SET", "WINDOW", "QUALIFY", "THEN", "|>"}
 )
-_BEFORE_TARGET = frozenset({"INSERT", "UPDATE", "DELETE", "OR", "IGNORE", "INTO", "FROM"})
+BEFORE_TARGET = frozenset({"INSERT", "UPDATE", "DELETE", "OR", "IGNORE", "INTO", "FROM"})
 _NOT_ALIASES = _FROM_ENDS | {
     *("ON", "USING", "JOIN", "INNER", "LEFT", "RIGHT", "FULL", "CROSS", "HASH"),
     *("TABLESAMPLE", "FOR", "AS"),
@@ -61,8 +61,8 @@ def tables(tokens: Sequence[Token], kind: StatementKind) -> tuple[str, ...]:
     return tuple(unique.values())
 
 
-def _path(tokens: Sequence[Token], start: int) -> tuple[str, int]:
-    """Read a dotted name; return it, empty when there is none, and where it ends."""
+def path_at(tokens: Sequence[Token], start: int) -> tuple[str, int]:
+    """Read a dotted name without quotation marks; return it, or an empty text, and its end."""
     parts: list[str] = []
     index = start
     while index < len(tokens) and tokens[index].group == "word":
@@ -84,7 +84,7 @@ def _ddl_tables(tokens: Sequence[Token]) -> Iterator[str]:
             start = index + 1
             while start < len(words) and words[start] in _IF_EXISTS:
                 start += 1
-            name, _ = _path(tokens, start)
+            name, _ = path_at(tokens, start)
             if name:
                 yield name
 
@@ -120,9 +120,9 @@ class _Reader:
         """Take the table that an INSERT, UPDATE or DELETE changes."""
         index = 0
         if words and words[0] in {"INSERT", "UPDATE", "DELETE"}:
-            while index < len(words) and words[index] in _BEFORE_TARGET:
+            while index < len(words) and words[index] in BEFORE_TARGET:
                 index += 1
-            name, index = _path(self.tokens, index)
+            name, index = path_at(self.tokens, index)
             self.names.extend([name] if name else [])
         return index
 
@@ -142,7 +142,7 @@ class _Reader:
         return index + 1
 
     def _table(self, words: Sequence[str], index: int) -> int:
-        name, end = _path(self.tokens, index)
+        name, end = path_at(self.tokens, index)
         following = words[end] if end < len(words) else ""
         first, *rest = name.casefold().split(".")
         if not name or following == "(" or words[index] in _FROM_ENDS:

@@ -24,8 +24,8 @@ from grpc import StatusCode
 from spanctl.clock import monotonic
 from spanctl.errors import SpanctlError, UsageError
 from spanctl.ledger.receipt import Statement, StatementKind
+from spanctl.spanner import limits, values
 from spanctl.spanner import sql as sql_text
-from spanctl.spanner import values
 from spanctl.spanner.failures import NOT_COMMITTED, TRANSIENT, lost_session, translate
 from spanctl.spanner.recorded import Recorded
 from spanctl.spanner.rows import RowList, Rows
@@ -113,6 +113,7 @@ class Transaction(Recorded):
 
         Raises:
             UsageError: It changes the ledger.
+            LimitError: It is larger than a statement may be; it was not sent.
             StatementError: Spanner refused the statement.
             UnreachableError: Spanner did not answer.
             NotPermittedError: The credentials don't allow it.
@@ -122,7 +123,7 @@ class Transaction(Recorded):
             request = self._sql_request(sql, params, param_types)
             rows, count = self._parts(request, self._rpc.stream_sql)
             changed = None if described.kind is StatementKind.QUERY else count
-            self._record(_statement(described, params, changed))
+            self._done(described, params, changed)
         return rows
 
     def execute_update(
@@ -135,6 +136,7 @@ class Transaction(Recorded):
 
         Raises:
             UsageError: It changes the ledger.
+            LimitError: It is larger than a statement may be; it was not sent.
             StatementError: Spanner refused the statement.
             UnreachableError: Spanner did not answer.
             NotPermittedError: The credentials don't allow it.
@@ -146,20 +148,32 @@ class Transaction(Recorded):
             if result.metadata.transaction.id:
                 self._id = result.metadata.transaction.id
             count = int(result.stats.row_count_exact)
-            self._record(_statement(described, params, count))
+            self._done(described, params, count)
         return count
 
     def _described(self, sql: str) -> sql_text.SqlStatement:
         described = sql_text.describe(sql)
         if described.is_dml and described.tables:
             self._refuse_ledger(described.tables[0])
+            if described.kind is StatementKind.INSERT and described.values:
+                table, columns = described.tables[0], len(described.columns)
+                limits.refuse_large_insert(table, columns, described.values)
         return described
+
+    def _done(
+        self, described: sql_text.SqlStatement, params: Mapping[str, Any] | None, rows: int | None
+    ) -> None:
+        self._record(_statement(described, params, rows))
+        if described.is_dml and described.tables and rows:
+            write = limits.Write(described.kind, described.tables[0], described.columns)
+            self._writes[write] += rows
 
     def read(self, table: str, columns: Sequence[str], keyset: KeySet, index: str = "") -> RowList:
         """Read rows by key, with locks, and return all of them.
 
         Raises:
             StatementError: The table, a column or the index does not exist.
+            LimitError: The keys are larger than a request may be; it was not sent.
             UnreachableError: Spanner did not answer.
         """
         request = ReadRequest(
@@ -213,6 +227,7 @@ class Transaction(Recorded):
     def _begun(self, request: Any, send: Any) -> Any:  # noqa: ANN401 - any request, any reply
         """Send within this transaction; begin it inline with the first statement."""
         self._check()
+        limits.refuse_large_request(type(request).pb(request).ByteSize(), "a statement or read")
         inline = not self._id
         self._select(request)
         try:

@@ -9,10 +9,11 @@ import pytest
 from spanctl.errors import ConfigurationError, ConflictError, UsageError
 from spanctl.flows import cutting, duplicates
 from spanctl.flows.converting import Converter, Mode
-from spanctl.flows.cutting import Marks, cut, mutations_per_row, rows_per_chunk
+from spanctl.flows.cutting import Marks, cut, rows_per_chunk
 from spanctl.flows.importplan import ImportPlan
 from spanctl.flows.reading import Source
 from spanctl.flows.validating import validate
+from spanctl.spanner import limits
 from tests.unit.flows.tables import PEOPLE
 
 
@@ -184,7 +185,7 @@ def test_marks_of_a_large_file_stay_few():
 
 def test_chunks_stay_below_the_limit_of_mutations():
     """Columns and index entries count; what doesn't fit into a commit is refused."""
-    assert mutations_per_row(PEOPLE, ["Id", "name"]) == 2 + 2 * 3
+    assert limits.most(PEOPLE, ["Id", "name"]) == 2 + 2 * 3
     assert rows_per_chunk(PEOPLE, ["Id", "name"]) == cutting.DEFAULT_ROWS
     assert rows_per_chunk(PEOPLE, ["Id", "name"], 9_000) == 9_000
     for wanted in (0, 10_000):
