@@ -1,8 +1,8 @@
 """Secret Manager through Google's client: each RPC sent once, bounded, its checksum verified."""
 
+import threading
 import time
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -78,9 +78,17 @@ class GoogleSecretStore:
         self._endpoints = endpoints
         self._credentials = credentials
         self._timeout = timeout
+        self._opening = threading.Lock()
+        self._opened: SecretManagerServiceClient | None = None
 
-    @cached_property
+    @property
     def _client(self) -> SecretManagerServiceClient:
+        with self._opening:
+            if self._opened is None:
+                self._opened = self._open()
+            return self._opened
+
+    def _open(self) -> SecretManagerServiceClient:
         roots = None
         if self._endpoints.ca_file:
             # Given to this channel alone: gRPC's variable for it holds for the whole process.
@@ -182,8 +190,10 @@ class GoogleSecretStore:
 
     def close(self) -> None:
         """Close the channel, if one was opened."""
-        if "_client" in self.__dict__:
-            self._client.transport.close()
+        with self._opening:
+            opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.transport.close()
 
     def _turn(self, method: str, name: SecretName, number: int) -> None:
         what = f"version {number} of {name}"

@@ -71,6 +71,13 @@ class Admission:
         return self.permissions.issuperset(WRITING)
 
     @property
+    def enough(self) -> str:
+        """The least predefined role that holds what it can use, empty when it can't read."""
+        if not self.reads:
+            return ""
+        return f"roles/spanner.{'databaseUser' if self.writes else 'databaseReader'}"
+
+    @property
     def excess(self) -> tuple[str, ...]:
         """What it may do that no flow needs."""
         return tuple(sorted(self.permissions & set(BEYOND)))

@@ -43,6 +43,7 @@ _CHECK = (
     Column("database"),
     Column("reads", kind=Kind.FLAG),
     Column("writes", kind=Kind.FLAG),
+    Column("enough", title="enough would be"),
     Column("excess", title="needless"),
 )
 
@@ -161,15 +162,19 @@ def check(
         with app_context.status(f"asking {door.endpoint}"):
             admission = door.enter(live)
         values = _told(reached, reference, who)
+        warning = _key_warning(reached, reference)
     if not admission.reads:
         msg = f"{who.name} is let in to {door.database}, but may not read all that a flow does"
         raise NotPermittedError(msg, hint="grant roles/spanner.databaseReader at least")
     for permission in admission.excess:
         app_context.warn(f"{who.name} has {permission}, which no flow needs")
+    if warning:
+        app_context.warn(warning)
     values |= {
         "database": str(door.database),
         "reads": admission.reads,
         "writes": admission.writes,
+        "enough": admission.enough,
         "excess": list(admission.excess),
     }
     emit(Record("creds.check", _CHECK, values), output, fields=fields)
@@ -401,6 +406,22 @@ def _identified(reached: Access, text: str) -> "tuple[LiveCredentials, Principal
         msg = "there is no token"
         raise NotPermittedError(msg, hint="run: spanctl local up")
     return live, identify(Http(reached.endpoints), reached.endpoints, token)
+
+
+def _key_warning(reached: Access, text: str) -> str:
+    """Return what to say when a reference leads to a key; empty when it doesn't."""
+    from spanctl.credentials.reference import SecretReference
+    from spanctl_cli.creds import facts
+
+    reference = reached.reference(text)
+    if not isinstance(reference, SecretReference):
+        return ""
+    from spanctl.credentials.rotation.status import read_status
+
+    try:
+        return facts.hint(read_status(reached.store, reference.name))
+    except NotPermittedError:
+        return ""  # who may only access the payload can't look at the secret
 
 
 def _told(reached: Access, text: str, who: "Principal") -> dict[str, Any]:
