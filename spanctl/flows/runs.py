@@ -27,6 +27,7 @@ from prefect.logging.loggers import flow_run_logger
 from spanctl.clock import rfc3339
 from spanctl.errors import SpanctlError
 from spanctl.flows.callsite import CallSite, Origin
+from spanctl.flows.pinning import Pinned, hold
 from spanctl.flows.place import outer_context
 from spanctl.ledger.receipt import Outcome, Provenance
 from spanctl.orchestration.model import TRANSACTIONS_ARTIFACT
@@ -92,6 +93,7 @@ class Registry:
         self._runs: dict[_Place, Run] = {}
         self._entries: defaultdict[str, dict[str, Entry]] = defaultdict(dict)
         self._attended: dict[str, str] = {}
+        self._pinned: dict[tuple[Target, str], Pinned | None] = {}
         self._observers: list[Callable[[Entry], None]] = []
 
     def attend(self, run: str, until: str) -> None:
@@ -120,6 +122,10 @@ class Registry:
             kept = root_run in self._attended
             if kept:
                 self._runs[place] = run
+            if kept and root_run and (origin.target, root_run) not in self._pinned:
+                # Before the first write: the rotation that comes second sees the first.
+                found = hold(origin.target, root_run, _warn)
+                self._pinned[origin.target, root_run] = found
         try:
             yield run
         finally:
@@ -172,14 +178,35 @@ class Registry:
             for run in ended:
                 del self._attended[run]
             runs = [self._runs.pop(place) for place in list(self._runs) if place[2] in ended]
-        _close(runs)
+            pinned = [self._pinned.pop(key) for key in list(self._pinned) if key[1] in ended]
+        try:
+            _close(runs)
+        finally:
+            _release(pinned)
 
     def close_all(self) -> None:
         """Close every lease; raises as :meth:`leave` does."""
         with self._lock:
             runs = list(self._runs.values())
+            pinned = list(self._pinned.values())
             self._runs.clear()
-        _close(runs)
+            self._pinned.clear()
+        try:
+            _close(runs)
+        finally:
+            _release(pinned)
+
+
+def _release(pinned: "Sequence[Pinned | None]") -> None:
+    for one in pinned:
+        if one is not None:
+            one.release()
+
+
+def _warn(text: str) -> None:
+    context = FlowRunContext.get()
+    if context is not None and context.flow_run is not None:
+        flow_run_logger(context.flow_run).warning("%s", text)
 
 
 def _close(runs: "Sequence[Run]") -> None:
