@@ -9,6 +9,7 @@ from spanctl.errors import NotPermittedError, UsageError
 from spanctl_cli.context import AppContext
 from spanctl_cli.creds import executing
 from spanctl_cli.creds.access import DEFAULT, Access, access
+from spanctl_cli.creds.access import names as named
 from spanctl_cli.options import (
     DryRunOption,
     FieldsOption,
@@ -219,7 +220,8 @@ def exec_(
         msg = "NAME and --credentials exclude each other"
         raise UsageError(msg, hint="give one of them")
     app_context = AppContext.of(ctx)
-    with executing.forwarding() as child, access(app_context) as reached:
+    with executing.forwarding() as child:
+        reached = named(app_context)
         from spanctl.credentials import lending, lent
 
         live = reached.lendable(name or credentials, lifetime)

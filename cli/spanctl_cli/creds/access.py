@@ -25,34 +25,16 @@ _NAMES = "write its id, or projects/P/secrets/S"
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
-    """Secret Manager and IAM, as the application default credentials reach them.
+class Names:
+    """What credentials are called in a context, and where they come from; no client is loaded.
 
     Attributes:
         settings: The settings in effect.
         endpoints: Where Google's identity services are.
-        credentials: Who asks.
-        store: Secret Manager, one secret at a time.
     """
 
     settings: Settings
     endpoints: "Endpoints"
-    credentials: "LiveCredentials"
-    store: "GoogleSecretStore"
-
-    @property
-    def inventory(self) -> "SecretInventory":
-        """The secrets of a project."""
-        from spanctl.credentials.inventory import SecretInventory
-
-        return SecretInventory(self.endpoints, self.credentials)
-
-    @property
-    def door(self) -> "Door":
-        """The Spanner database on which credentials are tried."""
-        from spanctl.spanner.admission import Door
-
-        return Door.from_settings(self.settings)
 
     @property
     def project(self) -> str:
@@ -73,26 +55,6 @@ class Access:
         except UsageError:
             msg = "what was given is no name of a secret"
         raise UsageError(msg, hint=_NAMES)
-
-    def name_or_only(self, text: str | None) -> "SecretName":
-        """Read a secret's name, or take the only one that there is.
-
-        Raises:
-            UsageError: There are several.
-            NotFoundError: There is none.
-        """
-        if text is not None:
-            return self.name(text)
-        names = self.inventory.names(self.project)
-        if not names:
-            msg = f"there is no credential in project {self.project}"
-            hint = "make one: spanctl creds create NAME --impersonate EMAIL"
-            raise NotFoundError(msg, hint=hint)
-        if len(names) > 1:
-            told = ", ".join(name.secret for name in names)
-            msg = "there are several credentials"
-            raise UsageError(msg, hint=f"name one of: {told}")
-        return names[0]
 
     def reference(self, text: str) -> "CredentialReference":
         """Read a credential reference, or a secret's name for the reference to it.
@@ -135,9 +97,55 @@ class Access:
         return resolve(reference, self.endpoints, lifetime=life)
 
 
-@contextmanager
-def access(app: AppContext) -> Iterator[Access]:
-    """Open Secret Manager as the application default credentials; nothing is sent yet.
+@dataclass(frozen=True, slots=True)
+class Access(Names):
+    """Secret Manager and IAM, as the application default credentials reach them.
+
+    Attributes:
+        credentials: Who asks.
+        store: Secret Manager, one secret at a time.
+    """
+
+    credentials: "LiveCredentials"
+    store: "GoogleSecretStore"
+
+    @property
+    def inventory(self) -> "SecretInventory":
+        """The secrets of a project."""
+        from spanctl.credentials.inventory import SecretInventory
+
+        return SecretInventory(self.endpoints, self.credentials)
+
+    @property
+    def door(self) -> "Door":
+        """The Spanner database on which credentials are tried."""
+        from spanctl.spanner.admission import Door
+
+        return Door.from_settings(self.settings)
+
+    def name_or_only(self, text: str | None) -> "SecretName":
+        """Read a secret's name, or take the only one that there is.
+
+        Raises:
+            UsageError: There are several.
+            NotFoundError: There is none.
+        """
+        if text is not None:
+            return self.name(text)
+        names = self.inventory.names(self.project)
+        if not names:
+            msg = f"there is no credential in project {self.project}"
+            hint = "make one: spanctl creds create NAME --impersonate EMAIL"
+            raise NotFoundError(msg, hint=hint)
+        if len(names) > 1:
+            told = ", ".join(name.secret for name in names)
+            msg = "there are several credentials"
+            raise UsageError(msg, hint=f"name one of: {told}")
+        return names[0]
+
+
+def names(app: AppContext) -> Names:
+    """Close the ways by which this process could show credentials; return what they are called.
 
     Raises:
         ConfigurationError: The context names a file that can't be read, or a URL that isn't HTTPS.
@@ -148,14 +156,25 @@ def access(app: AppContext) -> Iterator[Access]:
     _check_files(settings)
     harden()
     from spanctl.credentials.endpoints import Endpoints
+
+    return Names(settings, Endpoints.from_settings(settings))
+
+
+@contextmanager
+def access(app: AppContext) -> Iterator[Access]:
+    """Open Secret Manager as the application default credentials; nothing is sent yet.
+
+    Raises:
+        ConfigurationError: The context names a file that can't be read, or a URL that isn't HTTPS.
+    """
+    named = names(app)
     from spanctl.credentials.resolve import resolve
     from spanctl.credentials.store import GoogleSecretStore
 
-    endpoints = Endpoints.from_settings(settings)
-    credentials = resolve(DEFAULT, endpoints)
-    store = GoogleSecretStore(endpoints, credentials)
+    credentials = resolve(DEFAULT, named.endpoints)
+    store = GoogleSecretStore(named.endpoints, credentials)
     try:
-        yield Access(settings, endpoints, credentials, store)
+        yield Access(named.settings, named.endpoints, credentials, store)
     finally:
         store.close()
 
