@@ -8,6 +8,7 @@ went wrong.
 import argparse
 import os
 import random
+import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -43,9 +44,10 @@ def conduct(  # noqa: PLR0913 - as the command line says it
     folder: Path,
     resume: bool = False,
     sample: int | None = None,
+    only: str = "",
 ) -> tuple[list[Tally], Journal]:
     """Run one campaign and return its sums, ours first."""
-    cases = list(campaign.cases(form))
+    cases = [case for case in campaign.cases(form) if only in case.name]
     if sample is not None and sample < len(cases):
         cases = random.Random(seed).sample(cases, sample)  # noqa: S311 - no secret
     journal = Journal(folder, campaign.name, seed, form, report.versions())
@@ -73,6 +75,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="source of all chance (default: 0)")
     parser.add_argument("--resume", action="store_true", help="go on with the last run")
     parser.add_argument("--sample", type=int, metavar="N", help="run N cases only")
+    parser.add_argument("--only", default="", metavar="TEXT", help="cases with this in their name")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(known):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; known are: {', '.join(known)}")
@@ -95,6 +98,7 @@ def _one(campaign: Campaign, form: Form, arguments: argparse.Namespace) -> bool:
         folder=FOLDER,
         resume=arguments.resume,
         sample=arguments.sample,
+        only=arguments.only,
     )
     written = report.section(
         campaign.name,
@@ -106,7 +110,7 @@ def _one(campaign: Campaign, form: Form, arguments: argparse.Namespace) -> bool:
         made_with=report.versions(),
     )
     _say(written)
-    if form is Form.FULL and arguments.sample is None:
+    if form is Form.FULL and arguments.sample is None and not arguments.only:
         report.PLACE.write_text(report.renew(report.PLACE.read_text(), campaign.name, written))
     return verdict_on(tallies)
 
@@ -117,6 +121,7 @@ def _command(campaign: Campaign, form: Form, arguments: argparse.Namespace) -> s
     parts += ["--short"] if form is Form.SHORT else []
     parts += [f"--seed {arguments.seed}"] if arguments.seed else []
     parts += [f"--sample {arguments.sample}"] if arguments.sample is not None else []
+    parts += [f"--only {shlex.quote(arguments.only)}"] if arguments.only else []
     return " ".join(parts)
 
 

@@ -9,11 +9,13 @@ from tests.campaign.model import Campaign
 from tests.campaign.races import Races
 from tests.campaign.rotation import Rotation
 from tests.campaign.rotation_load import RotationFlows, RotationLoad
+from tests.campaign.signals import Signals
 from tests.campaign.storm import Storm
 
 ALL: Final[tuple[Campaign, ...]] = (
     Matrix(),
     Kills(),
+    Signals(),
     Cuts(),
     Races(),
     Storm(),

@@ -34,6 +34,8 @@ _HASTE: Final = 0.15
 """Seconds between a meddler's changes: a rotation needs some luck, and gets it."""
 
 _SETTLED: Final = 30.0
+_GROWN: Final = 0.6
+"""Seconds after which a key works also while new ones are late."""
 
 
 @dataclass(slots=True)
@@ -73,6 +75,8 @@ class World:
         # First of all: it ends all keys of the account.
         span = self._lifetime(kind) if point.startswith(("random", "pair")) else 0.0
         name = self._secret(kind)
+        if trouble == "late keys":
+            time.sleep(_GROWN)  # the first key would be switched off otherwise
         seen = _Seen()
         with contextlib.ExitStack() as around:
             # While every payload arrives damaged, nobody can read: the reader comes afterwards.

@@ -177,6 +177,14 @@ def test_a_child_is_killed_at_its_word(zygote: Zygote) -> None:
     assert ended.said == ("here",)
 
 
+def test_a_child_is_interrupted_at_its_word(zygote: Zygote) -> None:
+    """Another signal than SIGKILL leaves it time to end by itself."""
+    ended = zygote.run(
+        "tests.campaign.test_framework:linger", kill_on="here", by=signal.SIGINT, after=0.01
+    )
+    assert (ended.status, ended.said, ended.hung) == (130, ("here",), False)
+
+
 def test_a_child_that_hangs_is_ended_and_told(zygote: Zygote) -> None:
     """A hang is no kill."""
     ended = zygote.run("tests.campaign.test_framework:linger", patience=0.2)

@@ -76,6 +76,7 @@ class Zygote:
         *,
         kill_on: str | None = None,
         after: float = 0.0,
+        by: signal.Signals = signal.SIGKILL,
         patience: float = _PATIENCE,
         **given: Any,
     ) -> Ended:
@@ -85,10 +86,12 @@ class Zygote:
             do: What it calls: ``module:function``, with a :data:`Say` and what is given.
             kill_on: Kill it after it has said this word.
             after: Seconds between that word and the kill.
+            by: The signal that is sent then.
             patience: Seconds after which it is killed in any case.
             given: Arguments, as JSON can hold them.
         """
-        order = {"do": do, "on": kill_on, "after": after, "patience": patience, "given": given}
+        order = {"do": do, "on": kill_on, "after": after, "by": by, "patience": patience}
+        order["given"] = given
         with self._lock:
             assert self._process
             assert self._process.stdin
@@ -135,6 +138,8 @@ def _child(order: Mapping[str, Any], writable: int) -> None:
 
         getattr(importlib.import_module(module), name)(say, **order["given"])
         status = 0
+    except KeyboardInterrupt:
+        status = 130
     except BaseException:  # noqa: BLE001 - the end of the child's stack
         traceback.print_exc()
     finally:
@@ -153,6 +158,7 @@ class _Watched:
         self._born = time.monotonic()
         self._hung = self._born + order["patience"]
         self._kill = self._hung
+        self._sent = False
 
     def until_ended(self) -> dict[str, Any]:
         watched = os.pidfd_open(self._pid)
@@ -162,8 +168,7 @@ class _Watched:
                 left = max(0.0, self._kill - time.monotonic())
                 ready = select.select(listening, [], [], left)[0]
                 if not ready:
-                    signal.pidfd_send_signal(watched, signal.SIGKILL)
-                    self._kill = time.monotonic() + _PATIENCE
+                    self._send(watched)
                 if self._readable in ready and not self._hear():
                     listening.remove(self._readable)
                 elif watched in ready and self._readable not in ready:
@@ -178,11 +183,20 @@ class _Watched:
         hung, lived = ended >= self._hung, ended - self._born
         return {"status": status, "said": words, "hung": hung, "lived": lived}
 
+    def _send(self, watched: int) -> None:
+        """Send the signal that was asked for; to one that hangs, SIGKILL."""
+        hangs = time.monotonic() >= self._hung
+        number = signal.SIGKILL if hangs else signal.Signals(self._order["by"])
+        signal.pidfd_send_signal(watched, number)
+        self._kill = time.monotonic() + _PATIENCE if hangs else self._hung
+        self._sent = True
+
     def _hear(self) -> bool:
         part = os.read(self._readable, 65536)
         self._heard += part
         word = json.dumps(self._order["on"]).encode() + b"\n"
-        if self._order["on"] is not None and word in self._heard and self._kill == self._hung:
+        waits = self._kill == self._hung and not self._sent
+        if self._order["on"] is not None and word in self._heard and waits:
             self._kill = min(self._hung, time.monotonic() + self._order["after"])
         return bool(part)
 
