@@ -50,8 +50,7 @@ def _statement(receipt: Receipt) -> Attestation | None:
 
 
 def _verified(receipt: Receipt, found: Attestation, target: "Target") -> Identity:
-    from spanctl.credentials.attesting import Certificates, KeyWithdrawnError
-    from spanctl.credentials.http import Http
+    from spanctl.credentials.attesting import KeyWithdrawnError, certificates_at
     from spanctl.spanner.actors import signers
 
     signer = found.claims.signer
@@ -60,7 +59,7 @@ def _verified(receipt: Receipt, found: Attestation, target: "Target") -> Identit
         note = f"signed by {signer}; to take its word: spanctl context set sign_as={signer}"
         return _claimed(receipt, Coverage.DISABLED, note)
     try:
-        Certificates(Http(target.identity), target.identity).verify(found, accepted)
+        certificates_at(target.identity).verify(found, accepted)
     except KeyWithdrawnError:
         note = f"the key of {signer} that signed is no longer published: it can't be verified again"
         return _claimed(receipt, Coverage.EXPIRED, note)
@@ -72,7 +71,7 @@ def _verified(receipt: Receipt, found: Attestation, target: "Target") -> Identit
         raise
     except SpanctlError as error:
         return _claimed(receipt, Coverage.UNREACHABLE, error.message)
-    note = f"the statement of who asked, signed by {signer}, holds; the writer's token was told"
+    note = f"the statement of who asked, signed by {signer}, holds; the issuer told who wrote"
     executor = receipt.provenance.executor_standing
     if executor is not Standing.PROVEN:
         note = f"the statement of who asked, signed by {signer}, holds; who wrote is claimed"

@@ -1,8 +1,10 @@
 """Attestations at IAM: signed through signJwt, verified with the account's certificates."""
 
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
 
@@ -78,9 +80,9 @@ class KeyWithdrawnError(NotFoundError):
 class Certificates:
     """The certificates that Google publishes of service accounts; kept for an hour, thread-safe."""
 
-    def __init__(self, http: Http, endpoints: Endpoints) -> None:
+    def __init__(self, endpoints: Endpoints) -> None:
         """Fetch nothing yet."""
-        self._http = http
+        self._http = Http(endpoints)
         self._endpoints = endpoints
         self._lock = threading.Lock()
         self._kept: dict[str, tuple[float, Mapping[str, str]]] = {}
@@ -128,6 +130,16 @@ class Certificates:
         except NotFoundError:
             return {}
         return {str(key): str(pem) for key, pem in answer.items()}
+
+
+@lru_cache(maxsize=16)
+def certificates_at(endpoints: Endpoints) -> Certificates:
+    """Return this process's one set of certificates from these endpoints."""
+    return Certificates(endpoints)
+
+
+# A forked child must not wait for a lock that a thread of its parent held.
+os.register_at_fork(after_in_child=certificates_at.cache_clear)
 
 
 def _is_signed(attestation: Attestation, pem: str) -> bool:

@@ -8,11 +8,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from prefect.client.schemas.objects import FlowRun
-from prefect.context import FlowRunContext
-
 from spanctl.errors import NotPermittedError, SpanctlError, UsageError, VerificationError
-from spanctl.flows.place import Place, outer_context
+from spanctl.flows.place import Place
 from spanctl.invocation import ATTESTATION_LABEL, SALT_LABEL
 from spanctl.ledger.attestation import Claims, RunFacts, check, parameters_digest, parse
 from spanctl.ledger.receipt import Provenance, Standing
@@ -37,10 +34,13 @@ class Asking:
 
 
 def asking(place: Place) -> Asking | None:
-    """Return the statement that the root flow run came with; None when it has none."""
-    root = _as_begun(place.root)
-    text = root.labels.get(ATTESTATION_LABEL)
-    if text is None:
+    """Return the statement that the root flow run came with; None when it has none.
+
+    Nor has a flow run that only calls another one its parent: the statement is not about it.
+    """
+    root = place.begun
+    text = root.labels.get(ATTESTATION_LABEL) if root is not None else None
+    if root is None or text is None:
         return None
     try:
         digest = parameters_digest(str(root.labels.get(SALT_LABEL)), root.parameters)
@@ -53,16 +53,6 @@ def asking(place: Place) -> Asking | None:
         created=root.created,
     )
     return Asking(flow_run=str(root.id), text=str(text), facts=facts)
-
-
-def _as_begun(root: FlowRun) -> FlowRun:
-    """Return the root flow run as it was when it began, where it began in this process."""
-    context = FlowRunContext.get()
-    while context is not None:
-        if context.flow_run is not None and context.flow_run.id == root.id:
-            return context.flow_run
-        context = outer_context(context)
-    return root
 
 
 def attested(provenance: Provenance, asked: Asking | None, target: "Target") -> Provenance:
@@ -88,8 +78,7 @@ def attested(provenance: Provenance, asked: Asking | None, target: "Target") -> 
 
 @lru_cache(maxsize=256)
 def _verified(asked: Asking, target: "Target") -> Claims:
-    from spanctl.credentials.attesting import Certificates, KeyWithdrawnError
-    from spanctl.credentials.http import Http
+    from spanctl.credentials.attesting import KeyWithdrawnError, certificates_at
     from spanctl.spanner import attestations
     from spanctl.spanner.actors import signers
     from spanctl.spanner.client import shared
@@ -97,8 +86,7 @@ def _verified(asked: Asking, target: "Target") -> Claims:
     try:
         found = parse(asked.text)
         check(found.claims, asked.facts)
-        certificates = Certificates(Http(target.identity), target.identity)
-        certificates.verify(found, signers(target))
+        certificates_at(target.identity).verify(found, signers(target))
     except (VerificationError, KeyWithdrawnError) as error:
         run = asked.flow_run
         msg = f"the signed statement of who asked for flow run {run} is refused: {error.message}"

@@ -48,7 +48,9 @@ class Place:
         deployment: Id of the root flow run's deployment.
         labels: Labels of the root flow run, shared by all calls of this attempt.
         rerun: Whether the flow run, or its root, has been run before.
-        root: The root flow run.
+        begun: The root flow run as Prefect gave it when it began in this process; None where it
+            runs in another one: whoever makes a flow run can name any other as its parent.
+        is_asked_here: Whether this process is the one that was asked for the root flow run.
     """
 
     root_run: UUID
@@ -59,13 +61,8 @@ class Place:
     deployment: str | None = None
     labels: dict[str, Any] = field(default_factory=dict)
     rerun: bool = False
-    root: FlowRun
-
-    @property
-    def is_asked_here(self) -> bool:
-        """Whether the process that runs the flow is the one that was asked for it."""
-        root = self.root
-        return not (root.deployment_id or root.work_queue_id or root.work_pool_id)
+    begun: FlowRun | None = None
+    is_asked_here: bool = False
 
 
 def in_own_context(context: FlowRunContext) -> bool:
@@ -109,6 +106,7 @@ def here() -> tuple[FlowRunContext, Place] | None:
         return None
     flow_run = context.flow_run
     above = _ancestry(flow_run)
+    begun = _begun(context, above.root.id)
     return context, Place(
         root_run=above.root.id,
         flow_run=flow_run.id,
@@ -117,9 +115,23 @@ def here() -> tuple[FlowRunContext, Place] | None:
         unstable=_calling_side(context) or above.unstable or _same_name(context, above),
         deployment=str(above.root.deployment_id) if above.root.deployment_id else None,
         labels=above.root.labels,
-        root=above.root,
+        begun=begun,
+        is_asked_here=begun is not None and not context.detached and not _is_remote(begun),
         rerun=max(flow_run.run_count or 0, above.root.run_count or 0) > 1,
     )
+
+
+def _begun(context: FlowRunContext | None, root: UUID) -> FlowRun | None:
+    while context is not None:
+        if context.flow_run is not None and context.flow_run.id == root:
+            return context.flow_run
+        context = outer_context(context)
+    return None
+
+
+def _is_remote(run: FlowRun) -> bool:
+    """Whether a flow run was asked for elsewhere, and came here through a work pool."""
+    return bool(run.deployment_id or run.work_queue_id or run.work_pool_id)
 
 
 def _calling_side(context: FlowRunContext) -> str:

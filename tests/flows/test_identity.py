@@ -58,8 +58,8 @@ USER = user_address()
 
 
 @flow
-def pay(cents: int = 5, note: str = "") -> None:  # noqa: ARG001 - a parameter that is signed
-    deposit("a", cents)
+def pay(cents: int = 5, note: str = "") -> None:
+    deposit("a", cents, key=note or None)
 
 
 @pytest.fixture(scope="module")
@@ -435,6 +435,45 @@ def test_a_label_claims(
     assert (found.executor, found.executor_standing) == (runner, Standing.PROVEN)
     data = json.loads(spanctl("audit", receipt.txn_id, "-o", "json").stdout)
     assert (data["initiator_standing"], data["identity"]) == ("claimed", "claimed")
+
+
+def test_a_run_that_calls_another_its_parent(bank: Bank, deploy: Callable[..., Deployed]) -> None:
+    """It doesn't get its parent's statement: anyone can name any run as the parent of another."""
+    deployed, nonce = deploy(), str(uuid.uuid4())
+    genuine = deployed.ask(nonce, deployed.signed(nonce, cents=7).labels, cents=7)
+    assert deployed.work(genuine) is None
+    before = only(bank)
+    with get_client(sync_client=True) as client:
+        child = client.create_flow_run_from_deployment(
+            UUID(deployed.id),
+            parameters={"cents": 700, "note": "child"},
+            parent_task_run_id=UUID(before.provenance.task_run),
+        )
+    assert deployed.work(str(child.id)) is None
+    (receipt,) = [one for one in bank.receipts() if one.txn_id != before.txn_id]
+    assert receipt.provenance.root_run == genuine
+    assert receipt.provenance.initiator_standing is Standing.CLAIMED
+    assert receipt.provenance.attestation is None
+
+
+def test_an_account_to_sign_as(
+    bank: Bank,
+    deploy: Callable[..., Deployed],
+    context: Callable[..., None],
+    standins: StandIns,
+    spanctl: Spanctl,
+) -> None:
+    """The first of ``sign_as`` signs, asked by the person; workers take the word of all of them."""
+    reader, rotator = standins.email("reader"), standins.email("rotator")
+    context(sign_as=f"{reader},{rotator}")
+    deployed = deploy()
+    done = spanctl("run", deployed.name, "--detach", "-o", "json")
+    assert done.stderr.count("claim") == 0
+    context(sign_as=f"{rotator},{reader}")
+    assert deployed.work(json.loads(done.stdout)["flow_run"]) is None
+    found = only(bank).provenance
+    assert (found.initiator, found.initiator_chain) == (USER, (reader,))
+    assert found.initiator_standing is Standing.PROVEN
 
 
 def test_who_can_not_sign_is_claimed(
