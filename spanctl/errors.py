@@ -155,6 +155,12 @@ class DeadlineError(TransactionError):
     code = "deadline"
 
 
+class StepIdleError(TransactionError):
+    """The body sent nothing for so long that its locks were released: not committed (exit 1)."""
+
+    code = "step_idle"
+
+
 class FlowFailedError(SpanctlError):
     """The flow run ended in a failed state (exit 1)."""
 

@@ -2,7 +2,7 @@
 
 Python raises what a signal means between any two steps of the main thread, also in the middle of a
 Rollback. :func:`shielded` holds it back while a transaction is rolled back or resolved, which is
-bounded in time.
+bounded in time. Other threads are never interrupted: they find out at their next statement.
 """
 
 import signal
@@ -12,7 +12,13 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final
 
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS: Final = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGALRM,  # a task's own timeout, as Prefect has it
+    signal.SIGUSR2,  # that of spanctl run
+)
+_asked = threading.Event()
 _flying: dict[int, Callable[[], str]] = {}
 _depth = 0
 _waiting: list[Callable[[], object]] = []
@@ -38,19 +44,37 @@ def in_flight() -> list[str]:
     return sorted({txn_id() for txn_id in list(_flying.values())})
 
 
-def is_shielded() -> bool:
-    """Tell whether a first signal has to wait."""
-    return _depth > 0
+def ask() -> None:
+    """Have no statement begin in any thread of this process from now on: it is about to end."""
+    _asked.set()
 
 
-def deliver_later(act: Callable[[], object]) -> None:
-    """Have ``act`` called when the shield ends; it may raise."""
-    _waiting.append(act)
+def check() -> None:
+    """Return unless the process is about to end; the main thread is interrupted by itself.
+
+    Raises:
+        KeyboardInterrupt: It is, and this is another thread.
+    """
+    if _asked.is_set() and threading.current_thread() is not threading.main_thread():
+        raise KeyboardInterrupt
+
+
+def forget() -> None:
+    """Go on as if nobody had asked."""
+    _asked.clear()
+
+
+def deliver(act: Callable[[], object]) -> None:
+    """Do what a first signal means: at once, or when the shield ends; ``act`` may raise."""
+    if _depth:
+        _waiting.append(act)
+    else:
+        act()
 
 
 @contextmanager
 def shielded() -> Iterator[None]:
-    """Hold back a first SIGINT or SIGTERM until the block has ended; a second one gets through.
+    """Hold back a first signal until the block has ended; a second one gets through.
 
     Only the main thread is ever interrupted, so elsewhere this does nothing.
     """
@@ -67,10 +91,10 @@ def shielded() -> Iterator[None]:
         for number, handler in replaced.items():
             if handler is not None:
                 signal.signal(number, handler)
-    if _depth == 0 and _waiting:
-        first, *_ = _waiting
-        _waiting.clear()
-        first()
+        if _depth == 0 and _waiting:
+            first, *_ = _waiting
+            _waiting.clear()
+            first()
 
 
 def _hold_back(number: int) -> Any:  # noqa: ANN401 - a handler, as signal has it
@@ -83,7 +107,7 @@ def _hold_back(number: int) -> Any:  # noqa: ANN401 - a handler, as signal has i
         if _waiting:
             known(number, frame)
         else:
-            deliver_later(lambda: known(number, None))
+            _waiting.append(lambda: known(number, None))
 
     signal.signal(number, hold)
     return known

@@ -3,12 +3,10 @@
 import errno
 import json
 import os
-import signal
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 
 import typer
@@ -28,11 +26,6 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM arrived."""
-
-
-def on_sigterm(_number: int, _frame: FrameType | None) -> NoReturn:
-    """Turn SIGTERM into an exception, so that open transactions are resolved on the way out."""
-    raise Terminated
 
 
 class Failure:
@@ -144,9 +137,11 @@ def failure_of(error: BaseException, args: Sequence[str] = ()) -> Failure:  # no
         case TyperException():
             return _usage(error)
         case Terminated():
-            return Failure("terminated", "terminated", ExitCode.TERMINATED)
+            details = _noted(error)
+            return Failure("terminated", "terminated", ExitCode.TERMINATED, details=details)
         case KeyboardInterrupt() | typer.Abort():
-            return Failure("interrupted", "interrupted", ExitCode.INTERRUPTED)
+            details = _noted(error)
+            return Failure("interrupted", "interrupted", ExitCode.INTERRUPTED, details=details)
         case OSError() if error.errno in _FULL:
             reason = os.strerror(error.errno or 0)
             return Failure("failed", f"can't write: {reason}", ExitCode.FAILED)
@@ -154,6 +149,23 @@ def failure_of(error: BaseException, args: Sequence[str] = ()) -> Failure:  # no
             message = f"the code that was run called sys.exit({error.code!r})"
             return Failure("system_exit", message, ExitCode.FAILED)
     return _bug(error, args)
+
+
+def notes_of(error: BaseException) -> list[str]:
+    """Return what was noted on an interruption, and on those that it came from."""
+    found: list[str] = []
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        found += [note for note in getattr(current, "__notes__", ()) if note not in found]
+        current = current.__cause__ or current.__context__
+    return found
+
+
+def _noted(error: BaseException) -> dict[str, Any]:
+    notes = notes_of(error)
+    return {"notes": notes} if notes else {}
 
 
 def _usage(error: TyperException) -> Failure:
@@ -210,8 +222,3 @@ def _wants_json(args: Sequence[str]) -> bool:
             return True
         before = arg
     return False
-
-
-def arm() -> None:
-    """Make SIGTERM unwind the process as Ctrl-C does."""
-    signal.signal(signal.SIGTERM, on_sigterm)

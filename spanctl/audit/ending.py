@@ -58,7 +58,7 @@ def _refuse_open(rows: list[Mapping[str, Any]]) -> None:
     if unknown:
         more = f", and of {len(unknown) - 1} more" if len(unknown) > 1 else ""
         msg = f"the outcome of transaction {unknown[0]}{more} is UNKNOWN"
-        hint = f"once the database answers, run: spanctl audit {unknown[0]}"
+        hint = f"once the database answers, run: spanctl txn resolve {unknown[0]}"
         raise OutcomeUnknownError(msg, hint=hint, txn_id=unknown[0], txn_ids=unknown)
 
 

@@ -13,12 +13,11 @@ from spanctl.errors import KeyRequiredError, KeyReusedError, SpanctlError, Usage
 from spanctl.flows.asking import attested
 from spanctl.flows.callsite import CallSite, Origin
 from spanctl.flows.ledgers import refuse_other_ledger
-from spanctl.flows.runs import Entry, registry
+from spanctl.flows.runs import Entry, registry, tell_interrupted
 from spanctl.ledger.receipt import Outcome, Provenance, TransactionResult
 
 if TYPE_CHECKING:
     from spanctl.invocation import DatabaseLike
-    from spanctl.spanner.operation import Call
     from spanctl.spanner.transaction import Transaction
 
 HIDDEN = "spanctl_call"
@@ -112,12 +111,11 @@ class Step:
 
         provenance, again = _attempt(replace(origin.provenance, tag=self.tag))
         options = TransactionOptions(deadline=self.deadline, keep_result=self.keep_result)
-        call = Call(origin.key)
-        outcome = Outcome.NOT_COMMITTED
+        txn_id, outcome = Call(origin.key).txn_id, Outcome.NOT_COMMITTED
 
-        def tell(told: Outcome) -> None:
-            nonlocal outcome
-            outcome = told
+        def tell(known_as: str, told: Outcome) -> None:
+            nonlocal txn_id, outcome
+            txn_id, outcome = known_as, told
 
         try:
             refuse_other_ledger(origin.provenance.root_run, origin.target, origin.ledger)
@@ -134,18 +132,20 @@ class Step:
                     tell=tell,
                 )
         except BaseException as error:
-            entry = self._failed(call, outcome, error)
+            entry = self._failed(txn_id, outcome, error)
             if isinstance(error, KeyReusedError):
                 registry.record_refusal(origin.provenance.flow_run, entry)
             else:
                 registry.record(origin.provenance.flow_run, entry)
+            if not isinstance(error, Exception):
+                tell_interrupted(origin.provenance.flow_run, entry)
             raise
         registry.record(origin.provenance.flow_run, self._succeeded(result))
         return result
 
-    def _failed(self, call: "Call", outcome: Outcome, error: BaseException) -> Entry:
+    def _failed(self, txn_id: str, outcome: Outcome, error: BaseException) -> Entry:
         code = error.code if isinstance(error, SpanctlError) else None
-        return Entry(step=self.name, txn_id=call.txn_id, outcome=outcome, error=code)
+        return Entry(step=self.name, txn_id=txn_id, outcome=outcome, error=code)
 
     def _succeeded(self, result: TransactionResult) -> Entry:
         return Entry(

@@ -15,14 +15,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import FlowRunContext
-from prefect.exceptions import PrefectException
-from prefect.logging.loggers import flow_run_logger
+from prefect.exceptions import MissingContextError, PrefectException
+from prefect.logging.loggers import flow_run_logger, get_run_logger
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from spanctl.clock import rfc3339
 from spanctl.errors import SpanctlError
@@ -43,6 +45,8 @@ _Place = tuple["Target", str, str | None]
 
 ARTIFACT_KEY = TRANSACTIONS_ARTIFACT
 _MAX_ROWS = 1000
+_HOOKS = "PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS"
+"""What a worker sets to ``false`` for the processes of runs whose cancellation it sees to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +171,11 @@ class Registry:
         with self._lock:
             return list(self._entries.pop(flow_run, {}).values())
 
+    def entries(self, flow_run: str) -> list[Entry]:
+        """Return what was recorded for a flow run so far."""
+        with self._lock:
+            return list(self._entries.get(flow_run, {}).values())
+
     def leave(self, flow_run: str) -> None:
         """Note that a flow run has ended here, and close the leases that it was to end.
 
@@ -286,7 +295,7 @@ def spanctl_transactions(flow: "Flow[Any, Any]", flow_run: FlowRun, state: "Stat
     entries = registry.take_entries(str(flow_run.id))
     if entries:
         try:
-            _write_artifact(flow_run, entries)
+            _write_artifact(flow_run.id, entries)
         except (httpx.HTTPError, PrefectException) as error:
             logger.warning("no artifact of the transactions: %s", type(error).__name__)
     try:
@@ -295,17 +304,40 @@ def spanctl_transactions(flow: "Flow[Any, Any]", flow_run: FlowRun, state: "Stat
         logger.warning("leases stay open: %s", error.message)
 
 
-def _write_artifact(flow_run: FlowRun, entries: Sequence[Entry]) -> None:
+def tell_interrupted(flow_run: str | None, entry: Entry) -> None:
+    """Say in Prefect what became of the transaction that a cancelled or stopped run was in.
+
+    In the process of a worker no hook runs when its run is cancelled, so what is known is written
+    at once.
+    """
+    try:
+        logger = get_run_logger()
+    except MissingContextError:
+        return
+    told = f"interrupted in step {entry.step}: transaction {entry.txn_id} is {entry.outcome}"
+    if entry.outcome is Outcome.UNKNOWN:
+        told = f"{told}; run: spanctl txn resolve {entry.txn_id}"
+    logger.warning(told)
+    if flow_run is None or os.environ.get(_HOOKS, "true").lower() != "false":
+        return
+    try:
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+            _write_artifact(UUID(flow_run), registry.entries(flow_run))
+    except (httpx.HTTPError, PrefectException) as error:
+        logger.warning("no artifact of the transactions: %s", type(error).__name__)
+
+
+def _write_artifact(flow_run: UUID, entries: Sequence[Entry]) -> None:
     counts = Counter(entry.outcome.value for entry in entries)
     summary = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
     if len(entries) > _MAX_ROWS:
-        summary += f"; {_MAX_ROWS} are shown, all of them: spanctl audit {flow_run.id}"
+        summary += f"; {_MAX_ROWS} are shown, all of them: spanctl audit {flow_run}"
     artifact = ArtifactCreate(
         key=ARTIFACT_KEY,
         type="table",
         description=f"Spanner transactions of this flow run: {summary}",
         data=json.dumps([entry.to_row() for entry in _shown(entries)]),
-        flow_run_id=flow_run.id,
+        flow_run_id=flow_run,
     )
     with get_client(sync_client=True) as client:
         client.create_artifact(artifact)

@@ -30,6 +30,8 @@ class TransactionOptions:
         deadline: Seconds for the whole operation, its attempts and their resolution.
         rpc_timeout: Longest wait for the reply to one RPC, in seconds.
         resolve_timeout: Seconds on top of the deadline in which an open outcome is still resolved.
+        idle_limit: Seconds for which a body that has begun may send nothing: the server itself
+            gives up idle transactions after 10 s.
         keep_result: Whether the receipt keeps what the body returned (JSON, at most 64 KiB).
         undoes: The txn ID that this operation undoes.
     """
@@ -37,6 +39,7 @@ class TransactionOptions:
     deadline: float = 60.0
     rpc_timeout: float = 30.0
     resolve_timeout: float = 15.0
+    idle_limit: float = 8.0
     keep_result: bool = False
     undoes: str | None = None
 

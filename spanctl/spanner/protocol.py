@@ -128,7 +128,7 @@ class Execution(Resolution, Generic[T]):
                     return self._on_session(lease)
             except _EndedError as ended:
                 cause = ended.cause
-            with suppress(NextEpochError):
+            with suppress(NextEpochError), interrupts.shielded():
                 return self._ended_by(cause)
 
     def _on_session(self, lease: Lease) -> TransactionResult:
@@ -150,6 +150,7 @@ class Execution(Resolution, Generic[T]):
             tag=self.provenance.tag,
             deadline=self._deadline,
             rpc_timeout=self.options.rpc_timeout,
+            idle_limit=self.options.idle_limit,
         )
         try:
             value = self.body(transaction)
@@ -205,7 +206,9 @@ class Execution(Resolution, Generic[T]):
             raise _EndedError(told) from None
         except _CommitLostError as lost:
             lease.lost = True  # its transaction may still be open there
-            if (found := self._receipt_or_unknown(lost)) is not None:
+            with interrupts.shielded():
+                found = self._receipt_or_unknown(lost)
+            if found is not None:
                 return self._from_receipt(found)
             # Running the body again is safe: should the lost commit land after all, the receipt's
             # key lets only one of the two in.
@@ -261,7 +264,7 @@ class Execution(Resolution, Generic[T]):
         request = self._request
         if request is None and self._transaction is not None:
             self._transaction.rollback()
-        if request is not None:
+        if request is not None and self.in_doubt:
             with suppress(GoogleAPICallError, _CommitLostError, ValueError):  # the last: closed
                 self._send_commit(request, first=False, longest=_PARTING)
                 self._settle(landed=True)

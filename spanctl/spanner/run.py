@@ -138,11 +138,11 @@ class Run(Closing):
         arguments: Mapping[str, Any] | None = None,
         options: TransactionOptions | None = None,
         expect_replay: bool = False,
-        tell: Callable[[Outcome], None] | None = None,
+        tell: Callable[[str, Outcome], None] | None = None,
     ) -> TransactionResult:
         """Run a leased operation; as :meth:`spanctl.spanner.client.Database.transact` does.
 
-        ``tell`` is told what came of it, also when it raises.
+        ``tell`` is told under which txn ID, and what came of it, also when it raises.
 
         Raises:
             UsageError: The operation is not leased: nothing is committed without its lease.
@@ -166,7 +166,7 @@ class Run(Closing):
             if not execution.in_doubt:
                 self.ended(call)
             if tell is not None:
-                tell(execution.outcome)
+                tell(execution.call.txn_id, execution.outcome)
 
     def step(  # noqa: PLR0913 - one operation, told in full
         self,

@@ -21,12 +21,14 @@ from google.cloud.spanner_v1.types import (
 )
 from grpc import StatusCode
 
+from spanctl import interrupts
 from spanctl.clock import monotonic
-from spanctl.errors import SpanctlError, UsageError
+from spanctl.errors import SpanctlError, StepIdleError, UsageError
 from spanctl.ledger.receipt import Statement, StatementKind
 from spanctl.spanner import limits, values
 from spanctl.spanner import sql as sql_text
 from spanctl.spanner.failures import NOT_COMMITTED, TRANSIENT, lost_session, translate
+from spanctl.spanner.idle import LIMIT, guard
 from spanctl.spanner.recorded import Recorded
 from spanctl.spanner.rows import RowList, Rows
 from spanctl.spanner.rpc import Rpc, Target, status_of
@@ -74,6 +76,7 @@ class Transaction(Recorded):
         tag: str | None,
         deadline: float,
         rpc_timeout: float,
+        idle_limit: float = LIMIT,
     ) -> None:
         """Prepare an attempt; nothing is sent yet.
 
@@ -85,6 +88,7 @@ class Transaction(Recorded):
             tag: Spanner's transaction tag, at most 50 printable ASCII characters.
             deadline: Monotonic time in seconds after which nothing is sent.
             rpc_timeout: Longest wait for one reply, in seconds.
+            idle_limit: Seconds that it may be quiet once it has begun.
         """
         super().__init__()
         self.txn_id = txn_id
@@ -100,6 +104,9 @@ class Transaction(Recorded):
         self._seqno = 0
         self._lost: AttemptLostError | None = None
         self._released = False
+        self._idle_limit = idle_limit
+        self._active = 0.0
+        self._expired: StepIdleError | None = None
 
     # -- statements
 
@@ -256,6 +263,34 @@ class Transaction(Recorded):
         except BaseException:
             self.orphaned |= not self._id
             raise
+        finally:
+            if not self._active:
+                guard.watch(self)
+            self._active = monotonic()
+
+    def expire(self) -> bool:
+        """Roll back if the body was quiet for too long; tell whether there is nothing to guard.
+
+        Its next statement, and its end, raise what it failed by.
+        """
+        if not self._turn.acquire(blocking=False):
+            return False  # a statement is on its way
+        try:
+            if self.status is not Status.OPEN:
+                return True
+            if not self._id or monotonic() - self._active < self._idle_limit:
+                return False
+            msg = f"the body of transaction {self.txn_id} was quiet for {self._idle_limit:g} s"
+            hint = (
+                "nothing is committed; do slow work before the first statement, or outside of the"
+                " step; a read now and then keeps a transaction open"
+            )
+            self._expired = StepIdleError(msg, hint=hint, txn_id=self.txn_id)
+            self.status = Status.DOOMED
+        finally:
+            self._turn.release()
+        self.rollback()
+        return True
 
     def _told(self, error: GoogleAPICallError) -> Exception:
         return translate(error, self._target, "a statement was executed")
@@ -266,6 +301,9 @@ class Transaction(Recorded):
         return self._lost
 
     def _check(self) -> None:
+        interrupts.check()
+        if self._expired is not None:
+            raise self._expired
         if self._lost is not None:
             raise self._lost
         if self.status is not Status.OPEN:
@@ -303,6 +341,7 @@ class Transaction(Recorded):
                 self.begin()
             self._check()
             self.status = Status.ENDED
+        guard.forget(self)
 
     def begin(self) -> None:
         """Begin explicitly, when nothing else has begun the transaction.
@@ -330,6 +369,7 @@ class Transaction(Recorded):
         with self._turn:
             self.status = Status.ENDED
             released, self._released = self._released, True
+        guard.forget(self)
         if not self._id or released:
             return
         request = RollbackRequest(session=self._session, transaction_id=self._id)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from spanctl.clock import monotonic
 from spanctl.errors import FlowCancelledError, OutcomeUnknownError, UnreachableError
-from spanctl_cli import live
+from spanctl_cli import live, signals
+from spanctl_cli.boundary import notes_of
 from spanctl_cli.context import AppContext
 from spanctl_cli.live import Seen, View
 from spanctl_cli.output import emit, stdout
@@ -103,7 +104,7 @@ def refuse_open(seen: "Sequence[Seen]") -> None:
     if unknown:
         more = f", and of {len(unknown) - 1} more" if len(unknown) > 1 else ""
         msg = f"the outcome of transaction {unknown[0]}{more} is UNKNOWN"
-        hint = f"once the database answers, run: spanctl audit {unknown[0]}"
+        hint = f"once the database answers, run: spanctl txn resolve {unknown[0]}"
         raise OutcomeUnknownError(msg, hint=hint, txn_id=unknown[0], txn_ids=unknown)
 
 
@@ -168,10 +169,11 @@ def execute(  # noqa: PLR0913 - what is run, and where it is shown
             launch.listening(on_transaction=transaction, on_log=log),
             _prints_to(view),
             limited(timeout),
+            signals.heard_by_threads(),
         ):
             finished = launch.execute(flow, registered, bound, asking, heartbeats=heartbeats)
     except KeyboardInterrupt as interruption:
-        for note in getattr(interruption, "__notes__", ()):
+        for note in notes_of(interruption):
             app.note(note)
         over = isinstance(interruption, TimedOut)
         _settle(app, registered, f"{duration(timeout or 0)} were over" if over else "interrupted")
