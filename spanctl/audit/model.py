@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from spanctl.audit.fencing import Fencing
 from spanctl.audit.outside import Outside
 from spanctl.ledger.receipt import EntryKind, Outcome, Receipt, Standing
 from spanctl.orchestration.model import FlowRun, TaskRun
@@ -138,6 +139,7 @@ class Trail:
         receipt: The transaction's receipt; None for a run.
         identity: How sure it is who asked and who wrote; None for a run.
         outside: The DDL or partitioned DML that the entry tells of; None for a transaction.
+        fencing: What a fence means for its operation now; None for any other entry.
         changes: What the transaction changed; None where the stream could not be asked.
         facts: The flow run, as Prefect tells it; None where it doesn't.
         task_run: The transaction's task run, likewise.
@@ -151,6 +153,7 @@ class Trail:
     receipt: Receipt | None = None
     identity: Identity | None = None
     outside: Outside | None = None
+    fencing: Fencing | None = None
     changes: Changes | None = None
     facts: RunFacts | None = None
     task_run: TaskRun | None = None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
+from spanctl.audit.fencing import fencing
 from spanctl.audit.identity import identity_of
 from spanctl.audit.model import (
     Coverage,
@@ -83,6 +84,7 @@ def _of_transaction(database: Database, api: PrefectApi | None, receipt: Receipt
         receipt=receipt,
         identity=identity,
         outside=pair,
+        fencing=fencing(database, receipt),
         changes=changes,
         facts=told.facts,
         task_run=told.task_run,

@@ -187,6 +187,35 @@ def test_fence_closes_and_reopen_opens(spanctl: Spanctl, database: Database, lea
         assert row["txn_id"] in refused.stderr
 
 
+def test_audit_tells_of_a_fence_what_it_means_now(
+    spanctl: Spanctl, database: Database, leave: Leave
+) -> None:
+    """Closed, then open, then committed under another ID: each with the next command."""
+
+    def audited(txn_id: str) -> tuple[str, str, str, list[str]]:
+        shown = spanctl("audit", txn_id, "-o", "json")
+        assert shown.exit_code == 0
+        data = json.loads(shown.stdout)
+        commands = [one["command"] for one in data["next"]]
+        return data["outcome"], data["fenced_by"], data["operation_now"], commands
+
+    (call,) = leave()
+    fenced, later = call.txn_id, Call(call.key, 1).txn_id
+    spanctl("txn", "fence", fenced)
+    *told, commands = audited(fenced)
+    assert told == ["NOT_COMMITTED", "operator", "closed"]
+    assert f"spanctl txn reopen {fenced} --reason WHY" in commands
+    opened = spanctl("txn", "reopen", fenced, "--reason", "why not", "-o", "json")
+    *told, commands = audited(fenced)
+    assert told == ["NOT_COMMITTED", "operator", "open"]
+    recorded = spanctl("audit", items(opened)[0]["recorded_by"], "-o", "json")
+    assert json.loads(recorded.stdout)["reopens"] == fenced
+    Run(database, call.key.root).step("pay", lambda _: None, key="0")
+    *told, commands = audited(fenced)
+    assert told == ["NOT_COMMITTED", "operator", "committed"]
+    assert f"spanctl audit {later}" in commands
+
+
 def test_an_operation_is_fenced_by_its_key_before_it_runs(
     spanctl: Spanctl, database: Database
 ) -> None:

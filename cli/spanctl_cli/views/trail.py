@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from spanctl.audit.model import Coverage, Source, SourceName, Subject, Trail, outcome_of
 from spanctl.audit.trail import totals
+from spanctl.ledger.fences import reopened_by
 from spanctl.ledger.phases import step_of
 from spanctl.ledger.receipt import Receipt, Statement, StatementKind
 from spanctl.spanner.changes import RowChange
@@ -50,6 +51,10 @@ _TRANSACTION = (
     Column("epoch", kind=Kind.NUMBER),
     Column("tag"),
     Column("undoes", kind=Kind.ID),
+    Column("fenced_by"),
+    Column("operation_now", kind=Kind.STATE),
+    Column("goes_on_as", kind=Kind.ID),
+    Column("reopens", kind=Kind.ID),
     Column("api_transaction_id"),
     Column("server_transaction_id"),
     Column("arguments_digest", extra=True),
@@ -184,12 +189,21 @@ def _transaction(trail: Trail) -> dict[str, Any]:
         "epoch": receipt.epoch,
         "tag": origin.tag,
         "undoes": receipt.undoes,
+        "fenced_by": trail.fencing.author if trail.fencing else None,
+        "operation_now": trail.fencing.now if trail.fencing else None,
+        "goes_on_as": _goes_on_as(trail),
+        "reopens": reopened_by(receipt),
         "api_transaction_id": receipt.api_transaction_id,
         "server_transaction_id": changes.server_transaction_id if changes else None,
         "arguments_digest": receipt.arguments_digest,
         "result": receipt.result,
         "client_version": receipt.client_version,
     }
+
+
+def _goes_on_as(trail: Trail) -> str | None:
+    fencing = trail.fencing
+    return fencing.txn_id if fencing and fencing.txn_id != trail.id else None
 
 
 def _run(trail: Trail) -> dict[str, Any]:
@@ -312,6 +326,10 @@ def steps(trail: Trail) -> Sequence[str]:
         run = origin.flow_run if known and trail.facts else origin.root_run
         if run:
             commands.append(f"spanctl audit {run}")
+        if trail.fencing:
+            commands.append(trail.fencing.step)
+        if reopens := reopened_by(trail.receipt):
+            commands.append(f"spanctl audit {reopens}")
         if trail.receipt.undoes:
             commands.append(f"spanctl audit {trail.receipt.undoes}")
         if trail.outside and trail.outside.pair:

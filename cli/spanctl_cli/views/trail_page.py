@@ -11,6 +11,7 @@ from rich.text import Text
 
 from spanctl.audit.model import Link, Trail, outcome_of
 from spanctl.audit.trail import totals
+from spanctl.ledger.fences import reopened_by
 from spanctl.ledger.phases import Phase, noted, step_of, step_words
 from spanctl.ledger.receipt import Outcome, Receipt, Statement
 from spanctl.spanner.changes import ModType, RowChange
@@ -65,8 +66,8 @@ def _transaction(trail: Trail, receipt: Receipt) -> Iterator[RenderableType]:
     headline = Text(f"{mark} {words}", style=style)
     headline.append(f"  {pieces.moment(receipt.commit_timestamp)}", style="default not bold")
     yield pieces.whole(headline)
-    if not committed:
-        yield Text("  Fenced: the operation never commits in this epoch.", style="dim")
+    if trail.fencing:
+        yield pieces.whole(Text(f"  {trail.fencing.words}", style="dim"))
     if pair:
         status = f" ({pair.status})" if pair.status else ""
         yield pieces.whole(Text(f"  at least once: {pair.words}{status}", style=style))
@@ -97,6 +98,7 @@ def _transaction(trail: Trail, receipt: Receipt) -> Iterator[RenderableType]:
             ("attempt", pieces.plain(origin.attempt)),
             ("operation", pieces.plain(receipt.operation_key)),
             ("undoes", pieces.named(None, receipt.undoes)),
+            ("reopens", pieces.named(None, reopened_by(receipt))),
             ("other entry", pieces.named(None, pair.pair if pair else None)),
             ("tag", pieces.plain(origin.tag)),
         ]

@@ -66,7 +66,7 @@ def test_an_open_outcome_goes_before_everything(kind: StateType) -> None:
     error = check(Api(root=rows), kind)
     assert isinstance(error, OutcomeUnknownError)
     assert error.details["txn_id"] == "t1"
-    assert "audit t1" in error.hint
+    assert "txn resolve t1" in error.hint
 
 
 @pytest.mark.parametrize("found", [UnreachableError, NotPermittedError, KeyReusedError])
