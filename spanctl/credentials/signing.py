@@ -11,12 +11,13 @@ from spanctl.credentials.endpoints import Endpoints
 from spanctl.credentials.http import Http
 from spanctl.credentials.issuer import Issuer, asker
 from spanctl.credentials.live import LiveCredentials
-from spanctl.errors import NotPermittedError
+from spanctl.errors import NotPermittedError, UsageError
 from spanctl.invocation import ATTESTATION_LABEL, SALT_LABEL
 from spanctl.ledger.attestation import Claims, parameters_digest
 from spanctl.ledger.receipt import Standing
 
 _SALT_BYTES: Final = 16
+_TEMPLATE: Final = "__prefect_kind"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +65,11 @@ def attest(  # noqa: PLR0913 - a request, told in full
         NotFoundError: There is no such account.
         UnreachableError: IAM did not answer.
         ConfigurationError: IAM refused the request.
-        UsageError: The parameters are no JSON values.
+        UsageError: The parameters are no JSON values, or Prefect would write others for them.
     """
+    if _is_template(parameters):
+        msg = "Prefect fills in a parameter when it makes the run, so it can't be signed before"
+        raise UsageError(msg, hint="pass the value itself")
     issuer = Issuer(credentials, endpoints)
     name, standing = asker(issuer.principal())
     if standing is not Standing.PROVEN:
@@ -83,3 +87,10 @@ def attest(  # noqa: PLR0913 - a request, told in full
     hand = hand_for(issuer.token(), claims.signer)
     text = sign(Http(endpoints), endpoints, hand, claims)
     return Signed(claims=claims, text=text, salt=salt)
+
+
+def _is_template(value: object) -> bool:
+    """Whether Prefect's server puts another value in place of this one, or of a part of it."""
+    if isinstance(value, Mapping):
+        return _TEMPLATE in value or any(_is_template(item) for item in value.values())
+    return isinstance(value, list | tuple) and any(_is_template(item) for item in value)

@@ -15,6 +15,7 @@ from spanctl.credentials.identity import Principal, Standing
 from spanctl.credentials.issuer import Issuer, asker
 from spanctl.credentials.live import LiveCredentials
 from spanctl.credentials.secret import Secret
+from spanctl.credentials.signing import attest
 from spanctl.errors import UnreachableError, UsageError
 from spanctl.references import signers
 
@@ -63,6 +64,16 @@ def test_whose_word_is_taken() -> None:
     for wrong in ("b@x.y,", "b", ",", "b@x.y c@x.y"):
         with pytest.raises(UsageError):
             signers("adc", wrong)
+
+
+def test_what_prefect_fills_in_is_not_signed() -> None:
+    """Such a run would be refused by its worker: who asks for it is told, and only claimed."""
+    credentials = mock.Mock()
+    template = {"a": [{"__prefect_kind": "workspace_variable", "variable_name": "v"}]}
+    given = {"deployment": "d", "nonce": "n"}
+    with pytest.raises(UsageError, match="fills in a parameter"):
+        attest(credentials, Endpoints(), "a@x.y", parameters=template, **given)
+    credentials.ensure.assert_not_called()
 
 
 def test_the_issuer_is_asked_once_for_each_token() -> None:
