@@ -164,12 +164,11 @@ class ImportJob:
 
     def _ends(self) -> tuple[Receipt | None, Receipt | None]:
         """Return the receipts of its first and of its last transaction."""
-        from spanctl.ledger.keys import txn_id
-        from spanctl.spanner import receipts
+        from spanctl.spanner import fence
 
-        first, last = (txn_id(self.key(step)) for step in ("plan", "finish"))
-        found = receipts.get_many(self.database, [first, last])
-        return committed(found.get(first)), committed(found.get(last))
+        first, last = self.key("plan"), self.key("finish")
+        found = fence.standings(self.database, [first, last])
+        return committed(found[first].entry), committed(found[last].entry)
 
     @property
     def _digest(self) -> str:

@@ -94,11 +94,10 @@ def _apply(script: Script, origin: Origin, counts: list[int | None]) -> dict[str
 
 def _finish_of(origin: Origin) -> TransactionResult | None:
     """Return the transaction that said *finished* in an earlier run of the same key."""
-    from spanctl.ledger.keys import txn_id
-    from spanctl.spanner import receipts
+    from spanctl.spanner import fence
     from spanctl.spanner.client import shared
 
-    found = receipts.get(shared(origin.target), txn_id(origin.key))
+    found = fence.standing(shared(origin.target), origin.key).entry
     if found is None or json.loads(found.result or "{}").get("phase") != Phase.FINISHED:
         return None
     return TransactionResult(
