@@ -49,6 +49,15 @@ class ConfigurationError(SpanctlError):
     code = "configuration"
 
 
+class NotIdempotentError(UsageError):
+    """Work that may be done more than once was asked for, and twice may do harm (exit 2).
+
+    ``details["reason"]`` says why it may, in words without values.
+    """
+
+    code = "not_idempotent"
+
+
 class KeyRequiredError(UsageError):
     """A write was called where no stable ordinal exists, without ``key=`` (exit 2)."""
 

@@ -24,6 +24,8 @@ class Outside:
         phase: How it ended, as far as the ledger knows; UNKNOWN where no entry says.
         status: The gRPC status with which it failed; None when it did not.
         pair: The txn ID of the other entry; None when there is none.
+        operation: The name of DDL's long-running operation; None where no entry says.
+        assumed: Whether that it may be applied twice was assumed, and not checked.
     """
 
     kind: StatementKind
@@ -31,6 +33,8 @@ class Outside:
     phase: Phase
     status: str | None = None
     pair: str | None = None
+    operation: str | None = None
+    assumed: bool = False
 
     @property
     def words(self) -> str:
@@ -63,6 +67,8 @@ def outside(database: Database, entries: Iterable[Receipt]) -> dict[str, Outside
             phase=last.phase if known else Phase.UNKNOWN,
             status=last.status,
             pair=end.txn_id if end else said.started,
+            operation=last.operation,
+            assumed=said.assumed,
         )
     return found
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from spanctl.errors import ConflictError, StatementError
+from spanctl.errors import ConflictError, KeyClosedError, StatementError
 from spanctl.flows.callsite import Origin
-from spanctl.flows.script import Script, SqlMode
-from spanctl.flows.sqlrunning import KINDS, SqlResult, commit, result_of, told_where
-from spanctl.ledger.phases import Phase, step_words
+from spanctl.flows.script import Script, SqlMode, place
+from spanctl.flows.sqlrunning import KINDS, Committing, SqlResult, result_of, told_where
+from spanctl.ledger.phases import ASSUMED, CHECKED, Phase, step_words
 from spanctl.ledger.receipt import Statement, StatementKind, TransactionResult
 
 if TYPE_CHECKING:
@@ -33,26 +33,44 @@ def run_outside(script: Script, origins: list[Origin]) -> SqlResult:
 
     Raises:
         ConflictError: DDL of the same key was started before, and may be applied.
+        KeyClosedError: An earlier run of the same key died, and an operator closed it.
+        NotIdempotentError: Partitioned DML may do harm when it is applied twice.
         StatementError: Spanner refused a statement; those before it are applied.
         SpanctlError: Spanner could not be reached.
     """
-    begin, end = origins
+    _refuse_harmful(script, origins[0])
+    with Committing(origins) as committing:
+        return _between(script, origins[0], origins[1], committing)
+
+
+def _refuse_harmful(script: Script, origin: Origin) -> None:
+    from spanctl.spanner.client import shared
+    from spanctl.spanner.partitioned import refuse_harmful
+
+    if script.mode is SqlMode.PARTITIONED and not script.assume_idempotent:
+        for number, statement in enumerate(script.statements, 1):
+            refuse_harmful(shared(origin.target), statement, place(number, statement))
+
+
+def _between(script: Script, begin: Origin, end: Origin, committing: Committing) -> SqlResult:
+    """Run it between its two transactions, which are leased: so a death between them shows."""
     kind = KINDS[script.mode]
-    started = commit(
+    noted: dict[str, Any] = {"idempotent": how} if (how := _idempotent(script)) else {}
+    started = committing.commit(
         begin,
-        _noting(script, kind, {"phase": Phase.STARTED.value}),
+        _noting(script, kind, {"phase": Phase.STARTED.value, **noted}),
         script.arguments,
         step_words(kind, Phase.STARTED),
         keep_result=True,
     )
     if started.replayed and (earlier := _finish_of(end)) is not None:
-        results = tuple(result_of(one, script.mode) for one in script.statements)
-        return SqlResult(mode=script.mode, statements=results, entries=(started, earlier))
+        committing.give_up(end)
+        return _replayed(script, started, earlier)
     if started.replayed and script.mode is SqlMode.DDL:
         msg = f"this DDL was started before, by transaction {started.txn_id}, and may be applied"
         raise ConflictError(msg, hint="look at the schema, then run what is missing as a new run")
     # What no answer came to may be applied: that is neither finished nor failed.
-    facts: dict[str, Any] = {"phase": Phase.UNKNOWN.value, "started": started.txn_id}
+    facts = {"phase": Phase.UNKNOWN.value, "started": started.txn_id, **noted}
     counts: list[int | None] = []
     try:
         facts |= _apply(script, begin, counts)
@@ -63,14 +81,43 @@ def run_outside(script: Script, origins: list[Origin]) -> SqlResult:
         # Also when it failed: what was started shall not look as if it were still going on.
         noting = _noting(script, kind, facts, counts)
         step = step_words(kind, Phase(facts["phase"]))
-        finished = commit(end, noting, {"started": started.txn_id}, step, keep_result=True)
+        told = {"started": started.txn_id}
+        finished = committing.commit(end, noting, told, step, keep_result=True)
     results = tuple(
         result_of(one, script.mode, row_count=count)
         for one, count in zip(script.statements, counts, strict=True)
     )
     return SqlResult(
-        mode=script.mode, statements=results, entries=(started, finished), at_least_once=True
+        mode=script.mode,
+        statements=results,
+        entries=(started, finished),
+        at_least_once=True,
+        operation=facts.get("operation"),
+        idempotent=how,
     )
+
+
+def _replayed(script: Script, started: TransactionResult, ended: TransactionResult) -> SqlResult:
+    """Tell of what an earlier run of the same key has finished."""
+    kept = ended.result
+    counts = kept.get("rows_at_least") or [None for _ in script.statements]
+    results = tuple(
+        result_of(one, script.mode, row_count=count)
+        for one, count in zip(script.statements, counts, strict=True)
+    )
+    return SqlResult(
+        mode=script.mode,
+        statements=results,
+        entries=(started, ended),
+        operation=kept.get("operation"),
+        idempotent=kept.get("idempotent"),
+    )
+
+
+def _idempotent(script: Script) -> str | None:
+    if script.mode is not SqlMode.PARTITIONED:
+        return None
+    return ASSUMED if script.assume_idempotent else CHECKED
 
 
 def _apply(script: Script, origin: Origin, counts: list[int | None]) -> dict[str, Any]:
@@ -88,24 +135,37 @@ def _apply(script: Script, origin: Origin, counts: list[int | None]) -> dict[str
     for number, statement in enumerate(script.statements, 1):
         values, types = script.bound(statement)
         with told_where(statement, first=number):
-            counts.append(execute_partitioned(shared(origin.target), statement.text, values, types))
+            count = execute_partitioned(
+                shared(origin.target), statement.text, values, types, assume_idempotent=True
+            )
+            counts.append(count)  # checked before anything was recorded, or assumed
     return {"phase": Phase.FINISHED.value, "rows_at_least": counts}
 
 
 def _finish_of(origin: Origin) -> TransactionResult | None:
-    """Return the transaction that said *finished* in an earlier run of the same key."""
+    """Return the transaction that said *finished* in an earlier run of the same key.
+
+    Raises:
+        KeyClosedError: That run died, and an operator has closed what it had begun.
+    """
     from spanctl.spanner import fence
     from spanctl.spanner.client import shared
 
-    found = fence.standing(shared(origin.target), origin.key).entry
-    if found is None or json.loads(found.result or "{}").get("phase") != Phase.FINISHED:
+    stands = fence.standing(shared(origin.target), origin.key)
+    txn_id = stands.call.txn_id
+    if stands.is_closed:
+        msg = f"an earlier run began this and died, and {txn_id} closes it"
+        hint = f"look at the data, then: spanctl txn reopen {txn_id} --reason WHY"
+        raise KeyClosedError(msg, hint=hint, txn_id=txn_id)
+    kept = json.loads(stands.entry.result or "{}") if stands.entry else {}
+    if stands.entry is None or kept.get("phase") != Phase.FINISHED:
         return None
     return TransactionResult(
-        txn_id=found.txn_id,
-        commit_timestamp=found.commit_timestamp,
+        txn_id=txn_id,
+        commit_timestamp=stands.entry.commit_timestamp,
         attempts=0,
         replayed=True,
-        result=json.loads(found.result or "{}"),
+        result=kept,
     )
 
 

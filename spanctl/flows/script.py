@@ -8,6 +8,7 @@ from typing import Any
 
 from spanctl.errors import UsageError
 from spanctl.ledger.receipt import StatementKind
+from spanctl.spanner import idempotence
 from spanctl.spanner.catalog import LEDGER_PREFIX, is_ledger
 from spanctl.spanner.sql import SqlStatement, statements
 from spanctl.spanner.values import (
@@ -84,11 +85,13 @@ class Script:
         statements: The statements, in order.
         parameters: Name to parameter; each is used by some statement.
         mode: How they are run.
+        assume_idempotent: Whether a person says that partitioned DML may be applied twice.
     """
 
     statements: tuple[SqlStatement, ...]
     parameters: Mapping[str, Parameter]
     mode: SqlMode
+    assume_idempotent: bool = False
 
     @classmethod
     def read(
@@ -98,6 +101,7 @@ class Script:
         *,
         ddl: bool = False,
         partitioned: bool = False,
+        assume_idempotent: bool = False,
     ) -> "Script":
         """Read SQL and parameters as they were typed.
 
@@ -106,8 +110,10 @@ class Script:
             parameters: Each as ``name:TYPE=value``, or ``name:TYPE`` for NULL.
             ddl: Whether DDL may be run: then all of it must be DDL.
             partitioned: Whether UPDATE and DELETE are run as partitioned DML.
+            assume_idempotent: Whether what can't be seen to be harmless twice is run all the same.
 
         Raises:
+            NotIdempotentError: Partitioned DML may do harm when it is applied twice.
             UsageError: It can't be read, its kinds don't go together, or a parameter is missing,
                 unused or no value of its type.
         """
@@ -116,7 +122,18 @@ class Script:
             msg = "there is no SQL statement"
             raise UsageError(msg, hint="name a file, or pass -e 'SELECT ...'")
         mode = _mode(found, ddl=ddl, partitioned=partitioned)
-        return cls(statements=tuple(found), parameters=_matched(found, parameters), mode=mode)
+        if assume_idempotent and mode is not SqlMode.PARTITIONED:
+            msg = "only partitioned DML can be assumed to be idempotent"
+            raise UsageError(msg, hint="pass --partitioned, or leave --assume-idempotent out")
+        if mode is SqlMode.PARTITIONED and not assume_idempotent:
+            for number, statement in enumerate(found, 1):
+                idempotence.refuse(statement, place(number, statement))
+        return cls(
+            statements=tuple(found),
+            parameters=_matched(found, parameters),
+            mode=mode,
+            assume_idempotent=assume_idempotent,
+        )
 
     def bound(self, statement: SqlStatement) -> tuple[dict[str, Any], dict[str, Type]]:
         """Return the values and the types of a statement's parameters."""

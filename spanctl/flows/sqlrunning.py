@@ -1,9 +1,9 @@
 """What running SQL gives back, and the one way in which a script's transactions are committed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from spanctl.errors import SpanctlError, StatementError
 from spanctl.flows.asking import attested
@@ -50,6 +50,11 @@ class StatementResult:
     rows: tuple[tuple[Any, ...], ...] | None = None
     row_count: int | None = None
 
+    @property
+    def is_least(self) -> bool:
+        """Whether ``row_count`` is a lower bound."""
+        return self.kind is StatementKind.PARTITIONED_DML and self.row_count is not None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SqlResult:
@@ -61,6 +66,9 @@ class SqlResult:
         transaction: The one transaction; None for queries, DDL, partitioned DML and a dry run.
         entries: For DDL and partitioned DML: the transactions that say *started* and *finished*.
         at_least_once: Whether an effect may have happened more than once.
+        operation: The name of DDL's long-running operation.
+        idempotent: For partitioned DML, how it is known that it may be applied twice: ``checked``
+            or ``assumed``.
         dry_run: Whether it was executed and rolled back, or for DDL only described.
         seconds: From start to end.
     """
@@ -70,8 +78,76 @@ class SqlResult:
     transaction: TransactionResult | None = None
     entries: tuple[TransactionResult, ...] = ()
     at_least_once: bool = False
+    operation: str | None = None
+    idempotent: str | None = None
     dry_run: bool = False
     seconds: float = 0.0
+
+
+class Committing:
+    """The transactions of one script, leased together and committed one by one."""
+
+    def __init__(self, origins: Sequence[Origin]) -> None:
+        """Lease the operations: what dies from here on is listed until it is resolved.
+
+        Raises:
+            SpanctlError: Spanner did not acknowledge, or the run belongs to another ledger.
+        """
+        from spanctl.spanner.client import shared
+        from spanctl.spanner.run import Run
+
+        origin = origins[0]
+        provenance, self._again = in_task(origin.provenance, _TAG)
+        refuse_other_ledger(provenance.root_run, origin.target, origin.ledger)
+        self._provenance = attested(provenance, origin.asked, origin.target)
+        self._run = Run(shared(origin.target), origin.key.root, provenance=self._provenance)
+        keys = [one.key for one in origins]
+        self._calls = dict(zip(keys, self._run.lease(keys), strict=True))
+
+    def commit(
+        self,
+        origin: Origin,
+        body: "Callable[[Transaction], Any]",
+        arguments: dict[str, Any],
+        step: str,
+        **options: Any,  # noqa: ANN401 - fields of TransactionOptions
+    ) -> TransactionResult:
+        """Commit one operation, and show it.
+
+        Args:
+            origin: The operation.
+            body: Gets the transaction.
+            arguments: What makes another call with the same key another write.
+            step: What it is shown as.
+            options: Fields of :class:`~spanctl.spanner.run.TransactionOptions`.
+
+        Raises:
+            SpanctlError: As :meth:`spanctl.spanner.client.Database.transact` raises.
+        """
+        from spanctl.spanner.run import TransactionOptions
+
+        result = self._run.execute(
+            self._calls[origin.key],
+            body,
+            arguments=arguments,
+            options=TransactionOptions(**options),
+            expect_replay=self._again or origin.expect_replay,
+        )
+        record(step, self._provenance, result, sum(result.row_counts))
+        return result
+
+    def give_up(self, origin: Origin) -> None:
+        """Say that an operation is not going to be committed by this process."""
+        self._run.ended(self._calls[origin.key])
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the leases, unless something is still open."""
+        with suppress(SpanctlError):  # leases that stay open are what resolves this later
+            self._run.close()
 
 
 def commit(
@@ -81,39 +157,9 @@ def commit(
     step: str,
     **options: Any,  # noqa: ANN401 - fields of TransactionOptions
 ) -> TransactionResult:
-    """Commit one operation of a script, and show it.
-
-    Args:
-        origin: The operation.
-        body: Gets the transaction.
-        arguments: What makes another call with the same key another write.
-        step: What it is shown as.
-        options: Fields of :class:`~spanctl.spanner.run.TransactionOptions`.
-
-    Raises:
-        SpanctlError: As :meth:`spanctl.spanner.client.Database.transact` raises.
-    """
-    from spanctl.spanner.client import shared
-    from spanctl.spanner.run import Run, TransactionOptions
-
-    provenance, again = in_task(origin.provenance, _TAG)
-    refuse_other_ledger(provenance.root_run, origin.target, origin.ledger)
-    provenance = attested(provenance, origin.asked, origin.target)
-    run = Run(shared(origin.target), origin.key.root, provenance=provenance)
-    try:
-        (call,) = run.lease([origin.key])
-        result = run.execute(
-            call,
-            body,
-            arguments=arguments,
-            options=TransactionOptions(**options),
-            expect_replay=again or origin.expect_replay,
-        )
-    finally:
-        with suppress(SpanctlError):  # leases that stay open are what resolves this later
-            run.close()
-    record(step, provenance, result, sum(result.row_counts))
-    return result
+    """Commit the one operation of a script; as :meth:`Committing.commit` does."""
+    with Committing([origin]) as committing:
+        return committing.commit(origin, body, arguments, step, **options)
 
 
 def result_of(

@@ -13,6 +13,9 @@ from spanctl.ledger.keys import OperationKey
 from spanctl.ledger.receipt import Receipt, StatementKind
 
 _OUTSIDE = frozenset({StatementKind.DDL, StatementKind.PARTITIONED_DML})
+CHECKED, ASSUMED = "checked", "assumed"
+"""How it is known that partitioned DML may be applied twice."""
+
 _STARTED, _FINISHED = "-started", "-finished"
 
 
@@ -39,12 +42,16 @@ class Noted:
         phase: What it says.
         started: The txn ID of the entry that said *started*; None for that one itself.
         status: The gRPC status with which it failed; None when it did not.
+        operation: The name of DDL's long-running operation, once it is known.
+        assumed: Whether a person has said that it may be applied twice, which was not checked then.
     """
 
     kind: StatementKind
     phase: Phase
     started: str | None = None
     status: str | None = None
+    operation: str | None = None
+    assumed: bool = False
 
     @property
     def words(self) -> str:
@@ -77,6 +84,8 @@ def noted(receipt: Receipt) -> Noted | None:
         phase=phase,
         started=kept.get("started"),
         status=kept.get("status"),
+        operation=kept.get("operation"),
+        assumed=kept.get("idempotent") == ASSUMED,
     )
 
 

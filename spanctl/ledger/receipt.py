@@ -64,6 +64,11 @@ class Statement:
     parameters: tuple[str, ...] = ()
     rows: int | None = None
 
+    @property
+    def is_least(self) -> bool:
+        """Whether ``rows`` is a lower bound, as Spanner counts partitioned DML."""
+        return self.kind is StatementKind.PARTITIONED_DML and self.rows is not None
+
     def to_json(self) -> dict[str, Any]:
         """Return the statement as JSON-able data, without what is unset."""
         data = {
@@ -180,6 +185,11 @@ class Receipt:
     def rows(self) -> int:
         """Rows changed by all statements together."""
         return sum(self.row_counts)
+
+    @property
+    def rows_at_least(self) -> bool:
+        """Whether :attr:`rows` is a lower bound, as the counts of partitioned DML are."""
+        return any(s.is_least for s in self.statements)
 
 
 _UNCHANGING = frozenset({StatementKind.QUERY, StatementKind.READ, StatementKind.OTHER})

@@ -16,10 +16,11 @@ from google.protobuf.struct_pb2 import Struct
 from grpc import StatusCode
 
 from spanctl.clock import monotonic
-from spanctl.spanner import values
+from spanctl.spanner import idempotence, values
 from spanctl.spanner.failures import TRANSIENT, lost_session, retry_delay, translate
 from spanctl.spanner.limits import refuse_large_request
 from spanctl.spanner.rpc import status_of
+from spanctl.spanner.sql import SqlStatement, describe
 
 if TYPE_CHECKING:
     from spanctl.spanner.client import Database
@@ -29,13 +30,14 @@ _PAUSE: Final = 0.5
 _PARTITIONED: Final = TransactionOptions(partitioned_dml=TransactionOptions.PartitionedDml())
 
 
-def execute_partitioned(
+def execute_partitioned(  # noqa: PLR0913 - one statement, told in full
     database: "Database",
     sql: str,
     params: Mapping[str, Any] | None = None,
     types: Mapping[str, Type] | None = None,
     *,
     timeout: float = TIMEOUT,
+    assume_idempotent: bool = False,
 ) -> int:
     """Execute an UPDATE or DELETE in partitions, again from the start while that may help.
 
@@ -47,16 +49,20 @@ def execute_partitioned(
         params: Parameter name to value.
         types: Parameter name to type, where it can't be inferred from the value.
         timeout: Seconds for all attempts.
+        assume_idempotent: Whether the caller answers for that, and nothing is checked.
 
     Returns:
         The least number of rows that were changed.
 
     Raises:
+        NotIdempotentError: It may do harm when it is applied twice; nothing was sent.
         StatementError: Spanner refused the statement; some partitions may be changed.
         LimitError: It is larger than a request may be; nothing was sent.
         UnreachableError: Spanner did not answer in time; some partitions may be changed.
         NotPermittedError: The credentials don't allow it.
     """
+    if not assume_idempotent:
+        refuse_harmful(database, describe(sql))
     deadline = monotonic() + timeout
     while True:
         try:
@@ -68,6 +74,22 @@ def execute_partitioned(
                 doing = "partitioned DML was executed"
                 raise translate(error, database.target, doing) from None
             time.sleep(retry_delay(error) or _PAUSE)
+
+
+def refuse_harmful(database: "Database", statement: SqlStatement, where: str = "") -> None:
+    """Return when a statement may be applied twice, as its text and the table tell.
+
+    Args:
+        database: Where its table is.
+        statement: The statement.
+        where: What to call it in the message.
+
+    Raises:
+        NotIdempotentError: It may not, or that can't be told; the message says why.
+    """
+    found = database.tables.get(statement.tables[0]) if statement.tables else None
+    computed = [column.name for column in found.columns if column.generated] if found else []
+    idempotence.refuse(statement, where, computed)
 
 
 def _attempt(

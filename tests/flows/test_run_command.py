@@ -252,7 +252,7 @@ def test_sql_with_an_error(spanctl: Spanctl, bank: Bank) -> None:
             "--partitioned",
             "partitioned dml",
             "UPDATE accounts SET balance = 0 WHERE true",
-            "UPDATE accounts SET balance = 1 / 0 WHERE true",
+            "UPDATE accounts SET balance = CAST(1 / 0 AS INT64) WHERE true",
         ),
     ],
 )
@@ -292,6 +292,15 @@ def test_what_is_outside_of_transactions_is_told_as_it_ended(  # noqa: PLR0913, 
         assert "at_least_once\tfinished" in spanctl("audit", txn_id).stdout.splitlines()
     run = terminal("audit", result["flow_run"], columns=100, env=PLAIN).stdout
     assert f"{kind} finished" in run
+    least = flag == "--partitioned"
+    assert (result["rows_at_least"], result["idempotent"]) == (least, "checked" if least else None)
+    assert bool(result["operation"]) is not least
+    told = json.loads(spanctl("audit", result["finished_by"], "-o", "json").stdout)
+    same = ("operation", "rows_at_least", "idempotent")
+    assert [told[name] for name in same] == [result[name] for name in same]
+    for columns in (80, 160):
+        page = terminal("audit", result["finished_by"], columns=columns, env=PLAIN).stdout
+        assert (bool(re.search(r"at least 2 rows|\b2\+", page))) is least
 
 
 @pytest.mark.usefixtures("bank")

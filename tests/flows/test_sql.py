@@ -5,12 +5,24 @@ import json
 import pytest
 from prefect.client.orchestration import get_client
 
-from spanctl.errors import ConflictError, KeyReusedError, StatementError, UsageError
+from spanctl.errors import (
+    ConflictError,
+    KeyClosedError,
+    KeyReusedError,
+    NotIdempotentError,
+    StatementError,
+    UsageError,
+)
 from spanctl.flows import using
 from spanctl.flows.launch import execute, register
 from spanctl.flows.sql import Script, SqlMode, prepared, run_sql
 from spanctl.invocation import Invocation
+from spanctl.ledger.fences import Author
+from spanctl.ledger.receipt import Provenance
 from spanctl.ledger.receipt import StatementKind as Kind
+from spanctl.spanner import admin, fence, limbo
+from spanctl.spanner.operation import Call
+from spanctl.spanner.partitioned import execute_partitioned
 
 pytestmark = [pytest.mark.emulator, pytest.mark.prefect]
 
@@ -164,6 +176,73 @@ def test_partitioned_dml_is_recorded_as_a_pair(accounts):
     assert finished.statements[0].kind is Kind.PARTITIONED_DML
     assert finished.statements[0].rows == 2
     assert finished.statements[0].parameters == ("n",)
+
+
+def test_partitioned_dml_that_twice_may_harm_is_refused(accounts):
+    """It needs a person's word; the ledger keeps whether that was checked or assumed."""
+    add = "UPDATE accounts SET balance = balance + 1 WHERE true"
+    with pytest.raises(NotIdempotentError, match="balance is set from balance"):
+        run(add, partitioned=True)
+    with pytest.raises(NotIdempotentError, match="set from balance"):
+        execute_partitioned(accounts.database, add)
+    assert accounts.receipts() == []
+    assert accounts.balance() == 0
+    assert run(add, partitioned=True, assume_idempotent=True).idempotent == "assumed"
+    assert run(add.replace("balance + 1", "7"), partitioned=True).idempotent == "checked"
+    kept = sorted(json.loads(one.result)["idempotent"] for one in accounts.receipts())
+    assert kept == ["assumed", "assumed", "checked", "checked"]
+    assert all(one.rows_at_least for one in accounts.receipts() if one.rows)
+    with pytest.raises(UsageError, match="only partitioned DML"):
+        run(add, assume_idempotent=True)
+
+
+def test_generated_columns_are_read_from_the_catalog(accounts):
+    """A column that is computed from the one that is written is no constant."""
+    made = "CREATE TABLE made (k INT64, a INT64, g INT64 AS (a + 1) STORED) PRIMARY KEY (k)"
+    admin.execute_ddl(accounts.target, [made])
+    with pytest.raises(NotIdempotentError, match="computed from other columns"):
+        run("UPDATE made SET a = g WHERE true", partitioned=True)
+    assert accounts.receipts() == []
+
+
+def test_what_died_between_its_entries_is_listed_until_it_is_resolved(accounts, monkeypatch):
+    """Started without finished: in limbo, resolved by a fence, and refused to be gone on with."""
+    from spanctl.flows import outside
+
+    def dies(*_):
+        raise KeyboardInterrupt
+
+    ddl = "CREATE TABLE made (a INT64) PRIMARY KEY (a)"
+    with monkeypatch.context() as patched:
+        patched.setattr(outside, "_apply", dies)
+        patched.setattr(outside.Committing, "commit", _only_first(outside.Committing.commit))
+        with pytest.raises(KeyboardInterrupt):
+            run(ddl, ddl=True, key="k")
+    (open_one,) = limbo.find(accounts.database, "")
+    assert open_one.step == "ddl-finished"
+    with pytest.raises(ConflictError, match="started before"):
+        run(ddl, ddl=True, key="k")
+    fence.place(
+        accounts.database,
+        Call(open_one.key),
+        author=Author.OPERATOR,
+        provenance=Provenance(reason="looked"),
+    )
+    assert not list(limbo.find(accounts.database, ""))
+    with pytest.raises(KeyClosedError, match="an earlier run began this and died"):
+        run(ddl, ddl=True, key="k")
+
+
+def _only_first(commit):
+    done = []
+
+    def committing(*args, **kwargs):
+        if done:
+            raise KeyboardInterrupt
+        done.append(True)
+        return commit(*args, **kwargs)
+
+    return committing
 
 
 def test_a_lost_body_is_run_again_once(accounts, monkeypatch):

@@ -149,6 +149,12 @@ def sql(  # noqa: PLR0913 - one parameter an option
     partitioned: Annotated[
         bool, typer.Option("--partitioned", help="Run UPDATE or DELETE as partitioned DML.")
     ] = False,
+    assume_idempotent: Annotated[
+        bool,
+        typer.Option(
+            "--assume-idempotent", help="With --partitioned: I know that twice does no harm."
+        ),
+    ] = False,
     reason: ReasonOption = None,
     idempotency_key: IdempotencyKeyOption = None,
     detach: DetachOption = False,
@@ -180,7 +186,14 @@ def sql(  # noqa: PLR0913 - one parameter an option
         fields=fields,
     )
     found = running.texts(file, execute or ())
-    running.run(AppContext.of(ctx), asked, found, ddl=ddl, partitioned=partitioned)
+    running.run(
+        AppContext.of(ctx),
+        asked,
+        found,
+        ddl=ddl,
+        partitioned=partitioned,
+        assume_idempotent=assume_idempotent,
+    )
 
 
 @app.command("import")

@@ -31,6 +31,9 @@ _COLUMNS: Final = (
     Column("replayed", kind=Kind.FLAG),
     Column("dry_run", title="dry run", kind=Kind.FLAG),
     Column("at_least_once", title="at least once", kind=Kind.FLAG),
+    Column("rows_at_least", title="rows are a lower bound", kind=Kind.FLAG),
+    Column("idempotent"),
+    Column("operation", title="ddl operation"),
     Column("finished_by", title="finished by", kind=Kind.ID),
     Column("seconds", title="time", kind=Kind.DURATION),
 )
@@ -39,6 +42,7 @@ _STATEMENTS: Final = (
     Column("kind"),
     Column("tables"),
     Column("rows", title="rows changed", kind=Kind.NUMBER),
+    Column("rows_at_least", title="at least", kind=Kind.FLAG, extra=True),
     Column("sql", title="statement"),
 )
 
@@ -68,8 +72,14 @@ def texts(file: str | None, execute: Sequence[str]) -> list[str]:
         raise UsageError(msg, hint="it must be UTF-8 text") from None
 
 
-def run(app: AppContext, asked: Asked, sql: Sequence[str], *, ddl: bool, partitioned: bool) -> None:
+def run(app: AppContext, asked: Asked, sql: Sequence[str], **mode: bool) -> None:
     """Run SQL as a flow run of its own, and print rows or what was changed.
+
+    Args:
+        app: The context.
+        asked: What was asked for.
+        sql: The SQL.
+        mode: The flags of :meth:`spanctl.flows.script.Script.read`.
 
     Raises:
         UsageError: The SQL or a parameter can't be used as it is.
@@ -81,7 +91,7 @@ def run(app: AppContext, asked: Asked, sql: Sequence[str], *, ddl: bool, partiti
     from spanctl.flows.script import Script
     from spanctl.flows.sql import prepared, run_sql
 
-    script = Script.read(sql, asked.pairs, ddl=ddl, partitioned=partitioned)
+    script = Script.read(sql, asked.pairs, **mode)
     started = monotonic()
     with prepared(script) as described, live.view(asked.output, quiet=app.quiet) as view:
         bound = {**described, "dry_run": asked.dry_run, "deadline": asked.timeout or 60.0}
@@ -133,6 +143,9 @@ def _values(result: "SqlResult") -> dict[str, Any]:
         "replayed": first.replayed if first else None,
         "dry_run": result.dry_run,
         "at_least_once": result.at_least_once,
+        "rows_at_least": any(one.is_least for one in result.statements),
+        "idempotent": result.idempotent,
+        "operation": result.operation,
         "finished_by": last.txn_id if last is not first and last else None,
     }
 
@@ -144,6 +157,7 @@ def _statements(result: "SqlResult") -> Section:
             "kind": one.kind.value,
             "tables": list(one.tables),
             "rows": one.row_count,
+            "rows_at_least": one.is_least,
             "sql": " ".join(one.sql.split()),
         }
         for one in result.statements

@@ -9,6 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from spanctl_cli.output import Kind, text
 from spanctl_cli.output.values import age, safe
 
 
@@ -78,6 +79,16 @@ def named(name: str | None, identifier: str | None) -> Text:
 def count(number: int, noun: str) -> str:
     """Return a number and its noun: ``1 row``, ``2,000 rows``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def rows(number: int | None, *, least: bool) -> Text:
+    """Return a number of rows for a table: ``12+`` where it is a lower bound."""
+    return Text(f"{number:,}+") if least else text(number, Kind.NUMBER)
+
+
+def least(number: int, *, bound: bool) -> str:
+    """Return a number of rows in words: ``at least 12 rows`` where it is a lower bound."""
+    return f"at least {count(number, 'row')}" if bound else count(number, "row")
 
 
 def moment(value: datetime) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from spanctl.audit.model import Coverage, Source, SourceName, Subject, Trail, outcome_of
 from spanctl.audit.trail import totals
 from spanctl.ledger.fences import reopened_by
-from spanctl.ledger.phases import step_of
+from spanctl.ledger.phases import ASSUMED, CHECKED, step_of
 from spanctl.ledger.receipt import Receipt, Statement, StatementKind
 from spanctl.spanner.changes import RowChange
 from spanctl.spanner.values import to_json
@@ -45,6 +45,9 @@ _TRANSACTION = (
     Column("task_run_state", kind=Kind.STATE),
     Column("attempt", kind=Kind.NUMBER),
     Column("rows_changed", kind=Kind.NUMBER),
+    Column("rows_at_least", kind=Kind.FLAG),
+    Column("operation"),
+    Column("idempotent"),
     Column("changes_complete", kind=Kind.FLAG),
     Column("not_watched"),
     Column("operation_key"),
@@ -82,6 +85,7 @@ _STATEMENTS = (
     Column("kind"),
     Column("tables"),
     Column("rows", kind=Kind.NUMBER),
+    Column("rows_at_least", kind=Kind.FLAG, extra=True),
     Column("sql"),
     Column("parameters"),
     Column("digest", extra=True),
@@ -107,6 +111,7 @@ _TRANSACTIONS = (
     Column("commit_timestamp", title="committed", kind=Kind.TIME),
     Column("outcome", kind=Kind.STATE),
     Column("rows", kind=Kind.NUMBER),
+    Column("rows_at_least", kind=Kind.FLAG, extra=True),
     Column("task"),
     Column("step"),
     Column("operation_key"),
@@ -183,6 +188,9 @@ def _transaction(trail: Trail) -> dict[str, Any]:
         "task_run_state": task_state.name if task_state else None,
         "attempt": origin.attempt,
         "rows_changed": receipt.rows,
+        "rows_at_least": receipt.rows_at_least,
+        "operation": trail.outside.operation if trail.outside else None,
+        "idempotent": _idempotent(trail),
         "changes_complete": bool(changes and changes.complete and not changes.unwatched),
         "not_watched": list(changes.unwatched) if changes else None,
         "operation_key": receipt.operation_key,
@@ -204,6 +212,12 @@ def _transaction(trail: Trail) -> dict[str, Any]:
 def _goes_on_as(trail: Trail) -> str | None:
     fencing = trail.fencing
     return fencing.txn_id if fencing and fencing.txn_id != trail.id else None
+
+
+def _idempotent(trail: Trail) -> str | None:
+    if trail.outside is None or trail.outside.kind is not StatementKind.PARTITIONED_DML:
+        return None
+    return ASSUMED if trail.outside.assumed else CHECKED
 
 
 def _run(trail: Trail) -> dict[str, Any]:
@@ -274,6 +288,7 @@ def _statement(statement: Statement) -> dict[str, Any]:
         "kind": statement.kind,
         "tables": list(statement.tables),
         "rows": statement.rows,
+        "rows_at_least": statement.is_least,
         "sql": statement.sql,
         "parameters": list(statement.parameters),
         "digest": statement.digest,
@@ -300,6 +315,7 @@ def _receipt(receipt: Receipt) -> dict[str, Any]:
         "commit_timestamp": receipt.commit_timestamp,
         "outcome": outcome_of(receipt),
         "rows": receipt.rows,
+        "rows_at_least": receipt.rows_at_least,
         "task": receipt.provenance.task,
         "step": step_of(receipt),
         "operation_key": receipt.operation_key,

@@ -71,6 +71,8 @@ def _transaction(trail: Trail, receipt: Receipt) -> Iterator[RenderableType]:
     if pair:
         status = f" ({pair.status})" if pair.status else ""
         yield pieces.whole(Text(f"  at least once: {pair.words}{status}", style=style))
+        if pair.assumed:
+            yield Text("  That twice does no harm was assumed, not checked.", style="dim")
         yield Text("  Outside of every transaction: this entry only tells of it.", style="dim")
     yield pieces.whole(Text(f"  {receipt.txn_id}", style="cyan"))
     origin = receipt.provenance
@@ -99,6 +101,7 @@ def _transaction(trail: Trail, receipt: Receipt) -> Iterator[RenderableType]:
             ("operation", pieces.plain(receipt.operation_key)),
             ("undoes", pieces.named(None, receipt.undoes)),
             ("reopens", pieces.named(None, reopened_by(receipt))),
+            ("ddl operation", pieces.named(None, pair.operation if pair else None)),
             ("other entry", pieces.named(None, pair.pair if pair else None)),
             ("tag", pieces.plain(origin.tag)),
         ]
@@ -169,7 +172,7 @@ def _statements(receipt: Receipt) -> Iterator[RenderableType]:
         table.add_row(
             text(statement.kind.value.replace("_", " ")),
             text(list(statement.tables)),
-            text(statement.rows, Kind.NUMBER),
+            pieces.rows(statement.rows, least=statement.is_least),
             text(statement.sql or ", ".join(statement.parameters)),
         )
     if table.row_count:
@@ -179,7 +182,7 @@ def _statements(receipt: Receipt) -> Iterator[RenderableType]:
 def _statement(statement: Statement) -> Iterator[RenderableType]:
     words = [statement.kind.value.replace("_", " "), ", ".join(statement.tables)]
     if statement.rows is not None:
-        words.append(f" {pieces.count(statement.rows, 'row')}")
+        words.append(f" {pieces.least(statement.rows, bound=statement.is_least)}")
     told = Text(safe(" ".join(word for word in words if word)))
     sql = Text(safe(statement.sql or ", ".join(statement.parameters)), style="dim")
     yield from pieces.stacked(told, sql)
@@ -252,7 +255,7 @@ def _transactions(receipts: Sequence[Receipt]) -> Iterator[RenderableType]:
             text(receipt.txn_id, Kind.ID),
             pieces.clock(receipt.commit_timestamp),
             _said(receipt),
-            text(receipt.rows, Kind.NUMBER),
+            pieces.rows(receipt.rows, least=receipt.rows_at_least),
             text(step_of(receipt)),
         )
     yield pieces.indented(table)
@@ -267,7 +270,7 @@ def _stacked(receipts: Sequence[Receipt]) -> Iterator[RenderableType]:
         yield text(receipt.txn_id, Kind.ID)
         line = Text().append_text(_said(receipt))
         line.append("  ").append_text(pieces.clock(receipt.commit_timestamp))
-        line.append(f"  {pieces.count(receipt.rows, 'row')}")
+        line.append(f"  {pieces.least(receipt.rows, bound=receipt.rows_at_least)}")
         yield from pieces.stacked(line, Text(safe(step_of(receipt)), style="dim"))
 
 

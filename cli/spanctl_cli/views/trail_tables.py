@@ -56,14 +56,15 @@ def listing(
         by = f"{origin.flow} / {step}" if origin.flow else origin.reason or step
         when, outcome = age(receipt.commit_timestamp), _outcome(receipt, pairs.get(receipt.txn_id))
         if wide:
-            rows = text(receipt.rows, Kind.NUMBER)
+            rows = pieces.rows(receipt.rows, least=receipt.rows_at_least)
             identifier = text(receipt.txn_id, Kind.ID)
             why = [text(origin.reason)] if widest else []
             table.add_row(identifier, when, outcome, rows, text(change), text(by), *why)
             continue
         yield text(receipt.txn_id, Kind.ID)
         line = Text("  ").append_text(outcome).append(f"  {when}  ")
-        yield pieces.whole(line.append(pieces.count(receipt.rows, "row")))
+        told = pieces.least(receipt.rows, bound=receipt.rows_at_least)
+        yield pieces.whole(line.append(told))
         if said := "  ".join(words for words in (change, by) if words):
             yield Padding(Text(safe(said), style="dim"), (0, 0, 0, 2), expand=False)
     if wide:
