@@ -21,7 +21,7 @@ from spanctl.flows.outside import run_outside
 from spanctl.flows.runbooks import passing, whole
 from spanctl.flows.runs import watch
 from spanctl.flows.script import Parameter, Script, SqlMode
-from spanctl.flows.sqlrunning import SqlResult, StatementResult, commit, result_of, told_where
+from spanctl.flows.sqlrunning import TAG, SqlResult, StatementResult, commit, result_of, told_where
 from spanctl.ledger.receipt import StatementKind, TransactionResult
 from spanctl.spanner.sql import SqlStatement
 
@@ -75,7 +75,8 @@ def run_sql(
         result = _query(whole(script), whole(allot("query", key="query")[0].origin))
     elif script.mode is SqlMode.TRANSACTION:
         origin = allot("dry-run" if dry_run else "sql")[0].origin
-        result = _transact(whole(script), whole(origin), dry_run, deadline)
+        run = _rehearse if dry_run else _transact
+        result = run(whole(script), whole(origin), deadline)
     elif dry_run:
         described = tuple(result_of(one, script.mode) for one in script.statements)
         result = SqlResult(mode=script.mode, statements=described, dry_run=True)
@@ -114,10 +115,6 @@ def _query(script: Script, origin: Origin) -> SqlResult:
 # -- one transaction
 
 
-class _RolledBackError(Exception):
-    """Ends the body of a dry run."""
-
-
 @task(
     name="sql",
     cache_policy=NO_CACHE,
@@ -126,7 +123,7 @@ class _RolledBackError(Exception):
     retry_delay_seconds=1,
     retry_condition_fn=passing,
 )
-def _transact(script: Script, origin: Origin, dry_run: bool, deadline: float) -> SqlResult:
+def _transact(script: Script, origin: Origin, deadline: float) -> SqlResult:
     done: list[StatementResult] = []
 
     def body(txn: "Transaction") -> None:
@@ -134,13 +131,8 @@ def _transact(script: Script, origin: Origin, dry_run: bool, deadline: float) ->
         for number, statement in enumerate(script.statements, 1):
             with told_where(statement, first=number):
                 done.append(_executed(txn, script, statement))
-        if dry_run:
-            raise _RolledBackError
 
-    try:
-        result = commit(origin, body, script.arguments, "sql", deadline=deadline)
-    except _RolledBackError:
-        return SqlResult(mode=script.mode, statements=tuple(done), dry_run=True)
+    result = commit(origin, body, script.arguments, "sql", deadline=deadline)
     if result.replayed:
         done = _from_receipt(script, result)
     return SqlResult(mode=script.mode, statements=tuple(done), transaction=result)
@@ -163,3 +155,36 @@ def _from_receipt(script: Script, result: TransactionResult) -> list[StatementRe
         result_of(one, script.mode, row_count=next(counts, None) if one.is_dml else None)
         for one in script.statements
     ]
+
+
+# -- a dry run
+
+
+@task(
+    name="dry-run",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=2,
+    retry_delay_seconds=1,
+    retry_condition_fn=passing,
+)
+def _rehearse(script: Script, origin: Origin, deadline: float) -> SqlResult:
+    from spanctl.spanner.client import shared
+    from spanctl.spanner.rehearsal import Sampler, rehearse
+
+    database = shared(origin.target)
+
+    def body(txn: "Transaction") -> SqlResult:
+        sampler = Sampler(database, txn)
+        done = []
+        for number, statement in enumerate(script.statements, 1):
+            values, types = script.bound(statement)
+            with told_where(statement, first=number):
+                rows, count = sampler.execute(statement, values, types)
+            columns, told = (rows.columns, tuple(rows)) if rows is not None else ((), None)
+            done.append(result_of(statement, script.mode, columns, told, count))
+        return SqlResult(
+            mode=script.mode, statements=tuple(done), dry_run=True, sample=sampler.changes()
+        )
+
+    return rehearse(database, body, deadline=deadline, tag=TAG)

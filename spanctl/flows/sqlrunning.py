@@ -15,10 +15,12 @@ from spanctl.ledger.receipt import StatementKind, TransactionResult
 from spanctl.spanner.sql import SqlStatement
 
 if TYPE_CHECKING:
+    from spanctl.spanner.changes import RowChange
     from spanctl.spanner.rows import ColumnInfo
     from spanctl.spanner.transaction import Transaction
 
-_TAG = "spanctl-sql"
+TAG = "spanctl-sql"
+"""Spanner's transaction tag of what runs SQL."""
 
 KINDS = {
     SqlMode.DDL: StatementKind.DDL,
@@ -70,6 +72,7 @@ class SqlResult:
         idempotent: For partitioned DML, how it is known that it may be applied twice: ``checked``
             or ``assumed``.
         dry_run: Whether it was executed and rolled back, or for DDL only described.
+        sample: Of a dry run: some of the rows that would change, before and after.
         seconds: From start to end.
     """
 
@@ -81,6 +84,7 @@ class SqlResult:
     operation: str | None = None
     idempotent: str | None = None
     dry_run: bool = False
+    sample: "tuple[RowChange, ...]" = ()
     seconds: float = 0.0
 
 
@@ -97,7 +101,7 @@ class Committing:
         from spanctl.spanner.run import Run
 
         origin = origins[0]
-        provenance, self._again = in_task(origin.provenance, _TAG)
+        provenance, self._again = in_task(origin.provenance, TAG)
         refuse_other_ledger(provenance.root_run, origin.target, origin.ledger)
         self._provenance = attested(provenance, origin.asked, origin.target)
         self._run = Run(shared(origin.target), origin.key.root, provenance=self._provenance)

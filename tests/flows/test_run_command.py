@@ -224,13 +224,18 @@ def test_a_plan_starts_nothing(spanctl: Spanctl, bank: Bank, flows: str) -> None
 def test_a_dry_run_counts_the_rows_beside_a_query(spanctl: Spanctl, bank: Bank) -> None:
     """A query among the statements doesn't hide what the others would have changed."""
     query, change = "SELECT id FROM accounts WHERE id = 'a'", "DELETE FROM accounts WHERE true"
-    done = spanctl("run", "sql", "-e", query, "-e", change, "--dry-run", "-o", "json")
+    asked = ("run", "sql", "-e", query, "-e", change, "--dry-run")
+    done = spanctl(*asked, "-o", "json")
     assert done.exit_code == 0
     result = json.loads(done.stdout)
     assert (result["dry_run"], result["txn_id"]) == (True, None)
     assert [one["rows"] for one in result["statements"]] == [None, result["rows"]]
     assert result["rows"] > 0
     assert result["returned_1"] == [{"id": "a"}]
+    gone = {"table": "accounts", "change": "DELETE", "before": {"balance": 0}, "after": None}
+    assert result["sample"] == [{**gone, "keys": {"id": name}} for name in "ab"]
+    told = spanctl(*asked).stdout.splitlines()
+    assert 'accounts\tDELETE\t{"id": "a"}\t{"balance": 0}\t' in told
     untouched(bank)
 
 

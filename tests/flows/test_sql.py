@@ -5,6 +5,7 @@ import json
 import pytest
 from prefect.client.orchestration import get_client
 
+from spanctl.clock import now
 from spanctl.errors import (
     ConflictError,
     KeyClosedError,
@@ -20,9 +21,12 @@ from spanctl.invocation import Invocation
 from spanctl.ledger.fences import Author
 from spanctl.ledger.receipt import Provenance
 from spanctl.ledger.receipt import StatementKind as Kind
-from spanctl.spanner import admin, fence, limbo
+from spanctl.spanner import admin, changes, fence, limbo, schema
 from spanctl.spanner.operation import Call
 from spanctl.spanner.partitioned import execute_partitioned
+from spanctl.spanner.rehearsal import SAMPLE
+from tests.faults import raw
+from tests.faults.proxy import FaultProxy
 
 pytestmark = [pytest.mark.emulator, pytest.mark.prefect]
 
@@ -119,6 +123,59 @@ def test_a_dry_run_is_executed_and_rolled_back(accounts):
     assert real.transaction is not None
     assert not real.transaction.replayed
     assert accounts.balance() == 5
+
+
+def test_a_dry_run_shows_rows_and_writes_nothing(accounts, emulator, monkeypatch):
+    """A sample before and after; in the proxy's log Rollback and no Commit, in the ledger nothing.
+
+    Neither receipt nor lease nor change in the stream: the database is read as it was.
+    """
+    name = accounts.target.database.database
+    asked = (
+        "UPDATE accounts SET balance = balance + @n WHERE true;"
+        "UPDATE accounts a SET a.balance = a.balance * 2 WHERE a.id = 'a' THEN RETURN id;"
+        "DELETE FROM accounts WHERE id = 'b';"
+        "INSERT INTO events (id, what) SELECT CONCAT('e', CAST(n AS STRING)), 'new'"
+        " FROM UNNEST(GENERATE_ARRAY(1, 9)) AS n -- a comment"
+    )
+    schema.install(accounts.database, ["accounts", "events"])
+    began = now()
+    with FaultProxy(emulator) as proxy:
+        monkeypatch.setenv("SPANNER_EMULATOR_HOST", proxy.address)
+        result = run(asked, p=["n:INT64=5"], dry_run=True)
+        rollbacks, commits = proxy.rpcs("Rollback"), proxy.rpcs("Commit")
+    assert (len(rollbacks), commits) == (1, [])
+    assert [one.row_count for one in result.statements] == [2, 1, 1, 9]
+    assert result.statements[1].rows == (("a",),)
+    told = [(one.table, one.mod_type.value, one.keys["id"]) for one in result.sample]
+    assert told[:2] == [("accounts", "UPDATE", "a"), ("accounts", "DELETE", "b")]
+    assert [one[:2] for one in told[2:]] == [("events", "INSERT")] * SAMPLE
+    updated, deleted, *inserted = result.sample
+    assert (updated.before, updated.after) == ({"balance": 0}, {"balance": 10})
+    assert (deleted.before, deleted.after) == ({"balance": 0}, None)
+    assert all(one.before is None and one.after == {"what": "new"} for one in inserted)
+    assert (accounts.receipts(), accounts.leases(), accounts.balance("b")) == ([], 0, 0)
+    assert list(changes.changes(accounts.database, began, now())) == []
+    assert raw.rows(emulator, name, "SELECT COUNT(*) FROM events") == [(0,)]
+
+
+def test_a_dry_run_of_what_cannot_be_read_back_shows_counts_only(accounts):
+    """A pending commit timestamp, and a table without rows to show, spoil nothing."""
+    made = (
+        "CREATE TABLE made (k INT64, t TIMESTAMP OPTIONS (allow_commit_timestamp = true))"
+        " PRIMARY KEY (k)"
+    )
+    admin.execute_ddl(accounts.target, [made])
+    result = run(
+        "INSERT INTO made (k, t) VALUES (1, PENDING_COMMIT_TIMESTAMP());"
+        "DELETE FROM events WHERE true; SELECT 1",
+        dry_run=True,
+    )
+    assert [one.row_count for one in result.statements] == [1, 0, None]
+    assert result.sample == ()
+    with pytest.raises(StatementError, match="statement 2 in line 1"):
+        run("DELETE FROM events WHERE true; UPDATE made SET nope = 1 WHERE true", dry_run=True)
+    assert accounts.receipts() == []
 
 
 def test_ddl_is_recorded_as_a_pair(accounts):

@@ -15,10 +15,11 @@ from spanctl_cli.runs import Asked, elapsed, refuse_detached
 from spanctl_cli.runs.in_process import execute, facts_of, invocation, prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from spanctl.flows.launch import Finished
     from spanctl.flows.sqlrunning import SqlResult, StatementResult
+    from spanctl.spanner.changes import RowChange
 
 _NUMBERS: Final = frozenset({"INT64", "FLOAT64", "FLOAT32", "NUMERIC"})
 _COLUMNS: Final = (
@@ -44,6 +45,13 @@ _STATEMENTS: Final = (
     Column("rows", title="rows changed", kind=Kind.NUMBER),
     Column("rows_at_least", title="at least", kind=Kind.FLAG, extra=True),
     Column("sql", title="statement"),
+)
+_SAMPLE: Final = (
+    Column("table"),
+    Column("change"),
+    Column("keys", kind=Kind.DATA),
+    Column("before", kind=Kind.DATA),
+    Column("after", kind=Kind.DATA),
 )
 
 
@@ -122,10 +130,12 @@ def _print(app: AppContext, asked: Asked, finished: "Finished", seconds: float) 
         emit(rows_of(returned[0]), asked.output, fields=asked.fields)
     else:
         values = {**facts_of(finished), **_values(result), "seconds": seconds}
-        sections = [_statements(result), *_returned(returned)]
+        sections = [_statements(result), *_sample(result), *_returned(returned)]
         emit(Record("run.sql", _COLUMNS, values, sections), asked.output, fields=asked.fields)
     if result.dry_run:
-        app.note("dry run: executed and rolled back, nothing was committed")
+        executed = result.mode.value in {"queries", "transaction"}
+        how = "executed and rolled back, nothing was" if executed else "described only, nothing was"
+        app.note(f"dry run: {how} committed")
     elif result.transaction is not None:
         app.note(f"next: spanctl audit {result.transaction.txn_id}")
 
@@ -163,6 +173,35 @@ def _statements(result: "SqlResult") -> Section:
         for one in result.statements
     ]
     return Section("statements", "Statements", Listing("run.sql.statements", _STATEMENTS, rows))
+
+
+def _sample(result: "SqlResult") -> list[Section]:
+    """Return the rows of a dry run: of an update only the columns that would change."""
+    if not result.sample:
+        return []
+    changed = sum(one.row_count or 0 for one in result.statements if one.row_count)
+    shown = len(result.sample)
+    title = f"Before and after: {shown:,} of {changed:,} row changes"
+    rows = [_changed(one) for one in result.sample]
+    return [Section("sample", title, Listing("run.sql.sample", _SAMPLE, rows))]
+
+
+def _changed(row: "RowChange") -> dict[str, Any]:
+    from spanctl.spanner.values import to_json
+
+    def told(values: "Mapping[str, Any] | None", other: "Mapping[str, Any] | None") -> object:
+        if values is None:
+            return None
+        shown = values if other is None else {n: v for n, v in values.items() if v != other[n]}
+        return {name: to_json(value) for name, value in shown.items()}
+
+    return {
+        "table": row.table,
+        "change": row.mod_type,
+        "keys": {name: to_json(value) for name, value in row.keys.items()},
+        "before": told(row.before, row.after),
+        "after": told(row.after, row.before),
+    }
 
 
 def _returned(statements: "Sequence[StatementResult]") -> list[Section]:
