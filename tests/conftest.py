@@ -47,4 +47,5 @@ pytest_plugins = [
     "tests.fixtures.prefect",
     "tests.fixtures.cli",
     "tests.fixtures.creds",
+    "tests.fixtures.scripted_prefect",
 ]

@@ -16,6 +16,8 @@ from spanctl_cli.output import stdout
 
 COMMANDS: Final[dict[str, Panel]] = {
     "run": Panel.RUN,
+    "runs": Panel.RUN,
+    "deployments": Panel.RUN,
     "audit": Panel.LOOK,
     "txn": Panel.LOOK,
     "creds": Panel.SET_UP,

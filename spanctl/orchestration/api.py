@@ -2,9 +2,10 @@
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
@@ -64,7 +65,7 @@ class PrefectApi(Closing):
         named = self.flow_runs_named(id_or_name)
         if not named:
             msg = f"there is no flow run {id_or_name!r}"
-            raise NotFoundError(msg, hint="run: spanctl audit list")
+            raise NotFoundError(msg, hint="run: spanctl runs list")
         if len(named) > 1:
             ids = [run.id for run in named]
             shown = ", ".join(ids[:_SHOWN]) + (", ..." if len(ids) > _SHOWN else "")
@@ -80,7 +81,7 @@ class PrefectApi(Closing):
             )
         except NotFoundError:
             msg = f"there is no flow run {flow_run_id}"
-            raise NotFoundError(msg, hint="run: spanctl audit list") from None
+            raise NotFoundError(msg, hint="run: spanctl runs list") from None
         return FlowRun.read(data)
 
     def flow_runs(self, flow_run_ids: Sequence[str]) -> list[FlowRun]:
@@ -100,6 +101,26 @@ class PrefectApi(Closing):
         """Return the flow runs that this one started as subflows."""
         wanted = {"parent_flow_run_id": {"any_": [flow_run_id]}}
         return self._flow_runs(wanted, limit=_PAGE)
+
+    def matching(self, kind: str, body: Mapping[str, Any], *, limit: int) -> Iterator[Any]:
+        """Yield the API's JSON of what fits a filter, page by page as it is asked for.
+
+        Args:
+            kind: ``flow_runs``, ``flows`` or ``deployments``.
+            body: Filters and order, as the API takes them.
+            limit: At most this many.
+        """
+        doing = f"reading {kind.replace('_', ' ')}"
+        found = self._pages(f"/{kind}/filter", body, doing, page=min(limit, _PAGE))
+        yield from islice(found, limit)
+
+    def names_of(self, kind: str, ids: Iterable[str]) -> dict[str, str]:
+        """Return the names of flows or deployments, by id; of those that exist."""
+        wanted, names = sorted(set(ids)), dict[str, str]()
+        for start in range(0, len(wanted), _PAGE):
+            body = {kind: {"id": {"any_": wanted[start : start + _PAGE]}}}
+            names |= {one["id"]: one["name"] for one in self.matching(kind, body, limit=_PAGE)}
+        return names
 
     def _flow_runs(self, wanted: Mapping[str, Any], *, limit: int) -> list[FlowRun]:
         body = {"flow_runs": wanted, "sort": "EXPECTED_START_TIME_DESC", "limit": limit}
@@ -155,6 +176,8 @@ class PrefectApi(Closing):
 
     def task_run_histories(self, task_run_ids: Sequence[str]) -> list[list[State]]:
         """Return the states of several task runs, in their order; read side by side."""
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(_READERS, thread_name_prefix="spanctl-prefect") as pool:
             return list(pool.map(self.task_run_states, task_run_ids))
 
@@ -181,15 +204,21 @@ class PrefectApi(Closing):
             yield Log.read(data)
 
     def _pages(
-        self, path: str, body: Mapping[str, Any], doing: str, *, offset: int = 0
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        doing: str,
+        *,
+        offset: int = 0,
+        page: int = _PAGE,
     ) -> Iterator[Any]:
         while True:
-            page = {**body, "limit": _PAGE, "offset": offset}
-            _, data = self._http.request("POST", path, page, doing=doing)
+            asked = {**body, "limit": page, "offset": offset}
+            _, data = self._http.request("POST", path, asked, doing=doing)
             yield from data
-            if len(data) < _PAGE:
+            if len(data) < page:
                 return
-            offset += _PAGE
+            offset += page
 
     # -- artifacts
 
@@ -232,9 +261,7 @@ class PrefectApi(Closing):
             )
         except NotFoundError:
             msg = f"there is no deployment {name!r}"
-            known = ", ".join(self.deployment_names()[:_SHOWN])
-            hint = f"known are: {known}" if known else "make one: prefect deploy"
-            raise NotFoundError(msg, hint=hint) from None
+            raise NotFoundError(msg, hint=closest(name, self.deployment_names())) from None
         return Deployment.read(data, name)
 
     def deployment_names(self) -> list[str]:
@@ -391,6 +418,15 @@ class PrefectApi(Closing):
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
+
+
+def closest(name: str, known: Sequence[str]) -> str:
+    """Return a hint for a deployment's name that doesn't exist, from those that do."""
+    near = get_close_matches(name, known, n=3, cutoff=0.6)
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    shown = ", ".join(known[:_SHOWN])
+    return f"known are: {shown}; all: spanctl deployments list" if known else "see: prefect deploy"
 
 
 def _check_same(run: FlowRun, deployment: Deployment, given: Mapping[str, Any]) -> None:

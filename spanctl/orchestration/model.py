@@ -1,10 +1,10 @@
 """What Prefect's API says, as values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Final, Self
 
 TRANSACTIONS_ARTIFACT = "spanctl-transactions"
 """Key of the artifact in which a flow run lists its transactions."""
@@ -29,7 +29,9 @@ class StateType(StrEnum):
         return self in _FINAL
 
 
-_FINAL = frozenset({StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED, StateType.CRASHED})
+_FINAL: Final = frozenset(
+    {StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED, StateType.CRASHED}
+)
 
 
 def moment(text: str | None) -> datetime | None:
@@ -212,6 +214,12 @@ class Deployment:
         paused: Whether its schedules are paused.
         work_pool: The work pool whose workers run it.
         status: ``READY`` when a worker serves it, ``NOT_READY`` when none does.
+        schema: JSON schema of the parameters.
+        enforced: Whether Prefect refuses parameters that the schema doesn't allow.
+        tags: Tags of its runs.
+        schedules: What each schedule says, in words, and whether it is active.
+        description: What its makers say of it.
+        entrypoint: Where the flow is, for the workers.
     """
 
     id: str
@@ -222,11 +230,18 @@ class Deployment:
     paused: bool = False
     work_pool: str | None = None
     status: str | None = None
+    schema: Mapping[str, Any] = field(default_factory=dict)
+    enforced: bool = False
+    tags: tuple[str, ...] = ()
+    schedules: tuple[tuple[str, bool], ...] = ()
+    description: str = ""
+    entrypoint: str | None = None
 
     @classmethod
     def read(cls, data: Mapping[str, Any], name: str) -> Self:
         """Read the API's JSON."""
         schema = data.get("parameter_openapi_schema") or {}
+        schedules = data.get("schedules") or ()
         return cls(
             id=data["id"],
             name=name,
@@ -236,4 +251,21 @@ class Deployment:
             paused=bool(data.get("paused")),
             work_pool=data.get("work_pool_name"),
             status=data.get("status"),
+            schema=schema,
+            enforced=bool(data.get("enforce_parameter_schema")),
+            tags=tuple(data.get("tags") or ()),
+            schedules=tuple(
+                (_schedule(one.get("schedule") or {}), bool(one.get("active"))) for one in schedules
+            ),
+            description=data.get("description") or "",
+            entrypoint=data.get("entrypoint"),
         )
+
+
+def _schedule(data: Mapping[str, Any]) -> str:
+    zone = f" {data['timezone']}" if data.get("timezone") else ""
+    if data.get("cron"):
+        return f"cron {data['cron']}{zone}"
+    if data.get("rrule"):
+        return f"rrule {' '.join(str(data['rrule']).split())}{zone}"
+    return f"every {data.get('interval', '?')} s"

@@ -5,6 +5,7 @@ import random
 import threading
 import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from spanctl.clock import monotonic
 from spanctl.errors import (
@@ -14,10 +15,17 @@ from spanctl.errors import (
     UnreachableError,
     UsageError,
 )
+from spanctl.orchestration.connections import (
+    Answer,
+    Connections,
+    LostError,
+    NotConnectedError,
+    basic,
+)
 from spanctl.orchestration.settings import ApiSettings
 
 if TYPE_CHECKING:
-    import httpx
+    import ssl
 
 _BUSY = frozenset({429, 500, 502, 503, 504})  # a server on SQLite answers 503 under light load
 _NOT_PERMITTED = frozenset({401, 403})
@@ -41,11 +49,11 @@ class Transport:
         """
         self.settings = settings
         self.timeout = timeout
-        self._connected: httpx.Client | None = None
+        self._connected: Connections | None = None
         self._connecting = threading.Lock()
 
     @property
-    def _client(self) -> "httpx.Client":
+    def _client(self) -> Connections:
         if (found := self._connected) is not None:
             return found
         with self._connecting:
@@ -53,28 +61,18 @@ class Transport:
                 self._connected = self._connect()
             return self._connected
 
-    def _connect(self) -> "httpx.Client":
-        import httpx
-
-        auth = None
-        headers = {"User-Agent": "spanctl"}
+    def _connect(self) -> Connections:
+        headers = {"User-Agent": "spanctl", "Accept": "application/json"}
         if self.settings.auth_string:
             user, _, password = self.settings.auth_string.partition(":")
-            auth = httpx.BasicAuth(user, password)
+            headers["Authorization"] = basic(user, password)
         elif self.settings.key:
             headers["Authorization"] = f"Bearer {self.settings.key}"
-        return httpx.Client(
-            auth=auth,
-            headers=headers,
-            verify=self._trust(),
-            # A proxy of the environment must not get between us and this machine.
-            trust_env=not self.settings.url.startswith(("http://127.", "http://localhost")),
-            limits=httpx.Limits(max_connections=8),
-        )
+        return Connections(self.settings.url, headers, self._trust())
 
-    def _trust(self) -> Any:  # noqa: ANN401 - what httpx takes: False, or an SSLContext
+    def _trust(self) -> "ssl.SSLContext | None":
         if not self.settings.url.startswith("https:"):
-            return False  # nothing to verify, and loading certificates takes 20 ms
+            return None  # nothing to verify, and loading certificates takes 20 ms
         import ssl
 
         return ssl.create_default_context(cafile=self.settings.certificates)
@@ -106,12 +104,14 @@ class Transport:
             UnreachableError: There was no answer in time.
         """
         deadline = monotonic() + self.timeout
+        target = f"{path}?{urlencode(params)}" if params else path
+        sent = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         pause = _FIRST_PAUSE
         failed_to_connect = 0
         while True:
-            answer, connected = self._send(method, path, body, params, deadline)
+            answer, connected = self._send(method, target, sent, deadline)
             failed_to_connect += not connected
-            if answer is not None and answer.status_code not in _BUSY:
+            if answer is not None and answer.status not in _BUSY:
                 return self._read(answer, doing)
             again = (repeatable or not connected) and failed_to_connect < _CONNECT_ATTEMPTS
             if not again or monotonic() + pause >= deadline:
@@ -120,32 +120,18 @@ class Transport:
             pause = min(_LONGEST_PAUSE, pause * 2)
 
     def _send(
-        self,
-        method: str,
-        path: str,
-        body: Any,  # noqa: ANN401 - JSON
-        params: dict[str, str] | None,
-        deadline: float,
-    ) -> "tuple[httpx.Response | None, bool]":
+        self, method: str, path: str, body: bytes | None, deadline: float
+    ) -> tuple[Answer | None, bool]:
         """Return the answer, None if there was none, and whether the server was reached."""
-        import httpx
-
-        timeout = max(0.05, deadline - monotonic())
         try:
-            answer = self._client.request(
-                method, f"{self.settings.url}{path}", json=body, params=params, timeout=timeout
-            )
-        except (httpx.ConnectError, httpx.ConnectTimeout):
+            return self._client.send(method, path, body, deadline), True
+        except NotConnectedError:
             return None, False
-        except httpx.TransportError:
+        except LostError:
             return None, True
-        except httpx.InvalidURL as error:
-            msg = f"{self.settings.url!r} is no URL of a Prefect API"
-            raise UsageError(msg, hint="write it as http://HOST:PORT/api") from error
-        return answer, True
 
-    def _read(self, answer: "httpx.Response", doing: str) -> tuple[int, Any]:
-        status = answer.status_code
+    def _read(self, answer: Answer, doing: str) -> tuple[int, Any]:
+        status = answer.status
         if status in _NOT_PERMITTED:
             msg = f"Prefect at {self.settings.url} refused the credentials while {doing}"
             hint = "set PREFECT_API_KEY, or: spanctl context set prefect_api_key=secret:..."
@@ -160,13 +146,13 @@ class Transport:
             msg = f"Prefect answered {status} while {doing}"
             raise SpanctlError(msg, hint="look at the server's log", status=status)
         try:
-            return status, answer.json() if answer.content else None
-        except json.JSONDecodeError as error:
+            return status, json.loads(answer.content) if answer.content else None
+        except ValueError as error:
             msg = f"{self.settings.url} answered something else than JSON while {doing}"
             raise UnreachableError(msg, hint="the URL of a Prefect API ends in /api") from error
 
-    def _unreachable(self, answer: "httpx.Response | None", doing: str) -> UnreachableError:
-        what = "did not answer" if answer is None else f"answered {answer.status_code}"
+    def _unreachable(self, answer: Answer | None, doing: str) -> UnreachableError:
+        what = "did not answer" if answer is None else f"answered {answer.status}"
         msg = f"Prefect at {self.settings.url} {what} while {doing}"
         return UnreachableError(msg, hint="run: spanctl local status, or check PREFECT_API_URL")
 

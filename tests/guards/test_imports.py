@@ -75,6 +75,20 @@ def test_asking_for_a_deployments_run_imports_no_prefect() -> None:
     assert {name.partition(".")[0] for name in found} & {"prefect", "google", "grpc"} == set()
 
 
+@pytest.mark.parametrize("args", [("runs", "list"), ("runs", "show", "r"), ("deployments", "list")])
+def test_looking_at_runs_imports_no_sdk(args: tuple[str, ...]) -> None:
+    """Lists of runs cost neither Prefect nor httpx, and without transactions not Google's SDK."""
+    run = {"id": "r", "flow_id": "f", "name": "r", "state": None}
+    server = Server()
+    server.answers = [(200, json.dumps([run]).encode()), (200, b"[]")]
+    try:
+        found = imported_by(*args, env={"PREFECT_API_URL": server.url})
+    finally:
+        server.stop()
+    assert server.requests
+    assert {name.partition(".")[0] for name in found} & HEAVY == set()
+
+
 def test_importing_the_front_end_imports_no_sdk() -> None:
     """``import spanctl_cli.main`` alone is light too, so that completions are quick."""
     code = "import json, sys, spanctl_cli.main; print(json.dumps(sorted(sys.modules)))"

@@ -67,7 +67,7 @@ def run(app: AppContext, asked: Asked) -> None:
             nonce=nonce,
             labels={**_labels(asked), **_signed(app, deployment, asked, nonce)},
         )
-        if asking.existed:
+        if asking.existed and asked.idempotency_key is not None:
             app.note(f"flow run {asking.run.id} was asked for before with this idempotency key")
         if not asked.watch:
             emit(summary(_facts(asking.run, deployment), ()), asked.output)

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import select
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -177,6 +178,64 @@ def test_no_proxy_before_this_machine(server: Server, monkeypatch: pytest.Monkey
     http = Transport(ApiSettings(server.url), timeout=2)
     assert http.request("GET", "/x")[0] == 200
     http.close()
+
+
+def test_a_proxy_before_another_machine(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proxy of the environment is asked for what is elsewhere, with its own credentials."""
+    proxy = server.url.removeprefix("http://").removesuffix("/api")
+    monkeypatch.setenv("HTTP_PROXY", f"http://ann:word@{proxy}")
+    http = Transport(ApiSettings("http://prefect.test/api", key="k"), timeout=5)
+    assert http.request("GET", "/x") == (200, {"fine": True})
+    http.close()
+    _, path, headers, _ = server.requests[0]
+    assert path == "http://prefect.test/api/x"
+    assert headers["Proxy-Authorization"] == "Basic YW5uOndvcmQ="
+    assert headers["Authorization"] == "Bearer k"
+
+
+def test_no_proxy_that_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy of another kind is refused without its credentials; NO_PROXY goes around it."""
+    monkeypatch.setenv("HTTPS_PROXY", f"socks5://ann:{SECRET}@127.0.0.1:1")
+    http = Transport(ApiSettings("https://prefect.test/api"), timeout=1)
+    with pytest.raises(UsageError) as caught:
+        http.request("GET", "/x")
+    assert SECRET not in f"{caught.value} {caught.value.hint}"
+
+
+def test_a_connection_is_used_again_until_the_server_ends_it() -> None:
+    """Requests share a connection; one that the server ended meanwhile is made anew, unnoticed."""
+    seen: list[int] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            seen.append(self.client_address[1])
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+            self.close_connection = len(seen) == 2  # without saying so
+
+        def log_message(self, *_: Any) -> None:
+            """Keep quiet."""
+
+    made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=made.serve_forever, args=(0.01,))
+    thread.start()
+    http = Transport(ApiSettings(f"http://127.0.0.1:{made.server_port}/api"), timeout=5)
+    try:
+        for _ in range(3):
+            assert http.request("GET", "/x", repeatable=False) == (200, {})
+            if len(seen) == 2:
+                connection = http._client._idle[0]  # noqa: SLF001 - to wait for the goodbye
+                assert select.select([connection.sock], [], [], 10)[0]
+    finally:
+        http.close()
+        made.shutdown()
+        made.server_close()
+        thread.join()
+    assert seen[0] == seen[1] != seen[2]
 
 
 def test_closing_what_was_never_opened(monkeypatch: pytest.MonkeyPatch) -> None:
