@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 EVENT: Final = "run.event"
+AT_LEAST_ONCE: Final = "AT_LEAST_ONCE"
 _ROOM: Final = 40
 """Columns that an id needs; narrower terminals wrap by themselves, anywhere."""
 _MARKS: Final = {"COMMITTED": "✓", "NOT_COMMITTED": "✗", "UNKNOWN": "?"}
@@ -41,11 +42,16 @@ class Seen:
             "event": "transaction",
             "txn_id": self.txn_id,
             "step": self.step,
-            "outcome": self.outcome,
+            "outcome": self.told,
             "commit_timestamp": self.committed,
             "rows": self.rows,
             "replayed": self.replayed,
         }
+
+    @property
+    def told(self) -> str:
+        """The outcome; of DDL and partitioned DML, which are in no transaction, AT_LEAST_ONCE."""
+        return AT_LEAST_ONCE if is_outside(self.step) else self.outcome
 
     @property
     def line(self) -> str:
@@ -284,7 +290,7 @@ def view(output: Format | None, *, quiet: bool) -> Iterator[View]:
     """Choose the view for a format and a terminal, and show it while the block runs."""
     if output is Format.JSONL:
         yield Events()
-    elif quiet or (output is not None and output is not Format.TABLE):
+    elif quiet or (output is not None and not output.is_table):
         yield Silent()
     elif talk.coloured():
         terminal = Terminal(talk.console())

@@ -13,6 +13,7 @@ from spanctl_cli.context import AppContext
 from spanctl_cli.help import Command, Group
 from spanctl_cli.options import Panel
 from spanctl_cli.output import stdout
+from spanctl_cli.shaping import shapeable
 
 COMMANDS: Final[dict[str, Panel]] = {
     "run": Panel.RUN,
@@ -84,10 +85,12 @@ def build() -> typer.Typer:
 
 
 def _dress(app: typer.Typer) -> None:
-    """Give every command the help page of :class:`~spanctl_cli.help.Command`."""
+    """Give every command its help page, and those that print data the options that shape it."""
     for command in app.registered_commands:
         if command.cls in {None, TyperCommand}:
             command.cls = Command
+        if command.callback is not None:
+            command.callback = shapeable(command.callback)
     for group in app.registered_groups:
         if group.typer_instance is not None:
             _dress(group.typer_instance)

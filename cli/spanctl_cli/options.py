@@ -35,6 +35,9 @@ FieldsOption = Annotated[
     str | None,
     typer.Option("--fields", metavar="A,B", help="Show these fields only, in this order."),
 ]
+NoHeaderOption = Annotated[
+    bool, typer.Option("--no-header", help="Leave out the header line of table, wide and csv.")
+]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Agree beforehand; don't ask.")]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")

@@ -18,7 +18,18 @@ from hypothesis import strategies as st
 
 from spanctl import clock
 from spanctl.errors import UsageError
-from spanctl_cli.output import Column, Format, Kind, Listing, Record, Section, emit, emit_event
+from spanctl_cli.output import (
+    Column,
+    Format,
+    Kind,
+    Listing,
+    Record,
+    Section,
+    Shape,
+    emit,
+    emit_event,
+    shaped,
+)
 from spanctl_cli.output.values import age, duration, human, jsonable, plain, safe
 
 TXN = "8c6d7a0e-5c1b-5f6e-9f3c-0123456789ab"
@@ -134,6 +145,46 @@ def test_an_unknown_field_lists_those_that_exist(
     assert written(capsys) == ""
 
 
+def test_wide_shows_what_tables_leave_out(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every field is there, of sections too; --fields still chooses."""
+    emit(listing(ROW), Format.WIDE)
+    header, row = written(capsys).splitlines()
+    assert header == "txn_id\tcommitted\toutcome\trows\treason\texecutor"
+    assert row.endswith("\tsa@example")
+    inner = Listing("inner", (Column("a"), Column("b", extra=True)), [{"a": 1, "b": 2}])
+    emit(Record("thing", COLUMNS, ROW, (Section("in", "In", inner),)), Format.WIDE)
+    assert written(capsys).endswith("\nin\na\tb\n1\t2\n")
+    emit(listing(ROW), Format.WIDE, fields="rows")
+    assert written(capsys) == "rows\n28000\n"
+
+
+@pytest.mark.parametrize("output_format", [None, Format.WIDE, Format.CSV])
+def test_a_header_can_be_left_out(
+    output_format: Format | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--no-header writes rows alone, and --fields of the shape in force are heeded."""
+    with shaped(Shape(fields="rows,outcome", header=False)):
+        emit(listing(ROW), output_format)
+        emit(Record("thing", COLUMNS, ROW), output_format)
+    values = "28000,COMMITTED\n" if output_format is Format.CSV else "28000\tCOMMITTED\n"
+    single = values if output_format is Format.CSV else "rows\t28000\noutcome\tCOMMITTED\n"
+    assert written(capsys) == values + single
+    emit(listing(ROW), output_format)
+    assert written(capsys).startswith("txn_id")
+
+
+@pytest.mark.parametrize("output_format", [Format.JSON, Format.JSONL, Format.NAME])
+def test_formats_without_a_header_stay_as_they_are(
+    output_format: Format, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--no-header takes nothing from them."""
+    emit(listing(ROW), output_format)
+    with shaped(Shape(header=False)):
+        whole = written(capsys)
+        emit(listing(ROW), output_format)
+    assert written(capsys) == whole
+
+
 def record() -> Record:
     inner = Listing("statements", (Column("sql"),), [{"sql": "SELECT 1"}])
     return Record("thing", COLUMNS, ROW, (Section("statements", "Statements", inner),))
@@ -240,6 +291,30 @@ def test_a_wide_terminal_shows_a_table_and_a_narrow_one_blocks(draw: Draw) -> No
     assert "" in narrow
 
 
+def test_a_terminal_shows_a_table_without_its_headings(draw: Draw) -> None:
+    """--no-header holds there too, and blocks keep their names: they would say nothing else."""
+    with shaped(Shape(header=False)):
+        assert draw(listing(ROW), 200).startswith(TXN)
+        assert draw(listing(ROW), 40).startswith("txn id")
+
+
+@pytest.mark.parametrize("width", [40, 80, 120, 250])
+def test_wide_and_combining_characters_keep_columns_aligned(draw: Draw, width: int) -> None:
+    """What takes two cells, or none, is counted as such, in data and in headings."""
+    from rich.cells import cell_len
+
+    columns = (Column("ключ", title="表", kind=Kind.ID), Column("値", title="値段"))
+    words = ("日本語テキスト", "e\u0301a\u0308", "plain", "👩‍👩‍👧 family")
+    rows = [{"ключ": TXN[: 4 + n], "値": word} for n, word in enumerate(words)]
+    lines = draw(Listing("x", columns, rows), width).splitlines()
+    assert all(cell_len(line) <= width for line in lines)
+    starts = {
+        cell_len(line[: line.index(word)]) for line, word in zip(lines[1:], words, strict=True)
+    }
+    assert starts == {9}
+    assert cell_len(lines[0][: lines[0].index("値段")]) == 9
+
+
 def test_data_is_never_markup_nor_a_control_code(draw: Draw) -> None:
     """What looks like markup is shown; what would drive the terminal is escaped."""
     for width in (60, 200):
@@ -295,6 +370,14 @@ def test_a_view_is_for_terminals_alone(draw: Draw, capsys: pytest.CaptureFixture
     assert TXN in written(capsys)
     assert draw(result, 80) == "[drawn]\n"
     assert TXN in draw(result, 80, fields="txn_id")
+
+
+@pytest.mark.parametrize("char", ["\u061c", "\u202e", "\ufeff", "\U000e0041", "\x9b"])
+def test_what_turns_text_around_or_hides_in_it_is_shown(char: str) -> None:
+    """A name can't read as another one: marks of direction and invisible tags are escaped."""
+    shown = safe(f"a{char}b")
+    assert shown.isascii()
+    assert len(shown) > 3
 
 
 @given(st.text())

@@ -293,6 +293,7 @@ def test_what_is_outside_of_transactions_is_told_as_it_ended(  # noqa: PLR0913, 
     done = spanctl("run", "sql", flag, "-e", good, "-o", "json")
     assert done.exit_code == 0, done.stderr
     result = json.loads(done.stdout)
+    assert (result["outcome"], result["commit_timestamp"]) == ("AT_LEAST_ONCE", None)
     for txn_id in (result["txn_id"], result["finished_by"]):
         assert "at_least_once\tfinished" in spanctl("audit", txn_id).stdout.splitlines()
     run = terminal("audit", result["flow_run"], columns=100, env=PLAIN).stdout

@@ -12,7 +12,7 @@ from spanctl_cli.context import AppContext
 from spanctl_cli.exit_codes import ExitCode
 from spanctl_cli.help import Group
 from spanctl_cli.options import FieldsOption, LimitOption, OutputOption, Panel, SinceOption
-from spanctl_cli.output import Column, Format, Kind, Listing, emit
+from spanctl_cli.output import Column, Kind, Listing, emit
 from spanctl_cli.sources import sources
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def show(
 
         with app_context.status("reading the trail"):
             found = trail(database, api, wanted)
-    if rows is None and sys.stdout.isatty() and output in {None, Format.TABLE}:
+    if rows is None and sys.stdout.isatty() and (output is None or output.is_table):
         rows = _TERMINAL_ROWS
     emit(record(found, rows), output, fields=fields)
     if found.identity and found.identity.contradicted:

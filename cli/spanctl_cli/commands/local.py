@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spanctl.errors import SpanctlError, UnreachableError
+from spanctl.errors import SpanctlError, UnreachableError, UsageError
 from spanctl.settings import LOCAL, Contexts
 from spanctl_cli.context import AppContext
 from spanctl_cli.exit_codes import ExitCode
 from spanctl_cli.options import FieldsOption, OutputOption, YesOption
-from spanctl_cli.output import Column, Format, Kind, Listing, emit, reader_gone, stdout
+from spanctl_cli.output import Column, Format, Kind, Listing, emit, emit_event, reader_gone, stdout
 from spanctl_cli.output.values import safe
 from spanctl_cli.progress import Steps
 from spanctl_cli.prompts import confirm
@@ -28,6 +28,7 @@ _COLUMNS = (
     Column("since", kind=Kind.TIME),
     Column("log", extra=True),  # its path is wide: a table would turn into blocks
 )
+_LOG = (Column("part", kind=Kind.ID), Column("line"))
 _PARTS = ("emulator", "identity", "server", "worker")
 
 PartArgument = Annotated[
@@ -149,7 +150,7 @@ def status(ctx: typer.Context, output: OutputOption = None, fields: FieldsOption
     ]
     facts = {"up": found.is_up, "gateway": found.gateway, "credentials": found.credentials}
     emit(Listing("local.status", _COLUMNS, rows, facts=facts), output, fields=fields)
-    talks = output is None or output is Format.TABLE
+    talks = output is None or output.is_table
     if talks and found.is_up and found.gateway:
         told = f"the database is reached at {found.gateway}, with {found.credentials}"
         AppContext.of(ctx).note(told)
@@ -161,6 +162,7 @@ def status(ctx: typer.Context, output: OutputOption = None, fields: FieldsOption
 
 @app.command()
 def logs(
+    *,
     part: PartArgument = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on with new lines until Ctrl-C.")
@@ -168,11 +170,26 @@ def logs(
     lines: Annotated[
         int, typer.Option("--lines", "-n", min=0, help="Begin with this many lines of each.")
     ] = 50,
+    output: OutputOption = None,
 ) -> None:
-    """Show what the parts have written."""
+    """Show what the parts have written.
+
+    With --follow lines leave as they come: as text, or as one object a line under -o jsonl.
+
+    Example: spanctl local logs worker --follow
+    """
     stack = _stack()
+    if not follow and output is not None and not output.is_table:
+        rows = ({"part": line.part, "line": line.text} for line in stack.logs(part, lines))
+        emit(Listing("local.log", _LOG, rows), output)
+        return
+    if output is not None and not output.is_table and output is not Format.JSONL:
+        msg = f"--follow has no end, and -o {output.value} would wait for it"
+        raise UsageError(msg, hint="write: spanctl local logs --follow -o jsonl")
     for line in stack.follow(part, lines) if follow else stack.logs(part, lines):
-        if line is not None:
+        if line is not None and output is Format.JSONL:
+            emit_event("local.log", {"part": line.part, "line": line.text}, output)
+        elif line is not None:
             text = safe(line.text)
             stdout.write(f"{text}\n" if part else f"{line.part:<8}  {text}\n")
         if reader_gone() or (line is None and stdout.pipe_is_broken()):

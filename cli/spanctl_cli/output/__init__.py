@@ -29,12 +29,16 @@ One thing is a :class:`Record`; what belongs to it goes in sections, each a List
         Section("statements", "Statements", Listing(schema="audit.statements", ...)),
     )), output_format, fields=fields)
 
+Every command with ``options.OutputOption`` has ``--fields`` and ``--no-header`` without naming them
+(see :mod:`spanctl_cli.shaping`).
+
 ==========  ===================================================================================
 ``table``   on a terminal aligned and coloured, times local and relative; piped: tab-separated,
             whole, uncoloured, a header line first, times RFC 3339 in UTC
+``wide``    the same with every field, the ``extra`` ones included
 ``json``    one document ``{"schema": "spanctl.<noun>/v1", ...}``; a listing's rows are ``items``
 ``jsonl``   one object a line, each with its ``schema``
-``csv``     RFC 4180 with a header line
+``csv``     RFC 4180 with a header line, lines ended by LF
 ``name``    the ids alone, one a line (first ``Kind.ID`` column)
 ==========  ===================================================================================
 
@@ -51,8 +55,8 @@ becomes a no-op (the command's own exit code still counts); endless followers st
 :func:`reader_gone`.
 """
 
-from spanctl_cli.output.emitter import emit, emit_event
-from spanctl_cli.output.model import Column, Format, Kind, Listing, Record, Section
+from spanctl_cli.output.emitter import emit, emit_event, shaped
+from spanctl_cli.output.model import Column, Format, Kind, Listing, Record, Section, Shape
 from spanctl_cli.output.rendering import text
 from spanctl_cli.output.stdout import reader_gone, stdout_is_terminal
 
@@ -63,9 +67,11 @@ __all__ = [
     "Listing",
     "Record",
     "Section",
+    "Shape",
     "emit",
     "emit_event",
     "reader_gone",
+    "shaped",
     "stdout_is_terminal",
     "text",
 ]

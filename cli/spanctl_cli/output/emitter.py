@@ -1,16 +1,29 @@
 """From a result and a format to text on stdout."""
 
+import contextlib
 import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from itertools import islice
 from typing import Any
 
 from spanctl_cli.output import stdout
-from spanctl_cli.output.model import Column, Format, Kind, Listing, Record
+from spanctl_cli.output.model import Column, Format, Kind, Listing, Record, Shape
 from spanctl_cli.output.values import dumps, jsonable, plain, safe
 
 _BATCH = 200
+_SHAPE: ContextVar[Shape] = ContextVar("shape", default=Shape())  # noqa: B039 - it is frozen
+
+
+@contextlib.contextmanager
+def shaped(shape: Shape) -> Iterator[None]:
+    """Write what the block emits in this shape."""
+    token = _SHAPE.set(shape)
+    try:
+        yield
+    finally:
+        _SHAPE.reset(token)
 
 
 def emit(
@@ -22,21 +35,26 @@ def emit(
         result: What to write; a listing's rows are iterated once, and streamed by ``jsonl``,
             ``csv``, ``name`` and piped tables.
         output_format: The format; a table when left out.
-        fields: Comma-separated names of the fields to show, as given to ``--fields``.
+        fields: Comma-separated names of the fields to show, as given to ``--fields``; those of
+            the :class:`Shape` in force when left out.
 
     Raises:
         UsageError: ``fields`` names a field that the result lacks.
         SpanctlError: stdout can't be written.
     """
+    shape = _SHAPE.get()
+    chosen = output_format or Format.TABLE
+    fields = fields if fields is not None else shape.fields
     if fields is not None:
         result = result.picked([name.strip() for name in fields.split(",") if name.strip()])
-    chosen = output_format or Format.TABLE
-    if chosen is Format.TABLE and stdout.stdout_is_terminal():
+    elif chosen is Format.WIDE:
+        result = result.widened()
+    if chosen.is_table and stdout.stdout_is_terminal():
         from spanctl_cli.output.rendering import drawn
 
-        stdout.write(drawn(result))
+        stdout.write(drawn(result, header=shape.header))
         return
-    lines = _LINES[chosen](result)
+    lines = _LINES[chosen](result, shape)
     while batch := list(islice(lines, _BATCH)):
         stdout.write("".join(batch))
 
@@ -79,11 +97,11 @@ def _members(result: Listing | Record) -> dict[str, Any]:
     return members
 
 
-def _json(result: Listing | Record) -> Iterator[str]:
+def _json(result: Listing | Record, _: Shape) -> Iterator[str]:
     yield dumps(document(result), indent=2, ascii_only=not stdout.holds_unicode()) + "\n"
 
 
-def _jsonl(result: Listing | Record) -> Iterator[str]:
+def _jsonl(result: Listing | Record, _: Shape) -> Iterator[str]:
     if isinstance(result, Record):
         yield _json_line(result.schema, _members(result))
         return
@@ -95,7 +113,7 @@ def _rows(result: Listing | Record) -> Iterable[Mapping[str, Any]]:
     return result.rows if isinstance(result, Listing) else (result.values,)
 
 
-def _csv(result: Listing | Record) -> Iterator[str]:
+def _csv(result: Listing | Record, shape: Shape) -> Iterator[str]:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
 
@@ -107,12 +125,13 @@ def _csv(result: Listing | Record) -> Iterator[str]:
         writer.writerow(map(shown, cells))
         return buffer.getvalue()
 
-    yield line(column.key for column in result.columns)
+    if shape.header:
+        yield line(column.key for column in result.columns)
     for row in _rows(result):
         yield line(plain(row.get(column.key)) for column in result.columns)
 
 
-def _name(result: Listing | Record) -> Iterator[str]:
+def _name(result: Listing | Record, _: Shape) -> Iterator[str]:
     if not result.columns:
         return
     key = next((c.key for c in result.columns if c.kind is Kind.ID), result.columns[0].key)
@@ -124,23 +143,26 @@ def _tabs(cells: Iterable[str]) -> str:
     return "\t".join(map(safe, cells)) + "\n"
 
 
-def _table(result: Listing | Record) -> Iterator[str]:
+def _table(result: Listing | Record, shape: Shape) -> Iterator[str]:
     columns = [column for column in result.columns if not column.extra]
     if isinstance(result, Listing):
-        yield _tabs(column.key for column in columns)
+        if shape.header:
+            yield _tabs(column.key for column in columns)
         for row in result.rows:
             yield _tabs(plain(row.get(column.key)) for column in columns)
         return
-    yield _tabs(("field", "value"))
+    if shape.header:
+        yield _tabs(("field", "value"))
     for column in columns:
         yield _tabs((column.key, plain(result.values.get(column.key))))
     for section in result.sections:
         yield f"\n{section.key}\n"
-        yield from _table(section.content)
+        yield from _table(section.content, shape)
 
 
 _LINES = {
     Format.TABLE: _table,
+    Format.WIDE: _table,
     Format.JSON: _json,
     Format.JSONL: _jsonl,
     Format.CSV: _csv,

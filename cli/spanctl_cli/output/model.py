@@ -15,6 +15,7 @@ class Format(StrEnum):
     """How a result is written."""
 
     TABLE = "table"
+    WIDE = "wide"
     JSON = "json"
     JSONL = "jsonl"
     CSV = "csv"
@@ -24,6 +25,24 @@ class Format(StrEnum):
     def is_json(self) -> bool:
         """Whether machines read the output as JSON, and so expect errors as JSON too."""
         return self in {Format.JSON, Format.JSONL}
+
+    @property
+    def is_table(self) -> bool:
+        """Whether people read the output: aligned on a terminal, tab-separated in a pipe."""
+        return self in {Format.TABLE, Format.WIDE}
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What of a result is written.
+
+    Attributes:
+        fields: Comma-separated names of the fields to write, in this order; None for all.
+        header: Whether tables and CSV begin with the names of their columns.
+    """
+
+    fields: str | None = None
+    header: bool = True
 
 
 class Kind(StrEnum):
@@ -91,6 +110,10 @@ class Listing:
         """
         return replace(self, columns=_pick(self.columns, fields), facts={}, view=None)
 
+    def widened(self) -> Self:
+        """Return it with what tables else leave out."""
+        return replace(self, columns=_all(self.columns), view=None)
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -128,6 +151,13 @@ class Record:
             view=None,
         )
 
+    def widened(self) -> Self:
+        """Return it, and its sections, with what tables else leave out."""
+        sections = tuple(
+            replace(section, content=section.content.widened()) for section in self.sections
+        )
+        return replace(self, columns=_all(self.columns), sections=sections, view=None)
+
 
 @dataclass(frozen=True, slots=True)
 class Section:
@@ -136,6 +166,10 @@ class Section:
     key: str
     title: str
     content: Listing | Record
+
+
+def _all(columns: Sequence[Column]) -> tuple[Column, ...]:
+    return tuple(replace(column, extra=False) for column in columns)
 
 
 def _pick(columns: Sequence[Column], fields: Sequence[str]) -> tuple[Column, ...]:

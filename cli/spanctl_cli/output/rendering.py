@@ -26,6 +26,7 @@ _WARN = frozenset(
 )
 _WARN |= {
     "abandoned",
+    "at_least_once",
     "due",
     "ended",
     "fenced",
@@ -92,29 +93,34 @@ def terminal_width() -> int:
     return max(shutil.get_terminal_size().columns, 1)
 
 
-def drawn(result: Listing | Record) -> str:
-    """Return the text that shows a result on the terminal."""
+def drawn(result: Listing | Record, *, header: bool = True) -> str:
+    """Return the text that shows a result on the terminal.
+
+    Args:
+        result: What to show.
+        header: Whether tables begin with their headings.
+    """
     buffer = io.StringIO()
     target = console(buffer)
     if result.view is not None:
         for renderable in result.view():
             target.print(renderable)
     else:
-        _draw(target, result)
+        _draw(target, result, header=header)
     page = buffer.getvalue()
     return page if stdout.holds_unicode() else in_ascii(page)
 
 
-def _draw(target: "Console", result: Listing | Record) -> None:
+def _draw(target: "Console", result: Listing | Record, *, header: bool) -> None:
     if isinstance(result, Listing):
-        _draw_listing(target, result)
+        _draw_listing(target, result, header=header)
         return
     columns = [column for column in result.columns if not column.extra]
     _draw_block(target, columns, result.values)
     for section in result.sections:
         target.print()
         _heading(target, section.title)
-        _draw(target, section.content)
+        _draw(target, section.content, header=header)
 
 
 def _heading(target: "Console", title: str) -> None:
@@ -123,7 +129,7 @@ def _heading(target: "Console", title: str) -> None:
     target.print(Text(safe(title), style="bold"), soft_wrap=True)
 
 
-def _draw_listing(target: "Console", listing: Listing) -> None:
+def _draw_listing(target: "Console", listing: Listing, *, header: bool) -> None:
     columns = [column for column in listing.columns if not column.extra]
     rows = list(listing.rows)
     if not rows:
@@ -134,7 +140,7 @@ def _draw_listing(target: "Console", listing: Listing) -> None:
         return
     cells = [[text(row.get(column.key), column.kind) for column in columns] for row in rows]
     if _least_width(columns, cells) <= target.width:
-        target.print(_grid(columns, cells))
+        target.print(_grid(columns, cells, header=header))
         return
     for index, row in enumerate(rows):
         if index:
@@ -149,19 +155,35 @@ def _rigid(column: Column) -> bool:
 def _least_width(columns: Sequence[Column], cells: Sequence[Sequence["Text"]]) -> int:
     total = -_GAP
     for index, column in enumerate(columns):
-        widest = max([len(column.heading), *(row[index].cell_len for row in cells)])
+        widest = _widest(column, index, cells)
         total += _GAP + (widest if _rigid(column) else min(widest, _NARROWEST))
     return total
 
 
-def _grid(columns: Sequence[Column], cells: Sequence[Sequence["Text"]]) -> "RenderableType":
-    from rich.table import Table
+def _widest(column: Column, index: int, cells: Sequence[Sequence["Text"]]) -> int:
+    from rich.cells import cell_len
 
-    table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold dim")
+    heading = cell_len(safe(column.heading))
+    return max([heading, *(row[index].cell_len for row in cells)])
+
+
+def _grid(
+    columns: Sequence[Column], cells: Sequence[Sequence["Text"]], *, header: bool
+) -> "RenderableType":
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        box=None,
+        padding=(0, _GAP, 0, 0),
+        pad_edge=False,
+        header_style="bold dim",
+        show_header=header,
+    )
     for index, column in enumerate(columns):
-        widest = max([len(column.heading), *(row[index].cell_len for row in cells)])
+        widest = _widest(column, index, cells)
         table.add_column(
-            safe(column.heading),
+            Text(safe(column.heading)),
             justify="right" if column.kind in {Kind.NUMBER, Kind.DURATION} else "left",
             no_wrap=_rigid(column),
             min_width=widest if _rigid(column) else min(widest, _NARROWEST),
@@ -173,10 +195,12 @@ def _grid(columns: Sequence[Column], cells: Sequence[Sequence["Text"]]) -> "Rend
 
 
 def _draw_block(target: "Console", columns: Sequence[Column], row: Mapping[str, Any]) -> None:
+    from rich.cells import cell_len
     from rich.text import Text
 
-    indent = max((len(column.heading) for column in columns), default=0) + _GAP
-    for column in columns:
-        line = Text().append(safe(column.heading).ljust(indent), style="dim")
+    headings = [safe(column.heading) for column in columns]
+    indent = max(map(cell_len, headings), default=0) + _GAP
+    for column, heading in zip(columns, headings, strict=True):
+        line = Text().append(heading + " " * (indent - cell_len(heading)), style="dim")
         line.append_text(text(row.get(column.key), column.kind))
         target.print(line, soft_wrap=True)

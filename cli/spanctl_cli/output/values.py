@@ -16,7 +16,10 @@ from uuid import UUID
 from spanctl import clock
 from spanctl_cli.output.model import Kind
 
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069"
+    "\ufeff\U000e0000-\U000e007f]"
+)
 _SHORT = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 _MARKS = str.maketrans(
     {"✓": "+", "✗": "x", "·": "-", "→": "->", "…": "...", "─": "-", "━": "-", "│": "|", "•": "*"}
@@ -33,7 +36,10 @@ def _escaped(match: re.Match[str]) -> str:
     char = match.group()
     if char in _SHORT:
         return _SHORT[char]
-    return f"\\x{ord(char):02x}" if ord(char) < 0x100 else f"\\u{ord(char):04x}"  # noqa: PLR2004 - one byte
+    code = ord(char)
+    if code < 0x100:  # noqa: PLR2004 - one byte
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"  # noqa: PLR2004 - two bytes
 
 
 def is_unicode(encoding: str | None) -> bool:

@@ -116,7 +116,7 @@ def transactions(seen: Sequence[Seen]) -> Section:
 
 def summary(facts: Mapping[str, Any], seen: Sequence[Seen]) -> Record:
     """Return what is printed of a run that ended, or was accepted."""
-    committed = [one for one in seen if one.outcome == "COMMITTED"]
+    committed = [one for one in seen if one.told == "COMMITTED"]
     rows = sum(one.rows or 0 for one in committed if not one.replayed)
     return Record(
         schema="run",

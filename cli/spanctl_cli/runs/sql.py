@@ -144,11 +144,13 @@ def _values(result: "SqlResult") -> dict[str, Any]:
     entries = [result.transaction] if result.transaction else list(result.entries)
     first, last = (entries[0], entries[-1]) if entries else (None, None)
     counts = [one.row_count for one in result.statements if one.row_count is not None]
+    # The two entries of DDL and partitioned DML commit; what they tell of is in no transaction.
+    inside = first if result.transaction else None
     return {
         "mode": result.mode.value,
         "txn_id": first.txn_id if first else None,
-        "outcome": first.outcome.value if first else None,
-        "commit_timestamp": first.commit_timestamp if first else None,
+        "outcome": inside.outcome.value if inside else live.AT_LEAST_ONCE if first else None,
+        "commit_timestamp": inside.commit_timestamp if inside else None,
         "rows": sum(counts) if counts else None,
         "replayed": first.replayed if first else None,
         "dry_run": result.dry_run,
