@@ -3,6 +3,7 @@
 from typing import Final
 
 from tests.campaign.cuts import Cuts
+from tests.campaign.doubling import Doubling
 from tests.campaign.kills import Kills
 from tests.campaign.matrix import Matrix
 from tests.campaign.model import Campaign
@@ -19,6 +20,7 @@ ALL: Final[tuple[Campaign, ...]] = (
     Cuts(),
     Races(),
     Storm(),
+    Doubling(),
     Rotation(),
     RotationLoad(),
     RotationFlows(),
