@@ -3,10 +3,11 @@
 import argparse
 import logging
 import os
-import resource
 import sys
 from pathlib import Path
 from typing import Final
+
+from spanctl.credentials.hardening import disable_core_dumps
 
 _PORTS: Final = ("iam", "secretmanager", "gateway")
 _TALKATIVE: Final = ("GRPC_TRACE", "GRPC_VERBOSITY", "GOOGLE_SDK_PYTHON_LOGGING_SCOPE")
@@ -49,7 +50,7 @@ def _is_ours(record: logging.LogRecord) -> bool:
 def _keep_secrets() -> None:
     """Leave nothing readable behind: no open file, no core dump, no log of the wire."""
     os.umask(0o077)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    disable_core_dumps()
     for name in _TALKATIVE:
         os.environ.pop(name, None)
 
