@@ -21,6 +21,9 @@ from spanctl_cli.output.model import Format
 from spanctl_cli.output.values import jsonable
 
 _FRAMES = 8
+_GLOBAL = frozenset(
+    {"--context", "-c", "--quiet", "-q", "--verbose", "--debug", "--no-input", "--version"}
+)
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -59,7 +62,7 @@ class Failure:
                 "details": jsonable(self.details),
                 "exit_code": int(self.exit_code),
             }
-            talk.write(json.dumps({"error": error}) + "\n")
+            talk.write(json.dumps({"schema": "spanctl.error/v1", "error": error}) + "\n")
             return
         talk.say(self.message, label="error")
         for line in self.details.get("traceback", ()):
@@ -69,6 +72,12 @@ class Failure:
                 talk.say(f"  {line}")
         if self.hint:
             talk.say(self.hint, label="hint")
+        if talk.stderr_is_terminal() and self.hint != _explained(self.code):
+            talk.say(_explained(self.code), label="more")
+
+
+def _explained(code: str) -> str:
+    return f"spanctl help {code}"
 
 
 class Root(Group):
@@ -130,7 +139,7 @@ def failure_of(error: BaseException, args: Sequence[str] = ()) -> Failure:  # no
                 error.code,
                 error.message,
                 code,
-                hint=error.hint,
+                hint=error.hint or _explained(error.code),
                 details=error.details,
                 quoted=getattr(error, "quoted", ""),
             )
@@ -173,7 +182,16 @@ def _usage(error: TyperException) -> Failure:
     path = context.command_path if context else "spanctl"
     message = " ".join(error.format_message().split()).rstrip(".")
     message = message.replace("Value error, ", "", 1)  # pydantic's words before Typer's own
+    if _misplaced(message) and " " in path:
+        hint = f"it goes before the command: spanctl {_misplaced(message)} {path.partition(' ')[2]}"
+        return Failure("usage", message, ExitCode.USAGE, hint=hint)
     return Failure("usage", message, ExitCode.USAGE, hint=f"see: {path} --help")
+
+
+def _misplaced(message: str) -> str:
+    """Return the global option that was written behind a command; empty if it is none."""
+    option = message.removeprefix("No such option: ").partition(" ")[0]
+    return option if option in _GLOBAL else ""
 
 
 def _bug(error: BaseException, args: Sequence[str]) -> Failure:

@@ -26,6 +26,7 @@ class Panel(StrEnum):
     RUN = "Run"
     LOOK = "Look back"
     SET_UP = "Set up"
+    HELP = "Help"
 
 
 def heading(text: str) -> str:

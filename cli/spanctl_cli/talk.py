@@ -12,7 +12,12 @@ from spanctl_cli.output.values import in_ascii, is_unicode, safe
 if TYPE_CHECKING:
     from rich.console import Console
 
-_STYLES: Final = {"error": "\x1b[1;31m", "warning": "\x1b[1;33m", "hint": "\x1b[2m"}
+_STYLES: Final = {
+    "error": "\x1b[1;31m",
+    "warning": "\x1b[1;33m",
+    "hint": "\x1b[2m",
+    "more": "\x1b[2m",
+}
 _RESET: Final = "\x1b[0m"
 _STDERR: Final = 2
 

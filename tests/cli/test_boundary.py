@@ -101,13 +101,14 @@ def test_under_json_an_error_is_one_json_object(args: tuple[str, ...]) -> None:
     assert result.exit_code == 5
     assert result.stdout == ""
     assert json.loads(result.stderr) == {
+        "schema": "spanctl.error/v1",
         "error": {
             "code": "not_found",
             "message": "gone",
             "hint": "look",
             "details": {"txn_id": "t-1"},
             "exit_code": 5,
-        }
+        },
     }
 
 
@@ -225,7 +226,17 @@ def test_an_exit_code_raised_on_purpose_passes() -> None:
 def test_control_characters_in_an_error_are_shown_escaped() -> None:
     """A name that someone else chose can't drive the terminal, nor forge a second line."""
     result = run(lambda: errors.NotFoundError("no \x1b[2Jrun\nerror: none"), "work")
-    assert result.stderr == "error: no \\x1b[2Jrun\\nerror: none\n"
+    assert result.stderr.splitlines()[0] == "error: no \\x1b[2Jrun\\nerror: none"
+    assert len(result.stderr.splitlines()) == 2
+
+
+def test_an_error_without_a_hint_names_its_explanation() -> None:
+    """No error leaves the person alone: what to type next is always there, in JSON too."""
+    assert run(lambda: errors.KeyClosedError("closed"), "work").stderr.endswith(
+        "\nhint: spanctl help key_closed\n"
+    )
+    told = json.loads(run(lambda: errors.KeyClosedError("x"), "work", "-o", "json").stderr)
+    assert told["error"]["hint"] == "spanctl help key_closed"
 
 
 def test_quoted_text_is_kept_from_pipes() -> None:

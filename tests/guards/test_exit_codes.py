@@ -12,6 +12,7 @@ import spanctl_cli
 from spanctl import errors
 from spanctl.errors import SpanctlError
 from spanctl_cli import exit_codes
+from spanctl_cli.catalogue import ERRORS as EXPLAINED
 from spanctl_cli.exit_codes import ERRORS, MEANINGS, ExitCode
 
 README = Path(__file__).parents[2] / "README.md"
@@ -38,6 +39,37 @@ def test_every_error_has_the_exit_code_that_its_docstring_names() -> None:
         if kind.__module__ == errors.__name__ and kind is not SpanctlError:
             assert documented, kind
         assert set(documented) <= {str(code.value)}, kind
+
+
+BESIDE_CLASSES = {
+    "internal": ExitCode.FAILED,
+    "system_exit": ExitCode.FAILED,
+    "interrupted": ExitCode.INTERRUPTED,
+    "terminated": ExitCode.TERMINATED,
+}
+"""Codes that the boundary gives to what is no SpanctlError."""
+
+
+def test_every_error_is_explained() -> None:
+    """Each class has a code, each code a cause, an exit code and a command to type next."""
+    kinds = every_error()
+    codes = {kind.code: exit_codes.of(kind("x")) for kind in kinds} | BESIDE_CLASSES
+    assert set(codes) - set(EXPLAINED) == set(), "explain them in spanctl_cli/catalogue.py"
+    assert set(EXPLAINED) - set(codes) == set(), "there is no such error any more"
+    for code, found in EXPLAINED.items():
+        assert found.exit_code is codes[code], code
+        assert found.cause.endswith("."), code
+        assert "spanctl " in found.next, code
+
+
+def test_a_code_means_one_exit_code_and_is_no_accident() -> None:
+    """Two classes share a code only as a base and its subclass, with one exit code."""
+    owners: dict[str, type[SpanctlError]] = {}
+    for kind in every_error():
+        owner = owners.setdefault(kind.code, kind)
+        assert issubclass(kind, owner), (kind, owner)
+        assert exit_codes.of(kind("x")) is exit_codes.of(owner("x")), kind
+        assert re.fullmatch(r"[a-z]+(_[a-z]+)*", kind.code), kind
 
 
 def test_no_entry_of_the_map_is_hidden_by_one_before_it() -> None:
