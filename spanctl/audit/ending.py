@@ -44,7 +44,11 @@ def check(api: PrefectApi, run: FlowRun) -> None:
     msg = f"flow run {run.id} ended as {run.state.name}"
     hint = f"run: spanctl audit {run.id}"
     if run.state.type is not StateType.FAILED:
-        raise FlowCancelledError(msg, hint=hint, flow_run=run.id)
+        undone = [row for row in rows if row.get("outcome") == Outcome.NOT_COMMITTED]
+        if undone:
+            msg = f"{msg}: {undone[-1]['txn_id']} ({undone[-1].get('step')}) NOT_COMMITTED"
+        left = [str(row["txn_id"]) for row in undone]
+        raise FlowCancelledError(msg, hint=hint, flow_run=run.id, not_committed=left)
     last: Mapping[str, Any] = next((row for row in reversed(rows) if _failed(row)), {})
     code = str(last.get("error"))
     if code not in _ERRORS:

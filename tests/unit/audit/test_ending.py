@@ -105,6 +105,14 @@ def test_a_crashed_run_is_no_failed_step() -> None:
     assert type(check(Api(), StateType.CANCELLED)) is FlowCancelledError
 
 
+def test_a_cancelled_run_says_what_became_of_its_open_transaction() -> None:
+    """The one that was interrupted is named, with its outcome."""
+    rows = [row("t1"), row("t2", "NOT_COMMITTED")]
+    error = check(Api(root=rows), StateType.CANCELLED)
+    assert error.message == "flow run root ended as Cancelled: t2 (book) NOT_COMMITTED"
+    assert error.details["not_committed"] == ["t2"]
+
+
 def test_subflows_count_and_the_last_word_on_a_transaction_stands() -> None:
     """What a subflow left open is told; once its retry found it committed, it is not."""
     left = [row("t1", "UNKNOWN", "outcome_unknown")]
