@@ -67,7 +67,7 @@ class SqlStatement:
         returning: Whether it is DML that returns rows (``THEN RETURN``).
         line: The line, from 1, on which it begins in the text that it was split from.
         columns: The columns that DML names to be written.
-        values: The rows that the VALUES of an INSERT name; None for all else.
+        values: The rows that the VALUES of an INSERT name, if it inserts all of them; else None.
     """
 
     text: str

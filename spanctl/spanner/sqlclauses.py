@@ -28,7 +28,7 @@ class Clauses:
         columns: The columns that an INSERT names or a SET assigns.
         assignments: The items of SET; none unless it is an UPDATE.
         where: The condition; None when there is none.
-        rows: The rows that an INSERT's VALUES names; None for all else.
+        rows: The rows that an INSERT's VALUES names, if it inserts all of them; else None.
     """
 
     target: str
@@ -48,7 +48,8 @@ def clauses(tokens: Sequence[Token], kind: StatementKind) -> Clauses:
     ends = _keywords(tokens, start)
     if kind in _INSERTS:
         columns, after = _columns(tokens, start)
-        rows = _rows(tokens, after, ends.get("THEN", ends.get("ON", len(tokens))))
+        passes_over = "ON" in ends or [one.upper for one in tokens[1:3]] == ["OR", "IGNORE"]
+        rows = None if passes_over else _rows(tokens, after, ends.get("THEN", len(tokens)))
         return Clauses(target=target, columns=columns, rows=rows)
     end = ends.get("THEN", len(tokens))
     where_at = ends.get("WHERE", end)

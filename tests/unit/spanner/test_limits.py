@@ -81,7 +81,8 @@ def test_a_limit_may_be_reached_but_not_passed(refuse, limit):
     [
         ("INSERT INTO t (a, `b`) VALUES (1, 'x'), (f(2, 3), (4))", "t", ("a", "b"), 2),
         ("INSERT OR UPDATE t (a) VALUES (1) THEN RETURN a, b", "t", ("a",), 1),
-        ("INSERT t (a) VALUES (1), (2) ON CONFLICT (a) DO NOTHING", "t", ("a",), 2),
+        ("INSERT t (a) VALUES (1), (2) ON CONFLICT (a) DO NOTHING", "t", ("a",), None),
+        ("INSERT OR IGNORE INTO t (a) VALUES (1), (2)", "t", ("a",), None),
         ("INSERT INTO s.t (a) SELECT a FROM u WHERE b = 1", "s.t", ("a",), None),
         ("UPDATE t AS x SET x.a = f(1, 2), b = (SELECT 1), c = 3 WHERE d", "t", tuple("abc"), None),
         ("UPDATE @{h=1} t SET a = CASE WHEN b THEN 1 ELSE 2 END WHERE true", "t", ("a",), None),
