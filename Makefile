@@ -60,7 +60,7 @@ lock: $(STAMP) ## Pin the newest versions that pyproject.toml allows, with their
 	  --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --no-emit-index-url --no-emit-find-links --output-file requirements.lock
 
-completions: $(STAMP) ## Write the shell completions
+completions: $(STAMP) ## Write the shell completions and the table of commands that they know
 	@$(BIN)/python -m spanctl_cli.completions completions
 
 wheel: $(STAMP) ## Build the wheel and the source archive into dist/

@@ -108,9 +108,10 @@ def main() -> None:
     talk.replace_closed()
     signals.arm()
     if "_SPANCTL_COMPLETE" in os.environ:
-        from typer.completion import get_completion_inspect_parameters
+        from spanctl_cli.completing.answer import main as complete
 
-        get_completion_inspect_parameters()  # registers the shells
+        complete()
+        return
     try:
         app(prog_name="spanctl")
     finally:

@@ -411,22 +411,6 @@ def test_help(spanctl: Spanctl) -> None:
     assert "--rows" in spanctl("audit", "show", "--help").stdout
 
 
-def test_completion(ledger: Ledger) -> None:  # noqa: ARG001 - its environment
-    """After an ID the options of the hidden command are completed."""
-    words = f"spanctl audit {RUN} --r"
-    done = subprocess.run(
-        [sys.executable, "-m", "spanctl_cli.main"],
-        env=child_environment(
-            {"_SPANCTL_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": "3"}
-        ),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert "--rows" in done.stdout
-
-
 def test_only_what_is_needed_is_imported(ledger: Ledger) -> None:
     """In a pipe and without Prefect, neither its second nor an HTTP client is paid for."""
     code = (

@@ -201,12 +201,7 @@ def test_completion_offers_commands_and_context_names(
     del two
 
     def complete(words: str) -> list[str]:
-        env = {
-            "_SPANCTL_COMPLETE": "complete_bash",
-            "COMP_WORDS": words,
-            "COMP_CWORD": str(len(words.split(" ")) - 1),
-        }
-        return child(env=env).stdout.split()
+        return child(env={"_SPANCTL_COMPLETE": "bash", "_SPANCTL_LINE": words}).stdout.split()
 
     assert "context" in complete("spanctl con")
     assert complete("spanctl context use pr") == ["prod"]

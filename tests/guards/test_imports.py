@@ -103,6 +103,25 @@ def test_importing_the_front_end_imports_no_sdk() -> None:
     assert tops & (HEAVY | TYPERS_OWN) == set()
 
 
+@pytest.mark.parametrize("line", ["spanctl ", "spanctl runs show "])
+def test_a_tab_imports_neither_typer_nor_a_command(line: str) -> None:
+    """Whoever presses TAB waits for little more than Python, for fixed words and for names."""
+    code = (
+        "import sys; from spanctl_cli.entry import main; main()\n"
+        "heavy = {'typer', 'spanctl_cli.main', 'subprocess', 'rich'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    env = {"_SPANCTL_COMPLETE": "bash", "_SPANCTL_LINE": line}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=child_environment(env),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_every_import_follows_the_layers() -> None:
     """The contracts in pyproject.toml hold for every module."""
     program = Path(sys.executable).with_name("lint-imports")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from spanctl_cli import completions
+from spanctl_cli.completing.answer import TABLE
 
 ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "requirements.lock"
@@ -42,9 +43,15 @@ def test_no_tracked_file_names_a_path_of_some_machine() -> None:
 
 @pytest.mark.parametrize("shell", completions.FILES)
 def test_completions_are_what_the_generator_writes(shell: str) -> None:
-    """A drift between the committed scripts and Typer's is mended by ``make completions``."""
+    """A drift between what is committed and the generator is mended by ``make completions``."""
     committed = (ROOT / "completions" / completions.FILES[shell]).read_text(encoding="utf-8")
     assert committed == completions.script(shell)
+
+
+def test_the_table_of_commands_is_that_of_the_commands() -> None:
+    """A command or an option that is added is completed after ``make completions``."""
+    committed = TABLE.read_text(encoding="utf-8")
+    assert committed == completions.commands(), "run: make completions"
 
 
 def test_the_lock_pins_everything_by_hash_and_names_no_host() -> None:

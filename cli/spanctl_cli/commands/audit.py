@@ -3,7 +3,7 @@
 import sys
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
@@ -50,10 +50,12 @@ _LISTING = (
 class AuditGroup(Group):
     """A group that reads what is none of its commands as the ID to show."""
 
+    default: ClassVar[str] = _SHOW
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - Typer's vendored type
         """Put the hidden command in front of an ID, or of its options."""
         if args and args[0] not in {*self.commands, "--help", "-h"}:
-            args = [_SHOW, *args]
+            args = [self.default, *args]
         return super().parse_args(ctx, args)
 
 

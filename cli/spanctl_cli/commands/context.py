@@ -33,13 +33,7 @@ _SETTINGS = (
 )
 
 
-def _names() -> list[str]:
-    return sorted(Contexts.load().contexts)
-
-
-NameArgument = Annotated[
-    str, typer.Argument(metavar="NAME", help="A context's name.", autocompletion=_names)
-]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A context's name.")]
 AssignmentArgument = Annotated[
     list[str], typer.Argument(metavar="SETTING=VALUE", help="Settings; an empty value unsets.")
 ]
