@@ -40,6 +40,7 @@ from spanctl.local.parts import Endpoints
 from spanctl.local.stack import Stack
 from spanctl.local.standins.switches import Switches
 from spanctl.settings import resolve
+from spanctl.spanner import client
 from spanctl_cli.main import build
 from tests.fixtures.cli import child_environment
 from tests.local import evidence, scenarios
@@ -53,6 +54,46 @@ pytestmark = [pytest.mark.emulator, pytest.mark.prefect]
 ROOT = Path(__file__).parents[2]
 WATCH = Path(__file__).parent / "watch"
 CONTROL = "control-canary-" + "4711" * 5
+NEEDED = {
+    "BeginTransaction partitioned_dml": "databases.beginPartitionedDmlTransaction",
+    "BeginTransaction read_only": "databases.beginReadOnlyTransaction",
+    "BeginTransaction read_write": "databases.beginOrRollbackReadWriteTransaction",
+    "Commit": "databases.write",
+    "CreateSession": "sessions.create",
+    "DeleteSession": "sessions.delete",
+    "ExecuteSql": "databases.select",
+    "ExecuteStreamingSql": "databases.select",
+    "GetDatabase": "databases.get",
+    "GetDatabaseDdl": "databases.getDdl",
+    "GetOperation": "databaseOperations.get",
+    "Rollback": "databases.beginOrRollbackReadWriteTransaction",
+    "StreamingRead": "databases.read",
+    "TestIamPermissions": "",
+    "UpdateDatabaseDdl": "databases.updateDdl",
+}
+"""RPC of Spanner to the permission that Google's reference asks for; none for one's own."""
+NEEDED_OF_YOU = {
+    "AccessSecretVersion": "versions.access",
+    "AddSecretVersion": "versions.add",
+    "CreateSecret": "secrets.create",
+    "DestroySecretVersion": "versions.destroy",
+    "DisableSecretVersion": "versions.disable",
+    "GetSecret": "secrets.get",
+    "GetSecretVersion": "versions.get",
+    "ListSecretVersions": "versions.list",
+    "ListSecrets": "secrets.list",
+    "UpdateSecret": "secrets.update",
+    "DELETE keys/*": "serviceAccountKeys.delete",
+    "GET keys": "serviceAccountKeys.list",
+    "GET keys/*": "serviceAccountKeys.get",
+    "POST keys": "serviceAccountKeys.create",
+    "POST keys/*:disable": "serviceAccountKeys.disable",
+    "generateAccessToken": "getAccessToken",
+    "signJwt": "signJwt",
+    "token": "",
+    "tokeninfo": "",
+}
+"""The same for Secret Manager and IAM."""
 MATERIAL = (
     "user.json",
     "ca.key",
@@ -139,7 +180,7 @@ class World:
         self.names["n"] = uuid.uuid4().hex
         words = tuple(word.format(**self.names) for word in typed.words)
         environ = {name: value.format(**self.names) for name, value in typed.environ.items()}
-        resolving.shared.cache_clear()
+        forget()
         self.rpcs.clear()
         with pytest.MonkeyPatch.context() as patch:
             for name, value in environ.items():
@@ -167,6 +208,14 @@ class World:
             timeout=120,
         )
         self.shown.append((f"output of {' '.join(words)}, a child", done.stdout + done.stderr))
+
+
+def forget() -> None:
+    """Begin as a process of its own does: without tokens and connections."""
+    resolving.shared.cache_clear()
+    for database in client._shared.values():  # noqa: SLF001
+        database.close()
+    client._shared.clear()  # noqa: SLF001
 
 
 real_ensure = LiveCredentials.ensure
@@ -310,7 +359,7 @@ def plant(world: World) -> None:
     world.control.plant("control", CONTROL)
     endpoints = identity.Endpoints.from_settings(resolve(environ=world.environ))
     store = resolving.resolve_store("adc", endpoints)
-    client = store._client  # noqa: SLF001 - it makes no secrets itself
+    manager = store._client  # noqa: SLF001 - it makes no secrets itself
     key = served.new_key("runner")
     canaries.plant("private key", key["private_key"])
     wrong = {
@@ -327,7 +376,7 @@ def plant(world: World) -> None:
         "planted": canaries.plant("Prefect's key", "pnu_canary0123456789abcdef"),
     }
     for name, document in documents.items():
-        client.create_secret(
+        manager.create_secret(
             parent=PARENT, secret_id=name, secret={"replication": {"automatic": {}}}
         )
         number = store.add(SecretName(PROJECT, name), Secret(document))
@@ -380,12 +429,12 @@ def deploy(world: World) -> None:
     from prefect.client.orchestration import get_client
     from prefect.flows import load_flow_from_entrypoint
 
-    with get_client(sync_client=True) as client:
+    with get_client(sync_client=True) as api:
         for name in ("settle", "leaky"):
             entrypoint = f"{world.names['flows']}:{name}"
             flow: Any = load_flow_from_entrypoint(entrypoint, use_placeholder_flow=False)
-            client.create_deployment(
-                client.create_flow(flow),
+            api.create_deployment(
+                api.create_flow(flow),
                 name="canary",
                 work_pool_name=parts.POOL,
                 path=str(world.home),
@@ -423,8 +472,8 @@ def rows(emulator: str) -> Iterator[tuple[str, bytes]]:
     """Yield every row of every table in the database, the ledger's among them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SPANNER_EMULATOR_HOST", emulator)
-        client = Client(project=PROJECT, credentials=AnonymousCredentials())
-        database = client.instance(parts.INSTANCE).database(parts.DATABASE)
+        reached = Client(project=PROJECT, credentials=AnonymousCredentials())
+        database = reached.instance(parts.INSTANCE).database(parts.DATABASE)
         query = "SELECT table_name FROM information_schema.tables WHERE table_schema = ''"
         with database.snapshot(multi_use=True) as snapshot:
             for (table,) in list(snapshot.execute_sql(query)):
@@ -494,6 +543,32 @@ def test_the_search_knows_encodings() -> None:
     ):
         assert canaries.found([("here", b"before " + form + b" after")]), number
     assert canaries.found([("here", b"canary/+ value, but another")]) == {}
+
+
+def permissions(world: World) -> Iterator[str]:
+    """Yield the lines of the table: what each command has used when it did its work."""
+    for path in TREE:
+        cells: list[set[str]] = [set(), set()]
+        for rpc in world.used.get(path, ()):
+            if "x509" in rpc or "/certs" in rpc:
+                continue  # published for everybody
+            of_keys = re.match(r"(\w+) .*/(keys\b.*)", rpc)
+            name = " ".join(of_keys.groups()) if of_keys else re.split(r"[/:]", rpc)[-1]
+            if name in NEEDED_OF_YOU:
+                cells[0].add(NEEDED_OF_YOU[name])
+            else:
+                cells[1].add(NEEDED.get(name, f"unknown: {rpc}"))
+        told = [", ".join(sorted(cell - {""})) for cell in cells]
+        if any(told):
+            yield f"| `{' '.join(path)}` | {told[0]} | {told[1]} |"
+
+
+def test_the_permissions_that_are_documented_are_those_that_are_used(world: World) -> None:
+    """The table in docs/SECURITY.md is what was recorded: nothing is missing, nothing needless."""
+    document = (ROOT / "docs" / "SECURITY.md").read_text()
+    _, _, told = document.partition("<!-- permissions:")
+    lines = [line for line in told.partition("<!-- end")[0].splitlines() if line.startswith("| `")]
+    assert lines == list(permissions(world))
 
 
 def notes(folder: Path) -> list[dict[str, Any]]:
