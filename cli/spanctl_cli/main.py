@@ -25,6 +25,7 @@ COMMANDS: Final[dict[str, Panel]] = {
     "init": Panel.SET_UP,
     "context": Panel.SET_UP,
     "local": Panel.SET_UP,
+    "doctor": Panel.SET_UP,
     "help": Panel.HELP,
 }
 """The modules of ``spanctl_cli.commands``, in the order of the help page."""

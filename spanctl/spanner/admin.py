@@ -30,7 +30,8 @@ def _databases(target: Target, credentials: LiveCredentials | None) -> "Database
     return DatabaseAdminClient(transport=transport)
 
 
-def _instances(target: Target, credentials: LiveCredentials | None) -> "InstanceAdminClient":
+def open_instances(target: Target, credentials: LiveCredentials | None) -> "InstanceAdminClient":
+    """Return a client of instances; the caller closes its transport."""
     from google.cloud.spanner_admin_instance_v1 import InstanceAdminClient
     from google.cloud.spanner_admin_instance_v1.services.instance_admin.transports import (
         InstanceAdminGrpcTransport,
@@ -77,7 +78,7 @@ def _ensure_instance(target: Target) -> None:
         "display_name": name.instance,
         "node_count": 1,
     }
-    client = _instances(target, None)
+    client = open_instances(target, None)
     try:
         client.create_instance(
             parent=f"projects/{name.project}",

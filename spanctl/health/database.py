@@ -1,0 +1,89 @@
+"""Checks of the database: reachable, its ledger, its change stream, how far it looks back."""
+
+from typing import Final
+
+from spanctl.errors import ConflictError, StatementError
+from spanctl.health.model import Answer, fail, ok, unknown, warn
+from spanctl.health.surroundings import Surroundings
+
+_OPTIONS: Final = """SELECT OPTION_NAME, OPTION_VALUE
+  FROM INFORMATION_SCHEMA.CHANGE_STREAM_OPTIONS WHERE CHANGE_STREAM_NAME = @name"""
+_STREAMS: Final = """SELECT CHANGE_STREAM_NAME, `ALL`
+  FROM INFORMATION_SCHEMA.CHANGE_STREAMS WHERE CHANGE_STREAM_NAME = @name"""
+_RETENTION: Final = """SELECT OPTION_VALUE FROM INFORMATION_SCHEMA.DATABASE_OPTIONS
+  WHERE OPTION_NAME = 'version_retention_period'"""
+_WHOLE: Final = "OLD_AND_NEW_VALUES"
+_DEFAULT_RETENTION: Final = "1h"
+_SHOWN: Final = 5
+
+
+def database(around: Surroundings) -> Answer:
+    """Say whether the database answers, and that it is of the dialect that spanctl knows."""
+    found = around.database()
+    from spanctl.spanner.catalog import refuse_postgresql
+
+    refuse_postgresql(found)
+    target = found.target
+    kind = "emulated, " if target.is_emulated else ""
+    return ok(
+        f"{target.database.database} answers at {target.host}; {kind}GoogleSQL",
+        endpoint=target.host,
+        emulated=target.is_emulated,
+        dialect="GOOGLE_STANDARD_SQL",
+    )
+
+
+def ledger(around: Surroundings) -> Answer:
+    """Say whether there is a ledger, and whether its schema is the one that spanctl knows."""
+    found = around.database().ledger  # says what to type where there is none
+    return ok(
+        f"schema version {found.schema_version}, ledger {found.ledger_id}",
+        ledger_id=found.ledger_id,
+        schema_version=found.schema_version,
+    )
+
+
+def change_stream(around: Surroundings) -> Answer:
+    """Say which tables' changes are kept, how they look, and for how long."""
+    from spanctl.spanner.changes import STREAM
+    from spanctl.spanner.schema import watched
+
+    found, named = around.database(), {"name": STREAM}
+    streams = list(found.query(_STREAMS, named, timeout=around.timeout))
+    if not streams:
+        msg = f"there is no change stream {STREAM}: no trail shows rows"
+        return fail(ConflictError(msg, hint="run: spanctl init --table TABLE"))
+    options = {
+        str(name): str(value)
+        for name, value in found.query(_OPTIONS, named, timeout=around.timeout)
+    }
+    everything = bool(streams[0][1])
+    tables = watched(found)
+    retention = options.get("retention_period", "7d")
+    capture = options.get("value_capture_type", "OLD_AND_NEW_VALUES")
+    facts = {
+        "tables": list(tables),
+        "all_tables": everything,
+        "retention": retention,
+        "value_capture_type": capture,
+    }
+    if not tables and not everything:
+        told = f"kept {retention}, but watches no table of yours: no trail shows rows"
+        return warn(told, "spanctl init --table TABLE", **facts)
+    shown = ", ".join(tables[:_SHOWN]) + (", ..." if len(tables) > _SHOWN else "")
+    told = f"kept {retention}; watches {'every table' if everything else shown}"
+    if capture != _WHOLE:
+        mend = f"ALTER CHANGE STREAM {STREAM} SET OPTIONS (value_capture_type = '{_WHOLE}')"
+        return warn(f"{told}; {capture}: rows before a change are missing", mend, **facts)
+    return ok(f"{told}; rows before and after", **facts)
+
+
+def version_retention(around: Surroundings) -> Answer:
+    """Say how far back rows can be read as they were."""
+    try:
+        rows = list(around.database().query(_RETENTION, timeout=around.timeout))
+    except StatementError as error:
+        return unknown(error.message)
+    value = str(rows[0][0]) if rows else _DEFAULT_RETENTION
+    default = "" if rows else " (the default)"
+    return ok(f"rows can be read as they were for {value}{default}", retention=value)
