@@ -152,7 +152,7 @@ def test_an_open_outcome_is_the_exit_code(  # noqa: PLR0913, PLR0917 - fixtures
         from spanctl.spanner.client import shared
 
         shared(target).close()
-    assert "spanctl audit " in done.stderr
+    assert "spanctl txn resolve " in done.stderr
     untouched(bank)
 
 
