@@ -1,5 +1,6 @@
 """The exit codes, in one table, and the one map from errors to them."""
 
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import Final
 
@@ -58,6 +59,32 @@ ERRORS: Final[tuple[tuple[type[errors.SpanctlError], ExitCode], ...]] = (
     (errors.SpanctlError, ExitCode.FAILED),
 )
 """Error class to exit code; the first that fits counts, so subclasses go before their bases."""
+
+
+_WORST_FIRST: Final = (
+    ExitCode.UNKNOWN,
+    ExitCode.VERIFICATION_FAILED,
+    ExitCode.FAILED,
+    ExitCode.CANCELLED,
+    ExitCode.DENIED,
+    ExitCode.REJECTED,
+    ExitCode.NOT_PERMITTED,
+    ExitCode.UNREACHABLE,
+    ExitCode.CONFLICT,
+    ExitCode.NOT_FOUND,
+    ExitCode.USAGE,
+    ExitCode.PENDING,
+)
+
+
+def worst(codes: Iterable[ExitCode]) -> ExitCode:
+    """Return the code that a command with several targets ends with.
+
+    First what may need an operator (an open outcome), then what failed, then what was not done, and
+    last what only goes on.
+    """
+    found = set(codes)
+    return next((code for code in _WORST_FIRST if code in found), ExitCode.DONE)
 
 
 def of(error: errors.SpanctlError) -> ExitCode:

@@ -1,9 +1,9 @@
 """Following a flow run that runs elsewhere: its states, its log, its transactions."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from spanctl.clock import monotonic, now
@@ -16,11 +16,15 @@ from spanctl.spanner import receipts
 if TYPE_CHECKING:
     from spanctl.spanner.client import Database
 
-_POLL: Final = 0.4
+_POLL: Final = 0.3
 _LATE: Final = timedelta(seconds=10)
 """How far back each look into the ledger overlaps the one before."""
 _DRAIN: Final = 1.5
-"""Seconds in which the last log lines of an ended run still arrive."""
+"""Seconds in which the last log lines of an ended run still arrive; less when the engine's last
+line has come."""
+_DRAIN_POLL: Final = 0.1
+_ENGINE: Final = "prefect.flow_runs"
+_LAST_LINE: Final = "Finished in state"
 _PATIENCE: Final = 60.0
 _OVERDUE: Final = 10.0
 """Seconds that a worker usually needs at most to take a run that is due."""
@@ -43,19 +47,137 @@ class Follower:
     note: Callable[[str], None]
 
 
-@dataclass(slots=True)
-class _Seen:
-    since: datetime
-    state: str = ""
-    due: float | None = None
-    noted: bool = False
-    logs: int = 0
-    receipts: set[str] = field(default_factory=set)
+class Following:
+    """One flow run that is followed: each look tells what is new."""
+
+    def __init__(
+        self, api: PrefectApi, database: "Database | None", run: FlowRun, follower: Follower
+    ) -> None:
+        """Begin with a flow run as Prefect told it.
+
+        Args:
+            api: Prefect.
+            database: Where the run writes; None when its transactions are not to be told.
+            run: The root flow run.
+            follower: Who is told.
+        """
+        self.run = run
+        self._api = api
+        self._database = database
+        self._follower = follower
+        self._since = run.created or now()
+        self._state = ""
+        self._due: float | None = None
+        self._noted = False
+        self._logs = 0
+        self._last_line = False
+        self._receipts: set[str] = set()
+        self._answered = monotonic()
+        self._ended: float | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run has ended and all was told of it."""
+        return self._ended is not None and (self._last_line or monotonic() - self._ended >= _DRAIN)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the run has ended, though something may still be told of it."""
+        return self._ended is not None
+
+    def look(self) -> None:
+        """Ask once, and tell what is new; a server that is silent for a while is asked again.
+
+        Raises:
+            UnreachableError: Prefect did not answer for a minute; the run goes on.
+        """
+        try:
+            self._look()
+        except UnreachableError:
+            if monotonic() - self._answered > _PATIENCE:
+                raise
+            return
+        self._answered = monotonic()
+        if self._ended is None and self.run.state is not None and self.run.state.type.is_final:
+            self._ended = monotonic()
+        self._note_overdue()
+
+    def _look(self) -> None:
+        self.run = run = self._api.flow_run(self.run.id)
+        for line in self._api.logs(run.id, offset=self._logs):
+            self._logs += 1
+            ended = run.state is not None and run.state.type.is_final
+            # Of an earlier attempt's last line, more may come.
+            self._last_line = (
+                ended and line.logger == _ENGINE and line.message.startswith(_LAST_LINE)
+            )
+            self._follower.log(line)
+        if self._database is not None and (run.start_time is not None or run.run_count):
+            self._tell_receipts(self._database)
+        if run.state is not None and run.state.name != self._state:
+            self._state = run.state.name
+            self._follower.state(run.state.name)
+
+    def _tell_receipts(self, database: "Database") -> None:
+        found = receipts.listing(
+            database, since=self._since - _LATE, root_run=self.run.id, limit=10_000
+        )
+        for receipt in reversed(found):
+            if receipt.txn_id not in self._receipts:
+                self._receipts.add(receipt.txn_id)
+                self._since = max(self._since, receipt.commit_timestamp)
+                self._follower.receipt(receipt)
+
+    def _note_overdue(self) -> None:
+        run = self.run
+        kind = run.state.type if run.state else StateType.SCHEDULED
+        waits = kind in {StateType.SCHEDULED, StateType.PENDING}
+        retries = run.state is not None and run.state.name == "AwaitingRetry"  # in its own process
+        if not waits or retries or (run.expected_start is not None and run.expected_start > now()):
+            self._due = None
+            return
+        if self._due is None:
+            self._due = monotonic()
+        if not self._noted and monotonic() - self._due >= _OVERDUE:
+            self._noted = True
+            pending = kind is StateType.PENDING
+            what = (
+                "a worker took it, and hasn't started it" if pending else "no worker has taken it"
+            )
+            where = f"work pool {run.work_pool}" if run.work_pool else "it is in no work pool"
+            self._follower.note(f"{what} yet: {where}; see: spanctl local status")
+
+
+def follow_all(followings: Sequence[Following], *, timeout: float | None = None) -> None:
+    """Look at flow runs in turn, until all have ended or the time is over.
+
+    Args:
+        followings: The runs.
+        timeout: Seconds to wait; None for as long as it takes.
+
+    Raises:
+        UnreachableError: Prefect did not answer for a minute; the runs go on.
+    """
+    deadline = monotonic() + timeout if timeout is not None else None
+    while True:
+        for one in followings:
+            if not one.is_over:
+                one.look()
+        left = [one for one in followings if not one.is_over]
+        if not left:
+            return
+        if deadline is not None and monotonic() > deadline and not _draining(left):
+            return
+        time.sleep(_DRAIN_POLL if _draining(left) else _POLL)
+
+
+def _draining(left: Sequence[Following]) -> bool:
+    return all(one.has_ended for one in left)
 
 
 def follow(
     api: PrefectApi,
-    database: "Database",
+    database: "Database | None",
     flow_run: str,
     follower: Follower,
     *,
@@ -67,7 +189,7 @@ def follow(
 
     Args:
         api: Prefect.
-        database: Where the run writes.
+        database: Where the run writes; None when its transactions are not to be told.
         flow_run: The root flow run's id.
         follower: Who is told.
         timeout: Seconds to wait; None for as long as it takes.
@@ -76,63 +198,15 @@ def follow(
         PendingError: It had not ended when the time was over; it goes on.
         UnreachableError: Prefect did not answer for a minute; the run goes on.
     """
-    deadline = monotonic() + timeout if timeout is not None else None
-    run = api.flow_run(flow_run)
-    seen = _Seen(since=run.created or now())
-    answered = monotonic()
-    while True:
-        try:
-            run = _look(api, database, flow_run, follower, seen)
-            answered = monotonic()
-            _note_overdue(run, follower, seen)
-        except UnreachableError:
-            if monotonic() - answered > _PATIENCE:
-                raise
-        if run.state is not None and run.state.type.is_final:
-            time.sleep(_DRAIN)
-            return _look(api, database, flow_run, follower, seen)
-        if deadline is not None and monotonic() > deadline:
-            msg = f"flow run {flow_run} is still {run.state.name if run.state else 'unknown'}"
-            hint = f"it goes on; look again with: spanctl audit {flow_run}"
-            raise PendingError(msg, hint=hint, flow_run=flow_run)
-        time.sleep(_POLL)
+    one = Following(api, database, api.flow_run(flow_run), follower)
+    follow_all([one], timeout=timeout)
+    if not one.has_ended:
+        raise pending(one.run)
+    return one.run
 
 
-def _note_overdue(run: FlowRun, follower: Follower, seen: _Seen) -> None:
-    kind = run.state.type if run.state else StateType.SCHEDULED
-    waits = kind in {StateType.SCHEDULED, StateType.PENDING}
-    retries = run.state is not None and run.state.name == "AwaitingRetry"  # in its own process
-    if not waits or retries or (run.expected_start is not None and run.expected_start > now()):
-        seen.due = None
-        return
-    if seen.due is None:
-        seen.due = monotonic()
-    if not seen.noted and monotonic() - seen.due >= _OVERDUE:
-        seen.noted = True
-        pending = kind is StateType.PENDING
-        what = "a worker took it, and hasn't started it" if pending else "no worker has taken it"
-        where = f"work pool {run.work_pool}" if run.work_pool else "it is in no work pool"
-        follower.note(f"{what} yet: {where}; see: spanctl local status")
-
-
-def _look(
-    api: PrefectApi, database: "Database", flow_run: str, follower: Follower, seen: _Seen
-) -> FlowRun:
-    run = api.flow_run(flow_run)
-    for line in api.logs(flow_run, offset=seen.logs):
-        seen.logs += 1
-        follower.log(line)
-    _receipts(database, flow_run, follower, seen)
-    if run.state is not None and run.state.name != seen.state:
-        seen.state = run.state.name
-        follower.state(run.state.name)
-    return run
-
-
-def _receipts(database: "Database", flow_run: str, follower: Follower, seen: _Seen) -> None:
-    found = receipts.listing(database, since=seen.since - _LATE, root_run=flow_run, limit=10_000)
-    for receipt in reversed(found):
-        if receipt.txn_id not in seen.receipts:
-            seen.receipts.add(receipt.txn_id)
-            seen.since = max(seen.since, receipt.commit_timestamp)
-            follower.receipt(receipt)
+def pending(run: FlowRun) -> PendingError:
+    """Return what to raise of a run that had not ended when the time was over."""
+    msg = f"flow run {run.id} is still {run.state.name if run.state else 'unknown'}"
+    hint = f"it goes on; look again with: spanctl runs watch {run.id}"
+    return PendingError(msg, hint=hint, flow_run=run.id)

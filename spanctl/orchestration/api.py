@@ -18,6 +18,7 @@ from spanctl.orchestration.transport import Transport
 _PAGE = 200  # the server's own default limit
 _READERS = 4
 _CREATED = 201
+_ACCEPTED = "ACCEPT"
 _SHOWN = 5
 
 
@@ -192,14 +193,14 @@ class PrefectApi(Closing):
 
     # -- logs
 
-    def logs(self, flow_run_id: str, *, offset: int = 0) -> Iterator[Log]:
-        """Yield what a flow run and its task runs logged, oldest first.
+    def logs(self, *flow_run_ids: str, offset: int = 0) -> Iterator[Log]:
+        """Yield what flow runs and their task runs logged, oldest first.
 
         Args:
-            flow_run_id: The flow run.
+            flow_run_ids: The flow runs.
             offset: Leave out the first so many lines: those that were read before.
         """
-        body = {"logs": {"flow_run_id": {"any_": [flow_run_id]}}, "sort": "TIMESTAMP_ASC"}
+        body = {"logs": {"flow_run_id": {"any_": list(flow_run_ids)}}, "sort": "TIMESTAMP_ASC"}
         for data in self._pages("/logs/filter", body, "reading logs", offset=offset):
             yield Log.read(data)
 
@@ -387,12 +388,42 @@ class PrefectApi(Closing):
     def cancel(self, flow_run_id: str, message: str = "cancelled by spanctl") -> State:
         """Ask for a flow run to be cancelled, and return the state that it is in then.
 
-        A body that is running is not reliably stopped by this.
+        One that nothing executes yet is cancelled at once. A body that is running is not reliably
+        stopped by this.
 
         Raises:
             ConflictError: Prefect refuses: the run has ended already.
         """
-        return self.set_state(flow_run_id, StateType.CANCELLING, message=message)
+        status, state = self._propose(flow_run_id, StateType.CANCELLING, "Cancelling", message)
+        if state is not None and (status == _ACCEPTED or state.type is StateType.CANCELLED):
+            return state
+        raise _refused(flow_run_id, StateType.CANCELLING)
+
+    def retry(self, run: FlowRun, message: str) -> State:
+        """Have a flow run that has ended be run again by a worker: the same run, once more.
+
+        Raises:
+            ConflictError: It has not ended, it completed, or no deployment says how it is run.
+        """
+        word = run.state.name if run.state else "unknown"
+        if run.state is None or not run.state.type.is_final:
+            msg = f"flow run {run.id} has not ended, it is {word}"
+            raise ConflictError(msg, hint=f"run: spanctl runs wait {run.id}", flow_run=run.id)
+        if run.state.type is StateType.COMPLETED:
+            msg = f"flow run {run.id} completed: there is nothing to retry"
+            hint = f"look: spanctl runs show {run.id}"
+            raise ConflictError(msg, hint=hint, flow_run=run.id)
+        if run.deployment_id is None:
+            msg = f"flow run {run.id} is of no deployment: no worker can run it again"
+            hint = "type the command again that ran it, with the same --idempotency-key"
+            raise ConflictError(msg, hint=hint, flow_run=run.id)
+        # Prefect's rules keep ended runs as they are, for its own retries too.
+        status, state = self._propose(
+            run.id, StateType.SCHEDULED, "AwaitingRetry", message, force=True
+        )
+        if state is None or status != _ACCEPTED:
+            raise _refused(run.id, StateType.SCHEDULED)
+        return state
 
     def set_state(self, flow_run_id: str, state: StateType, *, message: str = "") -> State:
         """Propose a state for a flow run, and return the state that it is in then.
@@ -400,24 +431,32 @@ class PrefectApi(Closing):
         Raises:
             ConflictError: Prefect's rules refuse the state.
         """
-        body = {
-            "state": {"type": state.value, "name": state.value.title(), "message": message},
-            "force": False,
-        }
+        status, found = self._propose(flow_run_id, state, state.value.title(), message)
+        if found is None or status != _ACCEPTED:
+            raise _refused(flow_run_id, state)
+        return found
+
+    def _propose(
+        self, flow_run_id: str, state: StateType, name: str, message: str, *, force: bool = False
+    ) -> tuple[str, State | None]:
+        proposed = {"type": state.value, "name": name, "message": message}
         _, data = self._http.request(
             "POST",
             f"/flow_runs/{_path(flow_run_id)}/set_state",
-            body,
+            {"state": proposed, "force": force},
             doing="setting the state of a flow run",
         )
-        if data.get("status") != "ACCEPT" or not data.get("state"):
-            msg = f"Prefect does not let flow run {flow_run_id} become {state.value}"
-            raise ConflictError(msg, hint=f"run: spanctl audit {flow_run_id}")
-        return State.read(data["state"])
+        found = State.read(data["state"]) if data.get("state") else None
+        return str(data.get("status")), found
 
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
+
+
+def _refused(flow_run_id: str, state: StateType) -> ConflictError:
+    msg = f"Prefect does not let flow run {flow_run_id} become {state.value}"
+    return ConflictError(msg, hint=f"run: spanctl runs show {flow_run_id}", flow_run=flow_run_id)
 
 
 def closest(name: str, known: Sequence[str]) -> str:

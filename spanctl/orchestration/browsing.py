@@ -64,7 +64,7 @@ class RunFilter:
             UsageError: There is no such state.
         """
         runs: dict[str, Any] = {}
-        types, names = _states(self.states)
+        types, names = states_of(self.states)
         if types or names:
             runs["state"] = {"operator": "or_"}
             runs["state"] |= {"type": {"any_": types}} if types else {}
@@ -186,7 +186,12 @@ def list_deployments(
     return sorted(read, key=lambda one: one.name)
 
 
-def _states(words: Iterable[str]) -> tuple[list[str], list[str]]:
+def states_of(words: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return the types and the names of the states that words mean, ``active`` and ``ended`` too.
+
+    Raises:
+        UsageError: There is no such state; the hint has one that is close.
+    """
     types, names = list[str](), list[str]()
     known = {name.lower(): name for name in _NAMES}
     for word in words:
@@ -226,3 +231,13 @@ def _refuse_unknown(api: "PrefectApi", wanted: RunFilter) -> None:
 
 def _flows(api: "PrefectApi") -> Iterator[Any]:
     return api.matching("flows", {"sort": "NAME_ASC"}, limit=_ALL)
+
+
+def family(api: "PrefectApi", root: str, *, limit: int = 100) -> list[str]:
+    """Return the ids of a flow run and of its subflow runs, theirs included, itself first."""
+    found, waiting = [root], [root]
+    while waiting and len(found) < limit:
+        below = [one.id for one in api.subflow_runs(waiting.pop(0)) if one.id not in found]
+        found += below
+        waiting += below
+    return found[:limit]

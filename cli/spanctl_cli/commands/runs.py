@@ -1,15 +1,27 @@
 """``spanctl runs``: flow runs, looked at, waited for, cancelled and run again."""
 
+import logging
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spanctl.errors import PendingError, UsageError
+from spanctl_cli import exit_codes, runs
 from spanctl_cli.context import AppContext
 from spanctl_cli.exit_codes import ExitCode
-from spanctl_cli.options import FieldsOption, LimitOption, OutputOption, SinceOption
-from spanctl_cli.output import Column, Format, Kind, Record, emit, stdout_is_terminal
+from spanctl_cli.options import (
+    FieldsOption,
+    LimitOption,
+    OutputOption,
+    SinceOption,
+    TimeoutOption,
+)
+from spanctl_cli.output import Column, Format, Kind, Record, emit, stdout_is_terminal, stream
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from spanctl.orchestration.browsing import RunFilter
 
 app = typer.Typer(help="List flow runs, follow, wait for, cancel and retry them.")
@@ -17,6 +29,21 @@ app = typer.Typer(help="List flow runs, follow, wait for, cancel and retry them.
 RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="A flow run's id, or its name if only one has it.")
 ]
+RunsArgument = Annotated[
+    list[str], typer.Argument(metavar="RUN...", help="Flow runs, by their ids or names.")
+]
+WhyOption = Annotated[
+    str | None, typer.Option("--reason", help="Why; kept in the state's message.")
+]
+
+
+class Level(StrEnum):
+    """The least level of the lines that are shown."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
 
 
 @app.command("list")
@@ -117,6 +144,197 @@ def show(
     if told.trouble is not None:
         application.warn(told.note)
         raise typer.Exit(ExitCode.UNREACHABLE)
+
+
+@app.command()
+def logs(  # noqa: PLR0913 - one parameter an option
+    ctx: typer.Context,
+    run: RunArgument,
+    *,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")
+    ] = False,
+    level: Annotated[
+        Level, typer.Option("--level", case_sensitive=False, help="Leave out what is below.")
+    ] = Level.DEBUG,
+    tail: Annotated[
+        int | None, typer.Option("--tail", min=0, metavar="N", help="Only the last N lines.")
+    ] = None,
+    output: OutputOption = None,
+) -> None:
+    """Show what a run logged and what it committed, on one time line.
+
+    Lines come from Prefect, commits and fences from the ledger; of subflow runs, too, unless the
+    lines are followed. Exit 3 says that the ledger could not be asked.
+
+    Example: spanctl runs logs bold-fox --follow
+    """
+    from spanctl_cli.runs import lines
+    from spanctl_cli.runs.deployments import connect
+
+    application = AppContext.of(ctx)
+    if follow and tail is not None:
+        msg = "--tail is about what there is, --follow about what comes"
+        raise UsageError(msg, hint="pass one of the two")
+    least = getattr(logging, level.name)
+    trouble = None
+    with connect(application) as api:
+        found = api.find_flow_run(run)
+        if follow:
+            rows: Iterable[lines.Row] = lines.followed(application, api, found, least)
+        else:
+            told, trouble = lines.all_lines(application, api, found, least)
+            rows = told[len(told) - min(tail, len(told)) :] if tail is not None else told
+        listing = lines.listing(rows)
+        stream(listing, output, lines.draw)
+    if trouble is not None:
+        application.warn(f"without the ledger: {trouble.message}")
+        raise typer.Exit(ExitCode.UNREACHABLE)
+
+
+@app.command()
+def watch(
+    ctx: typer.Context,
+    run: RunArgument,
+    *,
+    timeout: TimeoutOption = None,
+    cancel_on_interrupt: Annotated[
+        bool, typer.Option("--cancel-on-interrupt", help="Ctrl-C cancels the run.")
+    ] = False,
+    output: OutputOption = None,
+) -> None:
+    """Watch a run to its end: states, log lines and transactions; exit as the run ended.
+
+    Ctrl-C only ends the watching. With -o jsonl every piece of news is one line.
+
+    Example: spanctl runs watch bold-fox
+    """
+    from spanctl_cli.runs import again
+    from spanctl_cli.runs.deployments import connect
+
+    application = AppContext.of(ctx)
+    with connect(application) as api:
+        again.watch(
+            application,
+            api,
+            api.find_flow_run(run),
+            runs.Asked(
+                target=run,
+                timeout=timeout,
+                cancel_on_interrupt=cancel_on_interrupt,
+                output=output,
+            ),
+        )
+
+
+@app.command()
+def wait(  # noqa: PLR0913 - one parameter an option
+    ctx: typer.Context,
+    run: RunsArgument,
+    *,
+    until: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--for", metavar="STATE", help="Wait for this state instead of the end. Repeatable."
+        ),
+    ] = None,
+    timeout: TimeoutOption = None,
+    output: OutputOption = None,
+    fields: FieldsOption = None,
+) -> None:
+    """Wait until runs have ended, and exit as they did; 8 when the time is over.
+
+    Of several runs each is told apart, and the worst exit code counts. With --for, 0 says that the
+    state was reached; a run that ended otherwise exits as it ended, or with 6.
+
+    Example: spanctl runs wait bold-fox --timeout 5m
+    """
+    from spanctl_cli.runs import waiting
+    from spanctl_cli.runs.deployments import connect
+
+    with connect(AppContext.of(ctx)) as api:
+        done = waiting.wait(api, waiting.find(api, run), until or (), timeout)
+    listing, code = waiting.settle(done, "runs.wait")
+    emit(listing, output, fields=fields)
+    if code is not ExitCode.DONE:
+        raise typer.Exit(code)
+
+
+@app.command()
+def cancel(  # noqa: PLR0913 - one parameter an option
+    ctx: typer.Context,
+    run: RunArgument,
+    *,
+    reason: WhyOption = None,
+    timeout: TimeoutOption = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Don't wait for its end.")] = False,
+    output: OutputOption = None,
+    fields: FieldsOption = None,
+) -> None:
+    """Cancel a run, wait up to 30 s for its end, and tell what became of its transactions.
+
+    Exit 8: it goes on still. Exit 9: transactions are left in limbo, which txn resolve makes final.
+
+    Example: spanctl runs cancel bold-fox --reason "wrong day"
+    """
+    from spanctl_cli.runs import stopping
+    from spanctl_cli.runs.deployments import connect
+
+    application = AppContext.of(ctx)
+    limit = 0.0 if detach else timeout or stopping.PATIENCE
+    with connect(application) as api:
+        found = api.find_flow_run(run)
+        stopped = stopping.cancel(application, api, found, reason, limit)
+    emit(stopping.record(stopped), output, fields=fields)
+    accepted = detach and isinstance(stopped.error, PendingError)
+    if stopped.error is not None and not accepted:
+        application.warn(stopped.error.message)
+        application.note(stopped.error.hint)
+        raise typer.Exit(exit_codes.of(stopped.error))
+
+
+@app.command()
+def retry(  # noqa: PLR0913 - one parameter an option
+    ctx: typer.Context,
+    run: RunArgument,
+    *,
+    reason: WhyOption = None,
+    watch: Annotated[
+        bool, typer.Option("--watch/--detach", help="Wait for the end, or only have it accepted.")
+    ] = True,
+    timeout: TimeoutOption = None,
+    cancel_on_interrupt: Annotated[
+        bool, typer.Option("--cancel-on-interrupt", help="Ctrl-C cancels the run.")
+    ] = False,
+    output: OutputOption = None,
+) -> None:
+    """Have workers run a run again that failed, crashed or was cancelled.
+
+    It stays the same flow run: transactions that it committed are not done again, their receipts
+    are found.
+
+    Example: spanctl runs retry bold-fox --reason "the disk was full"
+    """
+    from spanctl_cli.runs import again
+    from spanctl_cli.runs.deployments import connect
+    from spanctl_cli.runs.stopping import message
+
+    application = AppContext.of(ctx)
+    asked = runs.Asked(
+        target=run,
+        watch=watch,
+        timeout=timeout,
+        cancel_on_interrupt=cancel_on_interrupt,
+        output=output,
+    )
+    with connect(application) as api:
+        found = api.find_flow_run(run)
+        api.retry(found, message("retried", reason))
+        if watch:
+            again.watch(application, api, api.flow_run(found.id), asked)
+            return
+        emit(again.accepted(api, api.flow_run(found.id)), output)
+    application.note(f"accepted; next: spanctl runs watch {found.id}")
 
 
 @app.command("open")

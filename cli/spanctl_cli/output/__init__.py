@@ -50,12 +50,13 @@ A result may bring a ``view`` for terminals: a function that returns Rich render
 ``table`` on a terminal. Put data in them through :func:`text`, never as bare strings.
 
 Events of a live command go out one by one: ``emit_event("run.event", {...}, output_format)`` writes
-a line under ``jsonl`` and nothing under other formats. When the reader of a pipe went away, writing
+a line under ``jsonl`` and nothing under other formats. :func:`stream` writes a listing's rows as
+they come. When the reader of a pipe went away, writing
 becomes a no-op (the command's own exit code still counts); endless followers stop on
 :func:`reader_gone`.
 """
 
-from spanctl_cli.output.emitter import emit, emit_event, shaped
+from spanctl_cli.output.emitter import emit, emit_event, shaped, stream
 from spanctl_cli.output.model import Column, Format, Kind, Listing, Record, Section, Shape
 from spanctl_cli.output.rendering import text
 from spanctl_cli.output.stdout import reader_gone, stdout_is_terminal
@@ -73,5 +74,6 @@ __all__ = [
     "reader_gone",
     "shaped",
     "stdout_is_terminal",
+    "stream",
     "text",
 ]

@@ -3,14 +3,19 @@
 import contextlib
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
+from dataclasses import replace
+from functools import partial
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spanctl_cli.output import stdout
 from spanctl_cli.output.model import Column, Format, Kind, Listing, Record, Shape
 from spanctl_cli.output.values import dumps, jsonable, plain, safe
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 _BATCH = 200
 _SHAPE: ContextVar[Shape] = ContextVar("shape", default=Shape())  # noqa: B039 - it is frozen
@@ -57,6 +62,40 @@ def emit(
     lines = _LINES[chosen](result, shape)
     while batch := list(islice(lines, _BATCH)):
         stdout.write("".join(batch))
+
+
+def stream(
+    listing: Listing,
+    output_format: Format | None,
+    draw: "Callable[[Mapping[str, Any]], RenderableType]",
+) -> None:
+    """Write rows as they come: each at once, on a terminal drawn by ``draw``.
+
+    Ends early when the reader of the pipe went away. JSON is one document, and so written last.
+    """
+    shape = _SHAPE.get()
+    chosen = output_format or Format.TABLE
+    if shape.fields is not None:
+        names = (name.strip() for name in shape.fields.split(","))
+        listing = listing.picked([name for name in names if name])
+    elif chosen is Format.WIDE:
+        listing = listing.widened()
+    if chosen.is_table and shape.fields is None and stdout.stdout_is_terminal():
+        from spanctl_cli.output.rendering import drawn
+
+        for row in listing.rows:
+            stdout.write(drawn(replace(listing, rows=(), view=partial(_one, draw, row))))
+        return
+    for line in _LINES[chosen](listing, shape):
+        stdout.write(line)
+        if stdout.reader_gone():
+            return
+
+
+def _one(
+    draw: "Callable[[Mapping[str, Any]], RenderableType]", row: Mapping[str, Any]
+) -> "list[RenderableType]":
+    return [draw(row)]
 
 
 def emit_event(schema: str, values: Mapping[str, Any], output_format: Format | None = None) -> None:

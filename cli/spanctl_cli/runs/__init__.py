@@ -14,6 +14,8 @@ from spanctl_cli.output.model import Section
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from spanctl.orchestration.model import FlowRun
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
@@ -157,6 +159,16 @@ def _ending(
     line.append(f"{facts.get('state')} ", style="bold")
     line.append(text(" · ".join(told)))
     yield line
+
+
+def facts_of(run: "FlowRun", of: str | None) -> dict[str, Any]:
+    """Return what is told of a flow run of a deployment, or of a flow."""
+    return {
+        "flow_run": run.id,
+        "name": run.name,
+        "flow": of,
+        "state": run.state.name if run.state else None,
+    }
 
 
 def plan(facts: Mapping[str, Any]) -> Record:

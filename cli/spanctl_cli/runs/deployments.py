@@ -1,6 +1,5 @@
 """A deployment's run on its workers, asked for and watched from here."""
 
-import logging
 import uuid
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -9,17 +8,12 @@ from spanctl.clock import monotonic
 from spanctl.errors import ConfigurationError, SpanctlError
 from spanctl_cli import live
 from spanctl_cli.context import AppContext
-from spanctl_cli.live import Seen, View
 from spanctl_cli.output import emit
-from spanctl_cli.runs import Asked, elapsed, plan, summary
+from spanctl_cli.runs import Asked, elapsed, facts_of, plan, summary, watching
 
 if TYPE_CHECKING:
-    from spanctl.ledger.receipt import Receipt
     from spanctl.orchestration.api import PrefectApi
-    from spanctl.orchestration.model import Deployment, FlowRun, Log
-
-_USERS = frozenset({"prefect.flow_runs", "prefect.task_runs"})
-_ENGINE = ("Beginning flow run", "Finished in state", "Running hook ", "Hook '", "Created task run")
+    from spanctl.orchestration.model import Deployment
 
 
 def connect(app: AppContext) -> "PrefectApi":
@@ -70,14 +64,14 @@ def run(app: AppContext, asked: Asked) -> None:
         if asking.existed and asked.idempotency_key is not None:
             app.note(f"flow run {asking.run.id} was asked for before with this idempotency key")
         if not asked.watch:
-            emit(summary(_facts(asking.run, deployment), ()), asked.output)
+            emit(summary(facts_of(asking.run, deployment.name), ()), asked.output)
             app.note(f"accepted; next: spanctl audit {asking.run.id}")
             return
         view = stack.enter_context(live.view(asked.output, quiet=app.quiet))
-        ended, seen = _watch(app, api, asking.run, deployment, asked, view)
+        ended, seen = watching.watch(app, api, asking.run, deployment.name, asked, view)
         ending.check(api, ended)
     emit(
-        summary({**_facts(ended, deployment), "seconds": elapsed(started)}, seen),
+        summary({**facts_of(ended, deployment.name), "seconds": elapsed(started)}, seen),
         asked.output,
     )
     app.note(f"next: spanctl audit {ended.id}")
@@ -118,67 +112,6 @@ def _signed(app: AppContext, deployment: "Deployment", asked: Asked, nonce: str)
         app.warn(f"receipts will only claim who asked: {error.message}")
         return {}
     return signed.labels
-
-
-def _watch(  # noqa: PLR0913, PLR0917 - what is watched, and where it is shown
-    app: AppContext,
-    api: "PrefectApi",
-    run: "FlowRun",
-    deployment: "Deployment",
-    asked: Asked,
-    view: View,
-) -> "tuple[FlowRun, list[Seen]]":
-    from spanctl.audit import watch
-    from spanctl.ledger.phases import step_of
-    from spanctl.spanner.client import Database, Target
-
-    seen: list[Seen] = []
-
-    def receipt(found: "Receipt") -> None:
-        one = Seen(
-            txn_id=found.txn_id,
-            step=step_of(found),
-            outcome=found.kind.value,
-            committed=found.commit_timestamp,
-            rows=found.rows,
-            replayed=False,
-        )
-        seen.append(one)
-        view.transaction(one)
-
-    def log(line: "Log") -> None:
-        if not _chatter(line):
-            view.log(logging.getLevelName(line.level), line.message)
-
-    follower = watch.Follower(state=view.state, log=log, receipt=receipt, note=app.warn)
-    view.run(_facts(run, deployment))
-    with Database(Target.from_settings(app.settings())) as database:
-        try:
-            ended = watch.follow(api, database, run.id, follower, timeout=asked.timeout)
-        except KeyboardInterrupt:
-            if asked.cancel_on_interrupt:
-                api.cancel(run.id)
-                app.note(f"cancelling flow run {run.id}; look: spanctl audit {run.id}")
-            else:
-                app.note(f"detached, the run goes on; look: spanctl audit {run.id}")
-            raise
-    return ended, seen
-
-
-def _chatter(line: "Log") -> bool:
-    """Whether Prefect's worker and engine talk of themselves; their warnings are passed on."""
-    if line.level >= logging.WARNING:
-        return False
-    return line.logger not in _USERS or line.message.startswith(_ENGINE)
-
-
-def _facts(run: "FlowRun", deployment: "Deployment") -> dict[str, Any]:
-    return {
-        "flow_run": run.id,
-        "name": run.name,
-        "flow": deployment.name,
-        "state": run.state.name if run.state else None,
-    }
 
 
 def _plan(app: AppContext, deployment: "Deployment", asked: Asked) -> dict[str, Any]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from spanctl.orchestration.api import PrefectApi
     from spanctl.orchestration.browsing import Found
-    from spanctl.orchestration.model import FlowRun
+    from spanctl.orchestration.model import FlowRun, State
     from spanctl_cli.runs.ledger import Told
 
 _PAGE_COLUMNS: Final = (
@@ -28,6 +28,7 @@ _PAGE_COLUMNS: Final = (
 _STATE_COLUMNS: Final = (
     Column("state", kind=Kind.STATE),
     Column("at", kind=Kind.TIME),
+    Column("message"),
     Column("state_type", kind=Kind.STATE, extra=True),
 )
 _MOST_MESSAGE: Final = 300
@@ -67,13 +68,18 @@ def record(api: "PrefectApi", run: "FlowRun", ledger: "Told", *, parameters: boo
     below = [run_row(one) for one in named(api, children)]
     values: dict[str, Any] = {
         **row,
-        "message": _message(run),
+        "message": _message(run.state),
         "parameters": dict(run.parameters) if parameters else sorted(run.parameters),
         "ledger": ledger.coverage,
         "ledger_note": ledger.note,
     }
     states = [
-        {"state": state.name, "at": state.timestamp, "state_type": state.type}
+        {
+            "state": state.name,
+            "at": state.timestamp,
+            "message": _message(state),
+            "state_type": state.type,
+        }
         for state in api.flow_run_states(run.id)
     ]
 
@@ -105,11 +111,11 @@ def _sections(
     )
 
 
-def _message(run: "FlowRun") -> str | None:
-    """Return what the state says, its first line: it may quote an exception."""
-    if run.state is None or not run.state.message:
+def _message(state: "State | None") -> str | None:
+    """Return what a state says, its first line: it may quote an exception."""
+    if state is None or not state.message.strip():
         return None
     from spanctl.credentials.redact import redact
 
-    first = redact(run.state.message).splitlines()[0]
+    first = redact(state.message.strip()).splitlines()[0]
     return first if len(first) <= _MOST_MESSAGE else f"{first[:_MOST_MESSAGE]}..."

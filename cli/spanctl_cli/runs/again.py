@@ -1,0 +1,45 @@
+"""A flow run that exists already: watched to its end, or run again."""
+
+from typing import TYPE_CHECKING
+
+from spanctl.clock import monotonic
+from spanctl_cli import live
+from spanctl_cli.context import AppContext
+from spanctl_cli.output import Record, emit
+from spanctl_cli.runs import Asked, elapsed, facts_of, summary, watching
+
+if TYPE_CHECKING:
+    from spanctl.orchestration.api import PrefectApi
+    from spanctl.orchestration.model import FlowRun
+
+
+def watch(app: AppContext, api: "PrefectApi", run: "FlowRun", asked: Asked) -> None:
+    """Watch a flow run to its end, and print what came of it.
+
+    Raises:
+        PendingError: It had not ended when the time was over.
+        OutcomeUnknownError: The outcome of one of its transactions is open.
+        SpanctlError: The run failed; of the kind that its last failed step ended with.
+        FlowCancelledError: It was cancelled or crashed.
+    """
+    from spanctl.audit import ending
+
+    of = _of(api, run)
+    began = monotonic()
+    with live.view(asked.output, quiet=app.quiet) as view:
+        ended, seen = watching.watch(app, api, run, of, asked, view)
+    ending.check(api, ended)
+    emit(summary({**facts_of(ended, of), "seconds": elapsed(began)}, seen), asked.output)
+    app.note(f"next: spanctl audit {ended.id}")
+
+
+def accepted(api: "PrefectApi", run: "FlowRun") -> Record:
+    """Return what is printed of a run that was accepted, and is not waited for."""
+    return summary(facts_of(run, _of(api, run)), ())
+
+
+def _of(api: "PrefectApi", run: "FlowRun") -> str | None:
+    from spanctl.orchestration.browsing import named
+
+    found = named(api, [run])[0]
+    return found.deployment or found.flow

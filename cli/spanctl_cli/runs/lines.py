@@ -1,0 +1,153 @@
+"""``spanctl runs logs``: what Prefect and the ledger tell of a run, on one time line."""
+
+import heapq
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from spanctl.errors import SpanctlError
+from spanctl_cli.context import AppContext
+from spanctl_cli.output import Column, Kind, Listing, reader_gone
+from spanctl_cli.output.values import safe
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from spanctl.ledger.receipt import Receipt
+    from spanctl.orchestration.api import PrefectApi
+    from spanctl.orchestration.model import FlowRun, Log
+
+_POLL: Final = 0.3
+_COLUMNS: Final = (
+    Column("timestamp", kind=Kind.TIME),
+    Column("source"),
+    Column("level"),
+    Column("message"),
+    Column("txn_id", kind=Kind.ID),
+    Column("logger", extra=True),
+    Column("flow_run", extra=True),
+    Column("task_run", extra=True),
+)
+_STYLES: Final = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red", "DEBUG": "dim"}
+
+Row = Mapping[str, Any]
+
+
+def listing(rows: Iterable[Row]) -> Listing:
+    """Return lines as a listing, to be streamed."""
+    return Listing("runs.logs", _COLUMNS, rows)
+
+
+def all_lines(
+    app: AppContext, api: "PrefectApi", run: "FlowRun", level: int
+) -> tuple[list[Row], SpanctlError | None]:
+    """Return every line of a run and its subflow runs, and why the ledger's are missing if so."""
+    from spanctl.orchestration.browsing import family
+
+    told = [_logged(one) for one in api.logs(*family(api, run.id)) if one.level >= level]
+    kept, trouble = _receipts(app, api, run)
+    return list(heapq.merge(told, kept, key=lambda row: row["timestamp"])), trouble
+
+
+def _receipts(
+    app: AppContext, api: "PrefectApi", run: "FlowRun"
+) -> tuple[list[Row], SpanctlError | None]:
+    from spanctl_cli.runs.ledger import databases_of
+    from spanctl_cli.runs.showing import root_of
+
+    root = root_of(api, run)
+    if not databases_of(root):
+        return [], None
+    try:
+        from spanctl.audit.runtransactions import written
+        from spanctl.spanner.client import Database, Target
+
+        with Database(Target.from_settings(app.settings())) as database:
+            found = written(database, root)
+    except SpanctlError as error:
+        return [], error
+    mine = [one for one in found if run.id in {root.id, one.provenance.flow_run}]
+    return [_committed(one) for one in mine], None
+
+
+def followed(app: AppContext, api: "PrefectApi", run: "FlowRun", level: int) -> Iterator[Row]:
+    """Yield the lines of a run as they come, until it has ended."""
+    from contextlib import ExitStack
+
+    from spanctl.audit.watch import Follower, Following
+    from spanctl_cli.runs.watching import ledger
+
+    fresh: list[Row] = []
+
+    def log(line: "Log") -> None:
+        if line.level >= level:
+            fresh.append(_logged(line))
+
+    def receipt(one: "Receipt") -> None:
+        fresh.append(_committed(one))
+
+    follower = Follower(state=lambda _: None, log=log, receipt=receipt, note=app.warn)
+    with ExitStack() as stack:
+        database = ledger(app, stack)
+        following = Following(api, database, run, follower)
+        while True:
+            following.look()
+            yield from sorted(fresh, key=lambda row: row["timestamp"])
+            fresh.clear()
+            if following.is_over or reader_gone():
+                break
+            time.sleep(_POLL)
+    state = following.run.state
+    app.note(f"flow run {run.id} ended as {state.name if state else 'unknown'}")
+
+
+def _logged(line: "Log") -> Row:
+    from spanctl.credentials.redact import redact
+
+    return {
+        "timestamp": line.timestamp,
+        "source": "prefect",
+        "level": logging.getLevelName(line.level),
+        "message": redact(line.message),
+        "txn_id": None,
+        "logger": line.logger,
+        "flow_run": None,
+        "task_run": line.task_run_id,
+    }
+
+
+def _committed(one: "Receipt") -> Row:
+    from spanctl.audit.model import outcome_of
+    from spanctl.ledger.phases import step_of
+    from spanctl_cli.runs import counted
+
+    rows = f" · {counted(one.rows, 'row')}" if one.rows else ""
+    return {
+        "timestamp": one.commit_timestamp,
+        "source": "ledger",
+        "level": "INFO",
+        "message": f"{outcome_of(one)} {step_of(one)}{rows}",
+        "txn_id": one.txn_id,
+        "logger": None,
+        "flow_run": one.provenance.flow_run,
+        "task_run": one.provenance.task_run,
+    }
+
+
+def draw(row: Row) -> "RenderableType":
+    """Return one line as a person reads it; what spans lines stays so, set off."""
+    from rich.text import Text
+
+    first, *rest = str(row["message"]).splitlines() or [""]
+    style = "cyan" if row["source"] == "ledger" else _STYLES.get(row["level"], "")
+    stamp = row["timestamp"].astimezone()
+    line = Text(f"{stamp:%H:%M:%S}.{stamp.microsecond // 1000:03d} ", style="dim", overflow="fold")
+    if row["source"] != "ledger" and row["level"] != "INFO":
+        line.append(f"{row['level']} ", style=style or "default")
+    line.append(safe(first), style=style or "default")
+    if row["txn_id"]:
+        line.append(f" {row['txn_id']}", style="cyan not dim")
+    for more in rest:
+        line.append(f"\n  {safe(more)}", style=style or "default")
+    return line

@@ -1,0 +1,110 @@
+"""Watching a flow run that goes on elsewhere, to its end."""
+
+import logging
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from spanctl.errors import ConfigurationError
+from spanctl_cli.context import AppContext
+from spanctl_cli.live import Seen, View
+from spanctl_cli.runs import Asked, facts_of
+
+if TYPE_CHECKING:
+    from spanctl.audit.watch import Follower
+    from spanctl.ledger.receipt import Receipt
+    from spanctl.orchestration.api import PrefectApi
+    from spanctl.orchestration.model import FlowRun, Log
+    from spanctl.spanner.client import Database
+
+_USERS = frozenset({"prefect.flow_runs", "prefect.task_runs"})
+_ENGINE = ("Beginning flow run", "Finished in state", "Running hook ", "Hook '", "Created task run")
+_WORKER = (
+    "Running 1 deployment pull step",
+    "Executing deployment step",
+    "Deployment step '",
+    "All deployment steps completed",
+)
+
+
+def watch(  # noqa: PLR0913, PLR0917 - what is watched, and where it is shown
+    app: AppContext,
+    api: "PrefectApi",
+    run: "FlowRun",
+    of: str | None,
+    asked: Asked,
+    view: View,
+) -> "tuple[FlowRun, list[Seen]]":
+    """Watch a flow run to its end, and return it as it ended, with its transactions.
+
+    Ctrl-C leaves it to itself, or cancels it where that was asked for, and says which.
+
+    Raises:
+        PendingError: It had not ended when ``--timeout`` was over.
+        UnreachableError: Prefect did not answer for a minute; the run goes on.
+    """
+    from spanctl.audit import watch as watcher
+
+    seen: list[Seen] = []
+    view.run(facts_of(run, of))
+    with ExitStack() as stack:
+        database = ledger(app, stack)
+        told = follower(app, view, seen)
+        try:
+            ended = watcher.follow(api, database, run.id, told, timeout=asked.timeout)
+        except KeyboardInterrupt:
+            interrupted(app, api, [run], cancel=asked.cancel_on_interrupt)
+            raise
+    return ended, seen
+
+
+def ledger(app: AppContext, stack: ExitStack) -> "Database | None":
+    """Open the context's database; None, with a warning, where the context names none."""
+    from spanctl.spanner.client import Database, Target
+
+    try:
+        target = Target.from_settings(app.settings())
+    except ConfigurationError as error:
+        app.warn(f"transactions are not told: {error.message}")
+        return None
+    return stack.enter_context(Database(target))
+
+
+def follower(app: AppContext, view: View, seen: list[Seen]) -> "Follower":
+    """Return who passes on to a view what happens to a run, and keeps its transactions."""
+    from spanctl.audit.watch import Follower
+    from spanctl.ledger.phases import step_of
+
+    def receipt(found: "Receipt") -> None:
+        one = Seen(
+            txn_id=found.txn_id,
+            step=step_of(found),
+            outcome=found.kind.value,
+            committed=found.commit_timestamp,
+            rows=found.rows,
+            replayed=False,
+        )
+        seen.append(one)
+        view.transaction(one)
+
+    def log(line: "Log") -> None:
+        if not _chatter(line):
+            view.log(logging.getLevelName(line.level), line.message)
+
+    return Follower(state=view.state, log=log, receipt=receipt, note=app.warn)
+
+
+def interrupted(app: AppContext, api: "PrefectApi", runs: "list[FlowRun]", *, cancel: bool) -> None:
+    """Say what Ctrl-C means for runs that go on elsewhere: they are cancelled, or left alone."""
+    for run in runs:
+        if cancel:
+            api.cancel(run.id, "cancelled by Ctrl-C in spanctl")
+            app.note(f"cancelling flow run {run.id}; look: spanctl runs wait {run.id}")
+        else:
+            app.note(f"detached, the run goes on; follow it: spanctl runs watch {run.id}")
+
+
+def _chatter(line: "Log") -> bool:
+    """Whether Prefect's worker and engine talk of themselves; their warnings are passed on."""
+    if line.level >= logging.WARNING:
+        return False
+    return line.logger not in _USERS or line.message.startswith((*_ENGINE, *_WORKER))
