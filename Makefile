@@ -13,7 +13,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export SPANNER_DISABLE_BUILTIN_METRICS := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint format bench campaign lock completions wheel clean
+.PHONY: help setup demo test check lint format bench campaign lock completions docs wheel clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ lock: $(STAMP) ## Pin the newest versions that pyproject.toml allows, with their
 
 completions: $(STAMP) ## Write the shell completions and the table of commands that they know
 	@$(BIN)/python -m spanctl_cli.completions completions
+
+docs: $(STAMP) ## Write docs/reference from the commands' help
+	@$(BIN)/python -m spanctl_cli.reference docs/reference
 
 wheel: $(STAMP) ## Build the wheel and the source archive into dist/
 	@$(BIN)/python -m hatchling build

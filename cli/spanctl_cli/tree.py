@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PROGRAM = "spanctl"
+_EXAMPLE = "Example"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,17 @@ class Place:
     def default(self) -> str | None:
         """The name of the command that a group hands over to what is none of its commands."""
         return getattr(self.command, "default", None)
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it is the command that its group hands over to."""
+        parent = self.context.parent
+        return parent is not None and getattr(parent.command, "default", None) == self.path[-1]
+
+    @property
+    def typed(self) -> tuple[str, ...]:
+        """The words that people type for it: a default command is not named."""
+        return self.path[:-1] if self.is_default else self.path
 
     def children(self) -> "Iterator[Place]":
         """Yield a group's commands, in the order of its help page."""
@@ -75,7 +87,7 @@ def table(place: Place) -> dict[str, Any]:
     ]
     options = [_option(place, one) for one in parameters if isinstance(one, TyperOption)]
     options += [
-        {"names": list(one.opts), "help": _line(one.help), "flag": True}
+        {"names": sorted(one.opts), "help": _line(one.help), "flag": True}
         for one in parameters
         if not isinstance(one, TyperOption) and "--help" in one.opts
     ]
@@ -96,6 +108,30 @@ def table(place: Place) -> dict[str, Any]:
 def summary(place: Place) -> str:
     """Return the first sentence of a command's help."""
     return _line(place.command.get_short_help_str(1000))
+
+
+def paragraphs(place: Place) -> list[str]:
+    """Return the paragraphs of a command's help, without its examples, each on one line."""
+    parts = _parts(place)
+    return [_line(part) for part in parts if not part.startswith(_EXAMPLE)]
+
+
+def examples(place: Place) -> list[str]:
+    """Return the examples in a command's help, each as one line to be typed."""
+    found: list[str] = []
+    for part in _parts(place):
+        if part.startswith(_EXAMPLE):
+            for line in part.partition(":")[2].strip().splitlines():
+                if line.strip().startswith(PROGRAM) or not found:
+                    found.append(line.strip())
+                else:
+                    found[-1] += f" {line.strip()}"
+    return found
+
+
+def _parts(place: Place) -> list[str]:
+    text = (place.command.help or "").replace("\b\n", "")
+    return [part.strip() for part in text.split("\n\n") if part.strip()]
 
 
 def _line(text: str | None) -> str:

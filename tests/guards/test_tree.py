@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from spanctl_cli import completions
+from spanctl_cli import completions, reference
 from spanctl_cli.completing.answer import TABLE
 
 ROOT = Path(__file__).parents[2]
@@ -52,6 +52,13 @@ def test_the_table_of_commands_is_that_of_the_commands() -> None:
     """A command or an option that is added is completed after ``make completions``."""
     committed = TABLE.read_text(encoding="utf-8")
     assert committed == completions.commands(), "run: make completions"
+
+
+def test_the_reference_is_that_of_the_commands() -> None:
+    """A help text that was changed is in docs/reference after ``make docs``."""
+    folder = ROOT / "docs" / "reference"
+    committed = {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
+    assert committed == reference.pages(), "run: make docs"
 
 
 def test_the_lock_pins_everything_by_hash_and_names_no_host() -> None:

@@ -41,7 +41,10 @@ AssignmentArgument = Annotated[
 
 @app.command("list")
 def list_(ctx: typer.Context, output: OutputOption = None, fields: FieldsOption = None) -> None:
-    """List the contexts, and which of them is in use."""
+    """List the contexts, and which of them is in use.
+
+    Example: spanctl context list -o name
+    """
     contexts = Contexts.load()
     in_use = _in_use(AppContext.of(ctx), contexts)
     rows = [
@@ -61,7 +64,10 @@ def list_(ctx: typer.Context, output: OutputOption = None, fields: FieldsOption 
 
 @app.command()
 def use(ctx: typer.Context, name: NameArgument) -> None:
-    """Choose the context that commands use from now on."""
+    """Choose the context that commands use from now on.
+
+    Example: spanctl context use prod
+    """
     contexts = Contexts.load()
     contexts.using(name).save()
     AppContext.of(ctx).note(f"in use: {name}")
@@ -69,7 +75,10 @@ def use(ctx: typer.Context, name: NameArgument) -> None:
 
 @app.command()
 def show(ctx: typer.Context, output: OutputOption = None, fields: FieldsOption = None) -> None:
-    """Show every setting in effect, and where its value came from."""
+    """Show every setting in effect, and where its value came from.
+
+    Example: spanctl -c prod context show
+    """
     settings = AppContext.of(ctx).settings()
     rows = [
         {
@@ -91,7 +100,10 @@ def show(ctx: typer.Context, output: OutputOption = None, fields: FieldsOption =
 
 @app.command("set")
 def set_(ctx: typer.Context, assignments: AssignmentArgument) -> None:
-    """Change settings of the context in use (or of --context)."""
+    """Change settings of the context in use (or of --context).
+
+    Example: spanctl context set credentials=impersonate:runner@p.iam.gserviceaccount.com
+    """
     app_context = AppContext.of(ctx)
     changes = _parsed(assignments)
     contexts = Contexts.load()
@@ -112,7 +124,10 @@ def create(
         list[str] | None, typer.Argument(metavar="SETTING=VALUE", help="Settings.")
     ] = None,
 ) -> None:
-    """Create a context; the first one is used from then on."""
+    """Create a context; the first one is used from then on.
+
+    Example: spanctl context create prod project=p instance=i database=d
+    """
     if not _NAME.fullmatch(name):
         msg = f"{name!r} is no name for a context"
         raise UsageError(msg, hint="use letters, digits, dots, dashes and underscores")
@@ -130,7 +145,10 @@ def create(
 
 @app.command()
 def delete(ctx: typer.Context, name: NameArgument, yes: YesOption = False) -> None:
-    """Forget a context; the database that it names is not touched."""
+    """Forget a context; the database that it names is not touched.
+
+    Example: spanctl context delete prod --yes
+    """
     app_context = AppContext.of(ctx)
     contexts = Contexts.load()
     contexts.get(name)

@@ -69,7 +69,10 @@ ReferenceArgument = Annotated[
 
 @app.command("list")
 def list_(ctx: typer.Context, output: OutputOption = None, fields: FieldsOption = None) -> None:
-    """List the credentials of the context's project: whose they are, and their time left."""
+    """List the credentials of the context's project: whose they are, and their time left.
+
+    Example: spanctl creds list -o json --fields name,seconds_left
+    """
     from spanctl_cli.creds import facts
 
     app_context = AppContext.of(ctx)
@@ -92,7 +95,10 @@ def show(
     output: OutputOption = None,
     fields: FieldsOption = None,
 ) -> None:
-    """Show a credential, its versions and what happens to them next; never the material."""
+    """Show a credential, its versions and what happens to them next; never the material.
+
+    Example: spanctl creds show spanner-runner
+    """
     from spanctl_cli.creds import facts
 
     app_context = AppContext.of(ctx)
@@ -116,7 +122,10 @@ def history(
     output: OutputOption = None,
     fields: FieldsOption = None,
 ) -> None:
-    """List the last rotations of a credential that are over, newest first; 10 are kept."""
+    """List the last rotations of a credential that are over, newest first; 10 are kept.
+
+    Example: spanctl creds history spanner-runner --limit 3
+    """
     from spanctl_cli.creds import facts
 
     with access(AppContext.of(ctx)) as reached:

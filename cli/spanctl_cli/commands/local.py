@@ -62,6 +62,8 @@ def up(
     Run it again at any time: what is well stays as it is, what died is started again. A Spanner
     emulator named by SPANNER_EMULATOR_HOST and a Prefect server named by PREFECT_API_URL are used,
     not started. Exits 0 when everything is up, 3 when a part is not.
+
+    Example: spanctl local up
     """
     app_context = AppContext.of(ctx)
     stack = _stack()
@@ -114,6 +116,8 @@ def down(ctx: typer.Context) -> None:
     """End every process of the stack; harmless when nothing runs.
 
     The emulator keeps its data in memory: it is gone then. Prefect's runs and secrets are kept.
+
+    Example: spanctl local down
     """
     app_context = AppContext.of(ctx)
     with app_context.status("stopping the local stack"):
@@ -135,7 +139,10 @@ def _tell_down(app_context: AppContext, result: "DownResult") -> None:
 
 @app.command()
 def status(ctx: typer.Context, output: OutputOption = None, fields: FieldsOption = None) -> None:
-    """Show how each part is; exits 0 when everything is up, 3 when a part is not."""
+    """Show how each part is; exits 0 when everything is up, 3 when a part is not.
+
+    Example: spanctl local status -o json
+    """
     found = _stack().status()
     rows = [
         {
@@ -198,7 +205,10 @@ def logs(
 
 @app.command()
 def reset(ctx: typer.Context, yes: YesOption = False) -> None:
-    """End the stack and forget all it kept: runs, secrets, logs, ports, the context "local"."""
+    """End the stack and forget all it kept: runs, secrets, logs, ports, the context "local".
+
+    Example: spanctl local reset --yes
+    """
     app_context = AppContext.of(ctx)
     confirm(app_context, "Remove the local stack with its runs, secrets, logs and data?", yes=yes)
     with app_context.status("removing the local stack"):
