@@ -116,6 +116,12 @@ _READS = (
     "context show",
     "local status",
     "txn list",
+    "runs list",
+    "runs show {run}",
+    "runs open {run}",
+    "deployments list",
+    "deployments show settle/canary",
+    "help key_closed",
     _SELECT,
 )
 
@@ -176,6 +182,12 @@ STORY: Final = (
     t("txn fence {txn} --reason no", BAD),
     t("txn reopen {txn} --reason no", BAD),
     t("audit show 00000000", BAD),
+    t("runs show {run} --parameters"),
+    t("runs show {run}", BAD, SPANCTL_CREDENTIALS=_NOBODY),
+    t("runs list --state failed --since 1h"),
+    t("runs open nobody-s-run", BAD),
+    t("deployments show settle/nothing", BAD),
+    t("help nonsense", BAD),
     t("context create other project=p1"),
     t("context create other", BAD),
     t("context set credentials={pasted}", BAD),
@@ -190,7 +202,11 @@ STORY: Final = (
     t("local logs --lines 1000"),
     t("local logs worker -n 5"),
     *(t(line) for line in _READS),
-    *(t(f"{line} {more}") for line in _READS for more in _FORMATS),
+    *(
+        t(f"{line} {more}")
+        for line in _READS
+        for more in (_FORMATS if line.startswith("creds") else _FORMATS[:1])
+    ),
     *(t(line, 1, crash=True) for line in ("creds whoami", _SELECT, "audit list -o json")),
     *(t(f"--verbose {line}", 1, crash=True) for line in ("creds check lent", _SELECT)),
 )

@@ -201,7 +201,7 @@ class World:
     def child(self, *words: str, **environ: str) -> None:
         """Run a line in a process of its own."""
         done = subprocess.run(
-            [sys.executable, "-m", "spanctl_cli.main", *words],
+            [sys.executable, "-m", "spanctl_cli.entry", *words],
             env=self.environ | environ,
             capture_output=True,
             check=False,
@@ -324,6 +324,7 @@ def type_everything(world: World) -> None:
         world.type(typed)
     listed = json.loads(world.type(first))
     world.names["txn"] = listed["items"][0]["txn_id"]
+    world.names["run"] = listed["items"][0]["root_run"]
     for typed in (*rest, *scenarios.ELSEWHERE):
         world.type(typed)
     replant(world)
