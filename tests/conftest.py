@@ -49,6 +49,7 @@ pytest_plugins = [
     "tests.fixtures.prefect",
     "tests.fixtures.cli",
     "tests.fixtures.creds",
+    "tests.fixtures.schemas",
     "tests.fixtures.scripted_prefect",
 ]
 

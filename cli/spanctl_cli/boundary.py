@@ -52,17 +52,21 @@ class Failure:
         self.details = details or {}
         self.quoted = quoted
 
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        error = {
+            "code": self.code,
+            "message": self.message,
+            "hint": self.hint,
+            "details": jsonable(self.details),
+            "exit_code": int(self.exit_code),
+        }
+        return {"schema": "spanctl.error/v1", "error": error}
+
     def tell(self, *, as_json: bool) -> None:
         """Write it to stderr."""
         if as_json:
-            error = {
-                "code": self.code,
-                "message": self.message,
-                "hint": self.hint,
-                "details": jsonable(self.details),
-                "exit_code": int(self.exit_code),
-            }
-            talk.write(json.dumps({"schema": "spanctl.error/v1", "error": error}) + "\n")
+            talk.write(json.dumps(self.document()) + "\n")
             return
         talk.say(self.message, label="error")
         for line in self.details.get("traceback", ()):
@@ -135,12 +139,13 @@ def failure_of(error: BaseException, args: Sequence[str] = ()) -> Failure:  # no
     match error:
         case SpanctlError():
             code = exit_codes.of(error)
+            frames = {"traceback": _frames(error)} if "--debug" in args else {}
             return Failure(
                 error.code,
                 error.message,
                 code,
                 hint=error.hint or _explained(error.code),
-                details=error.details,
+                details={**error.details, **frames},
                 quoted=getattr(error, "quoted", ""),
             )
         case TyperException():
@@ -196,7 +201,6 @@ def _misplaced(message: str) -> str:
 
 def _bug(error: BaseException, args: Sequence[str]) -> Failure:
     """Tell an exception that nothing foresaw, without its text: that may hold data or secrets."""
-    frames = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
     kind = type(error)
     name = (
         kind.__qualname__
@@ -205,15 +209,21 @@ def _bug(error: BaseException, args: Sequence[str]) -> Failure:
     )
     from spanctl.credentials.redact import redact
 
-    text = f": {redact(str(error))}" if "--verbose" in args else ""
+    text = f": {redact(str(error))}" if {"--verbose", "--debug"} & {*args} else ""
     return Failure(
         "internal",
         f"a bug in spanctl: {name}{text}",
         ExitCode.FAILED,
         hint="report it with these lines"
         + ("" if text else "; --verbose adds the error's own text, which may hold data"),
-        details={"traceback": [f"{_short(f.filename)}:{f.lineno} in {f.name}" for f in frames]},
+        details={"traceback": _frames(error)},
     )
+
+
+def _frames(error: BaseException) -> list[str]:
+    """Return where an error was raised, and how it got there; neither lines nor values."""
+    frames = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
+    return [f"{_short(one.filename)}:{one.lineno} in {one.name}" for one in frames]
 
 
 def _short(filename: str) -> str:

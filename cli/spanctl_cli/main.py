@@ -54,7 +54,12 @@ def _globals(  # noqa: PLR0913 - one parameter an option
         typer.Option("--context", "-c", metavar="NAME", help="Use this context, this time."),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Say more, for bug reports.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Show each request to a server, and how it ended.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show more of it, and where errors come from.")
+    ] = False,
     no_input: Annotated[bool, typer.Option("--no-input", help="Never ask anything.")] = False,
     version: Annotated[  # noqa: ARG001 - handled by its callback
         bool,
@@ -62,7 +67,13 @@ def _globals(  # noqa: PLR0913 - one parameter an option
     ] = False,
 ) -> None:
     """Run Prefect flows on Google Cloud Spanner and never wonder what happened."""
-    ctx.obj = AppContext.build(context=context, quiet=quiet, verbose=verbose, no_input=no_input)
+    if verbose or debug:
+        from spanctl_cli import tracing
+
+        ctx.call_on_close(tracing.show(debug=debug))
+    ctx.obj = AppContext.build(
+        context=context, quiet=quiet, verbose=verbose or debug, no_input=no_input
+    )
 
 
 def build() -> typer.Typer:

@@ -21,6 +21,7 @@ from spanctl.errors import (
     SpanctlError,
     UnreachableError,
 )
+from spanctl.exchanges import sending
 
 TIMEOUT: Final = 15.0
 _CODE: Final = re.compile("[A-Z_]{1,40}")
@@ -51,9 +52,13 @@ class Http:
         """Send once and return the response; a redirect is not followed, it could take tokens."""
         limit = min(timeout or TIMEOUT, TIMEOUT)
         kwargs.setdefault("allow_redirects", False)
-        response: Response = self._request(
-            url, method=method, body=body, headers=headers, timeout=limit, **kwargs
-        )
+        asked = urlsplit(url)
+        where = asked.netloc.rpartition("@")[2]
+        with sending("identity", f"{method} {asked.path}", where) as sent:
+            response: Response = self._request(
+                url, method=method, body=body, headers=headers, timeout=limit, **kwargs
+            )
+            sent.ended(str(response.status))
         return response
 
 

@@ -23,6 +23,7 @@ from spanctl.errors import (
     SpanctlError,
     UnreachableError,
 )
+from spanctl.exchanges import sending
 
 MINTS: Final = "spanctl-mints"
 """Annotation that says, as a credential reference, whose tokens a rotation mints."""
@@ -104,7 +105,8 @@ class SecretInventory:
         how = {"retry": None, "timeout": self._timeout}
         with SecretManagerServiceClient(transport=transport) as client:
             try:
-                return send(client, **how)
+                with sending("secretmanager", "secrets", self._endpoints.secretmanager):
+                    return send(client, **how)
             except exceptions.Unauthenticated:
                 self._credentials.renew(token)
             except exceptions.GoogleAPICallError as error:

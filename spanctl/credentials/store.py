@@ -46,6 +46,7 @@ from spanctl.errors import (
     UnreachableError,
     VerificationError,
 )
+from spanctl.exchanges import sending
 
 T = TypeVar("T")
 
@@ -230,12 +231,14 @@ class GoogleSecretStore:
         # In the channel its errors would become UNAVAILABLE, and lose what they say.
         used = live.ensure() if live else None
         try:
-            return send(request=request, retry=None, timeout=self._timeout)
+            with sending("secretmanager", method, self._endpoints.secretmanager):
+                return send(request=request, retry=None, timeout=self._timeout)
         except exceptions.Unauthenticated:
             if live is None or used is None:
                 raise
         live.renew(used)
-        return send(request=request, retry=None, timeout=self._timeout)
+        with sending("secretmanager", method, self._endpoints.secretmanager):
+            return send(request=request, retry=None, timeout=self._timeout)
 
     def _told(self, error: exceptions.GoogleAPICallError, what: str) -> SpanctlError:
         host = self._endpoints.secretmanager

@@ -15,6 +15,7 @@ from spanctl.errors import (
     UnreachableError,
     UsageError,
 )
+from spanctl.exchanges import sending
 from spanctl.orchestration.connections import (
     Answer,
     Connections,
@@ -51,6 +52,10 @@ class Transport:
         self.timeout = timeout
         self._connected: Connections | None = None
         self._connecting = threading.Lock()
+        scheme, marks, rest = settings.url.rpartition("://")
+        where, slash, path = rest.partition("/")
+        self._host = where.rpartition("@")[2]  # what is before it is a password
+        self._shown = f"{scheme}{marks}{self._host}{slash}{path}"
 
     @property
     def _client(self) -> Connections:
@@ -124,21 +129,24 @@ class Transport:
     ) -> tuple[Answer | None, bool]:
         """Return the answer, None if there was none, and whether the server was reached."""
         try:
-            return self._client.send(method, path, body, deadline), True
+            with sending("prefect", f"{method} {path}", self._host) as sent:
+                answer = self._client.send(method, path, body, deadline)
+                sent.ended(str(answer.status))
         except NotConnectedError:
             return None, False
         except LostError:
             return None, True
+        return answer, True
 
     def _read(self, answer: Answer, doing: str) -> tuple[int, Any]:
         status = answer.status
         if status in _NOT_PERMITTED:
-            msg = f"Prefect at {self.settings.url} refused the credentials while {doing}"
+            msg = f"Prefect at {self._shown} refused the credentials while {doing}"
             hint = "set PREFECT_API_KEY, or: spanctl context set prefect_api_key=secret:..."
             raise NotPermittedError(msg, hint=hint, status=status)
         if status == _NOT_FOUND:
             msg = f"Prefect answered 'not found' while {doing}"
-            raise NotFoundError(msg, hint=f"is {self.settings.url} the right API?", status=status)
+            raise NotFoundError(msg, hint=f"is {self._shown} the right API?", status=status)
         if status in _REFUSED:
             msg = f"Prefect refused the request while {doing}"
             raise UsageError(msg, status=status)
@@ -148,12 +156,12 @@ class Transport:
         try:
             return status, json.loads(answer.content) if answer.content else None
         except ValueError as error:
-            msg = f"{self.settings.url} answered something else than JSON while {doing}"
+            msg = f"{self._shown} answered something else than JSON while {doing}"
             raise UnreachableError(msg, hint="the URL of a Prefect API ends in /api") from error
 
     def _unreachable(self, answer: Answer | None, doing: str) -> UnreachableError:
         what = "did not answer" if answer is None else f"answered {answer.status}"
-        msg = f"Prefect at {self.settings.url} {what} while {doing}"
+        msg = f"Prefect at {self._shown} {what} while {doing}"
         return UnreachableError(msg, hint="run: spanctl local status, or check PREFECT_API_URL")
 
     def close(self) -> None:

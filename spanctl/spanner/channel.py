@@ -16,6 +16,7 @@ from spanctl.clock import monotonic
 from spanctl.credentials.live import LiveCredentials
 from spanctl.credentials.secret import Secret
 from spanctl.errors import ConfigurationError, SpanctlError
+from spanctl.exchanges import Sent, listened
 
 _UNBOUNDED: Final = -1
 _OPTIONS: Final = (
@@ -36,7 +37,7 @@ _LEAST: Final = 0.001
 
 def plain(host: str) -> grpc.Channel:
     """Open the plain channel that an emulator listens on."""
-    return grpc.insecure_channel(host, options=_OPTIONS)
+    return _watched(grpc.insecure_channel(host, options=_OPTIONS), host)
 
 
 def secure(endpoint: str, credentials: LiveCredentials, ca_file: str | None) -> grpc.Channel:
@@ -60,8 +61,13 @@ def secure(endpoint: str, credentials: LiveCredentials, ca_file: str | None) -> 
             raise ConfigurationError(msg, hint=hint) from error
     # The roots are this channel's: gRPC's variable for them would hold for the whole process.
     tls = grpc.ssl_channel_credentials(roots)
-    channel = grpc.secure_channel(endpoint, tls, options=_OPTIONS)
+    channel = _watched(grpc.secure_channel(endpoint, tls, options=_OPTIONS), endpoint)
     return grpc.intercept_channel(channel, _Bearer(credentials))
+
+
+def _watched(channel: grpc.Channel, host: str) -> grpc.Channel:
+    """Tell of each RPC, if anybody listens."""
+    return grpc.intercept_channel(channel, _Watch(host)) if listened() else channel
 
 
 class _Details(NamedTuple):
@@ -73,6 +79,64 @@ class _Details(NamedTuple):
     credentials: Any
     wait_for_ready: Any
     compression: Any
+
+
+class _Watch(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):  # type: ignore[misc]  # grpc ships no annotations
+    """Tells of each RPC as it is sent and as it ends; what is in it is not looked at."""
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+
+    def _sent(self, details: Any) -> Sent:  # noqa: ANN401 - gRPC's
+        names = dict(details.metadata or ())
+        resource = names.get("google-cloud-resource-prefix", "")
+        target = f"{self._host} {resource}".strip()
+        return Sent("spanner", details.method.rpartition("/")[2], target)
+
+    def intercept_unary_unary(
+        self,
+        continuation: Callable[[Any, Any], Any],
+        details: Any,  # noqa: ANN401 - gRPC's
+        request: Any,  # noqa: ANN401 - gRPC's
+    ) -> Any:  # noqa: ANN401 - gRPC's
+        """Send, and tell how it ended."""
+        sent = self._sent(details)
+        call = continuation(details, request)
+        sent.ended(call.code().name)
+        return call
+
+    def intercept_unary_stream(
+        self,
+        continuation: Callable[[Any, Any], Any],
+        details: Any,  # noqa: ANN401 - gRPC's
+        request: Any,  # noqa: ANN401 - gRPC's
+    ) -> Any:  # noqa: ANN401 - gRPC's
+        """Send, and tell when the stream is over."""
+        return _WatchedStream(continuation(details, request), self._sent(details))
+
+
+class _WatchedStream:
+    """A stream that tells when it is over; all else is the call's."""
+
+    def __init__(self, call: Any, sent: Sent) -> None:  # noqa: ANN401 - gRPC's
+        self._call = call
+        self._sent = sent
+
+    def __iter__(self) -> Self:
+        """Return itself, as gRPC's calls do."""
+        return self
+
+    def __next__(self) -> Any:  # noqa: ANN401 - a message
+        """Return the next part."""
+        try:
+            return next(self._call)
+        except (StopIteration, grpc.RpcError):
+            self._sent.ended(self._call.code().name)
+            raise
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - gRPC's
+        """Ask the call."""
+        return getattr(self._call, name)
 
 
 class _Bearer(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):  # type: ignore[misc]  # grpc ships no annotations

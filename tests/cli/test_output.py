@@ -215,10 +215,10 @@ def test_rows_are_streamed(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_events_are_lines_under_jsonl_only(capsys: pytest.CaptureFixture[str]) -> None:
     """Live events never spoil another format."""
-    emit_event("run.event", {"state": "Running"}, Format.JSONL)
-    assert json.loads(written(capsys)) == {"schema": "spanctl.run.event/v1", "state": "Running"}
+    emit_event("thing.event", {"state": "Running"}, Format.JSONL)
+    assert json.loads(written(capsys)) == {"schema": "spanctl.thing.event/v1", "state": "Running"}
     for other in (None, Format.TABLE, Format.JSON, Format.CSV, Format.NAME):
-        emit_event("run.event", {"state": "Running"}, other)
+        emit_event("thing.event", {"state": "Running"}, other)
     assert written(capsys) == ""
 
 

@@ -16,7 +16,7 @@ _TOPICS: Final = {
     "exit-codes": "what the exit code of every command means",
     "errors": "the codes of errors; spanctl help CODE explains one",
     "output": "formats, fields, times, and what programs can rely on",
-    "schemas": "the shapes of JSON; spanctl help NAME prints the JSON Schema of one",
+    "schemas": "the shapes of JSON; spanctl help SCHEMA prints the JSON Schema of one",
 }
 _OUTPUT: Final = """\
 stdout is data and nothing else; progress, notes and errors go to stderr. When a command fails,
@@ -115,7 +115,7 @@ def _explain(ctx: typer.Context, words: list[str], topic: str, output: Format | 
         return
     from spanctl_cli import schemas
 
-    if (schema := schemas.text(topic)) is not None:
+    if (schema := schemas.named(topic)) is not None:
         stdout.write(schema)
         return
     _tell(topic, _page(ctx, words, topic), output)

@@ -49,9 +49,9 @@ def emit(
     """
     shape = _SHAPE.get()
     chosen = output_format or Format.TABLE
-    fields = fields if fields is not None else shape.fields
-    if fields is not None:
-        result = result.picked([name.strip() for name in fields.split(",") if name.strip()])
+    picked = picked_fields(fields if fields is not None else shape.fields)
+    if picked is not None:
+        result = result.picked(picked)
     elif chosen is Format.WIDE:
         result = result.widened()
     if chosen.is_table and stdout.stdout_is_terminal():
@@ -75,12 +75,12 @@ def stream(
     """
     shape = _SHAPE.get()
     chosen = output_format or Format.TABLE
-    if shape.fields is not None:
-        names = (name.strip() for name in shape.fields.split(","))
-        listing = listing.picked([name for name in names if name])
+    picked = picked_fields(shape.fields)
+    if picked is not None:
+        listing = listing.picked(picked)
     elif chosen is Format.WIDE:
         listing = listing.widened()
-    if chosen.is_table and shape.fields is None and stdout.stdout_is_terminal():
+    if chosen.is_table and picked is None and stdout.stdout_is_terminal():
         from spanctl_cli.output.rendering import drawn
 
         for row in listing.rows:
@@ -96,6 +96,13 @@ def _one(
     draw: "Callable[[Mapping[str, Any]], RenderableType]", row: Mapping[str, Any]
 ) -> "list[RenderableType]":
     return [draw(row)]
+
+
+def picked_fields(fields: str | None) -> list[str] | None:
+    """Return the names in the value of ``--fields``; None for all fields."""
+    if fields is None:
+        return None
+    return [name.strip() for name in fields.split(",") if name.strip()]
 
 
 def emit_event(schema: str, values: Mapping[str, Any], output_format: Format | None = None) -> None:

@@ -22,9 +22,15 @@ def nouns() -> list[str]:
     return sorted(name.removesuffix(suffix) for name in found)
 
 
-def text(name: str) -> str | None:
-    """Return the JSON Schema of a document, by its noun or its whole name; None if it has none."""
-    noun = name.removeprefix(_PREFIX).removesuffix(_VERSION)
+def named(name: str) -> str | None:
+    """Return the JSON Schema of a document by its whole name; None if it is none."""
+    if not (name.startswith(_PREFIX) and name.endswith(_VERSION)):
+        return None
+    return text(name.removeprefix(_PREFIX).removesuffix(_VERSION))
+
+
+def text(noun: str) -> str | None:
+    """Return the JSON Schema of a noun as it is published; None if it has none."""
     if noun not in nouns():
         return None
     return files(__name__).joinpath(f"{noun}.v1.json").read_text(encoding="utf-8")
