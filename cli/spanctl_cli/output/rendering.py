@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _NARROWEST = 12
+_PADDING = re.compile(" +$", re.MULTILINE)
 _URGENT = 300.0
 _SOON = 900.0
 _GAP = 2
@@ -107,7 +109,7 @@ def drawn(result: Listing | Record, *, header: bool = True) -> str:
             target.print(renderable)
     else:
         _draw(target, result, header=header)
-    page = buffer.getvalue()
+    page = _PADDING.sub("", buffer.getvalue())
     return page if stdout.holds_unicode() else in_ascii(page)
 
 
