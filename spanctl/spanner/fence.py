@@ -181,8 +181,7 @@ def reopen(
 
 def _stand(database: "Database", entry: Receipt, timeout: float) -> Receipt:
     entry = replace(entry, provenance=database.actors.written(entry.provenance))
-    row = dict(zip(receipts.COLUMNS, receipts.row(entry), strict=True))
-    insert = mutation("insert", receipts.TABLE, row)
+    insert = mutation("insert", receipts.TABLE, receipts.insert(entry))
     apply(database, [insert], timeout=timeout, doing="a fence was placed")
     stands = receipts.get(database, entry.txn_id, timeout=timeout)
     if stands is None:

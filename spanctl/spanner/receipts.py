@@ -99,6 +99,12 @@ def row(receipt: Receipt) -> tuple[Any, ...]:
     return tuple(values[column] for column in COLUMNS)
 
 
+def insert(receipt: Receipt) -> dict[str, Any]:
+    """Return what to insert for a receipt, by column; what is unset costs no mutation."""
+    written = zip(COLUMNS, row(receipt), strict=True)
+    return {column: value for column, value in written if value is not None}
+
+
 def statements_text(statements: Iterable[Statement]) -> str:
     """Return statements as the JSON text that a receipt's row holds."""
     data = [statement.to_json() for statement in statements]
