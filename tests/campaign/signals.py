@@ -25,9 +25,10 @@ OFFSETS: Final = 20
 _SEEDS: Final = {Form.FULL: 5, Form.SHORT: 1}
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _STEPS: Final = 3
+_INTERRUPTED: Final = 130
 _MODULES: Final = (
     "spanctl.spanner.run",
-    "spanctl_cli.boundary",
+    "spanctl_cli.signals",
     "tests.campaign.signals",
     "tests.faults.raw",
 )
@@ -64,9 +65,10 @@ class Signals:
 
 def work(say: Say, *, address: str, name: str, root: str, keys: list[int]) -> None:
     """Run one step for each key; say what an interruption notes of it."""
-    from spanctl_cli.boundary import on_sigterm
+    from spanctl_cli import signals
 
-    signal.signal(signal.SIGTERM, on_sigterm)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where this is in background
+    signals.arm()
     say("begun")
     with Database(raw.target(address, name)) as database:
         run = Run(database, root)
@@ -74,11 +76,11 @@ def work(say: Say, *, address: str, name: str, root: str, keys: list[int]) -> No
             try:
                 run.step(ground.STEP, partial(ground.count_up, k=k), options=ground.PROMPT)
                 say(k)
-            except BaseException as interruption:
+            except BaseException as interruption:  # noqa: BLE001 - told, then ended as Ctrl-C
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
                 say([k, " ".join(getattr(interruption, "__notes__", ()))])
-                raise
+                raise KeyboardInterrupt from None
         run.close()
 
 
@@ -127,6 +129,8 @@ class World:
             by=signal.Signals(case.given["signal"]),
         )
         assert not ended.hung, ended
+        assert "begun" in ended.said, ended
+        assert ended.status in {0, _INTERRUPTED}, ended
         left = self._left()
         first = [
             ground.judge(told.get(k, Report.NOTHING), self._truth.of(k, root, ordinal))
