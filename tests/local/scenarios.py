@@ -119,6 +119,10 @@ _READS = (
     "runs list",
     "runs show {run}",
     "runs open {run}",
+    "runs logs {run}",
+    "runs wait {run} --timeout 60s",
+    "runs watch {run} --timeout 60s",
+    "doctor",
     "deployments list",
     "deployments show settle/canary",
     "help key_closed",
@@ -186,6 +190,12 @@ STORY: Final = (
     t("runs show {run}", BAD, SPANCTL_CREDENTIALS=_NOBODY),
     t("runs list --state failed --since 1h"),
     t("runs open nobody-s-run", BAD),
+    t("runs logs nobody-s-run", BAD),
+    t("runs cancel {run}", BAD),
+    t("runs retry {run}", BAD),
+    t("doctor", BAD, SPANCTL_CREDENTIALS=_NOBODY),
+    t("doctor -o json", BAD, SPANCTL_CREDENTIALS=_SECRET + "refused"),
+    t("--verbose doctor", BAD, SPANCTL_SPANNER_ENDPOINT=_DEAD),
     t("deployments show settle/nothing", BAD),
     t("help nonsense", BAD),
     t("context create other project=p1"),
@@ -198,6 +208,12 @@ STORY: Final = (
     t("creds show {pasted}", BAD),
     t("creds check {pasted}", BAD),
     t("creds nonsense {pasted}", BAD),
+    *(
+        t(f"--debug {line}")
+        for line in ("creds check lent", "creds whoami", "runs show {run}", _SELECT, "audit list")
+    ),
+    t("--debug creds check refused", BAD),
+    t("--debug run target {flows}:settle -p key=a5 -p secret={planted} -p fail=true", 1),
     t("local up"),
     t("local logs --lines 1000"),
     t("local logs worker -n 5"),
@@ -227,5 +243,14 @@ ELSEWHERE: Final = (
     t("run settle/canary -p key=d2 -p secret={planted} -p fail=true --timeout 120s", 1),
 )
 """Runs of a deployment by the stack's worker."""
+
+FAILED: Final = (
+    t("runs show {failed} --parameters"),
+    t("runs logs {failed} --level debug -o json"),
+    t("runs wait {failed} --timeout 60s", 1),
+    t("runs watch {failed} --timeout 60s", 1),
+    t("runs retry {failed} --timeout 120s", 1),
+)
+"""What is told of a deployment's run that failed."""
 
 LAST: Final = (t("local down"), t("local status", 3), t("local reset --yes"))

@@ -119,7 +119,7 @@ TREE = tuple(leaves(typer.main.get_command(build())))
 
 def command_of(words: tuple[str, ...]) -> tuple[str, ...]:
     """Return which command a line runs: the defaults of ``run`` and ``audit`` included."""
-    plain = [word for word in words if word != "--verbose"]
+    plain = [word for word in words if word not in {"--verbose", "--debug"}]
     found = max((path for path in TREE if tuple(plain[: len(path)]) == path), key=len, default=())
     if not found and plain[0] == "run":
         return ("run", "target")
@@ -326,6 +326,10 @@ def type_everything(world: World) -> None:
     world.names["txn"] = listed["items"][0]["txn_id"]
     world.names["run"] = listed["items"][0]["root_run"]
     for typed in (*rest, *scenarios.ELSEWHERE):
+        world.type(typed)
+    failed = world.type(scenarios.t("runs list --state failed -d settle/canary -o name"))
+    world.names["failed"] = failed.split()[0]
+    for typed in scenarios.FAILED:
         world.type(typed)
     replant(world)
     switches = world.stack.folder.identity / "switches.json"
