@@ -86,16 +86,7 @@ def table(place: Place) -> dict[str, Any]:
         one for one in command.get_params(place.context) if not getattr(one, "hidden", False)
     ]
     options = [_option(place, one) for one in parameters if isinstance(one, TyperOption)]
-    options += [
-        {"names": sorted(one.opts), "help": _line(one.help), "flag": True}
-        for one in parameters
-        if not isinstance(one, TyperOption) and "--help" in one.opts
-    ]
-    arguments = [
-        _argument(place, one)
-        for one in parameters
-        if not isinstance(one, TyperOption) and "--help" not in one.opts
-    ]
+    arguments = [_argument(place, one) for one in parameters if not isinstance(one, TyperOption)]
     node |= {"options": options} if options else {}
     node |= {"arguments": arguments} if arguments else {}
     if place.is_group:
@@ -140,7 +131,7 @@ def _line(text: str | None) -> str:
 
 def _option(place: Place, option: Any) -> dict[str, Any]:  # noqa: ANN401 - Typer's vendored type
     found: dict[str, Any] = {
-        "names": [*option.opts, *option.secondary_opts],
+        "names": sorted((*option.opts, *option.secondary_opts)),  # Typer has --help's in a set
         "help": _line(option.help),
     }
     if option.multiple:
