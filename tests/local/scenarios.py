@@ -160,6 +160,7 @@ STORY: Final = (
     t(_SELECT, 3, SPANCTL_SPANNER_ENDPOINT=_DEAD),
     t("audit list -o json", 3, SPANCTL_SPANNER_ENDPOINT=_DEAD),
     t("txn list", 3, SPANCTL_SPANNER_ENDPOINT=_DEAD),
+    t("--verbose doctor", BAD, SPANCTL_ADC_FILE="/nowhere"),
     t("creds list", 3, SPANCTL_SECRETMANAGER_ENDPOINT=_DEAD),
     t("creds list", BAD, SPANCTL_IAM_ENDPOINT=f"https://{_DEAD}"),
     t("creds whoami", BAD, SPANCTL_ADC_FILE="/nowhere"),

@@ -3,6 +3,7 @@
 import sys
 from datetime import UTC, datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
@@ -12,7 +13,7 @@ from spanctl_cli.context import AppContext
 from spanctl_cli.exit_codes import ExitCode
 from spanctl_cli.help import Group
 from spanctl_cli.options import FieldsOption, LimitOption, OutputOption, Panel, SinceOption
-from spanctl_cli.output import Column, Kind, Listing, emit
+from spanctl_cli.output import Column, Format, Kind, Listing, Record, emit, stdout
 from spanctl_cli.sources import sources
 
 if TYPE_CHECKING:
@@ -59,6 +60,18 @@ class AuditGroup(Group):
         return super().parse_args(ctx, args)
 
 
+class TrailFormat(StrEnum):
+    """How a trail is written: as any result, or as a page of HTML."""
+
+    TABLE = "table"
+    WIDE = "wide"
+    JSON = "json"
+    JSONL = "jsonl"
+    CSV = "csv"
+    NAME = "name"
+    HTML = "html"
+
+
 class ListedOutcome(StrEnum):
     """The outcomes that a receipt can prove."""
 
@@ -81,7 +94,7 @@ def register(parent: typer.Typer) -> None:
 
 
 @app.command(_SHOW, hidden=True)
-def show(
+def show(  # noqa: PLR0913 - one parameter an option
     ctx: typer.Context,
     wanted: Annotated[
         str,
@@ -100,29 +113,70 @@ def show(
             help=f"Show so many changed rows.  [default: {_TERMINAL_ROWS} on a terminal, else all]",
         ),
     ] = None,
-    output: OutputOption = None,
+    output: Annotated[
+        TrailFormat | None,
+        typer.Option("--output", "-o", help="Format of the result.", show_default="table"),
+    ] = None,
+    output_file: Annotated[
+        Path | None,
+        typer.Option("--output-file", metavar="FILE", help="Write the page of HTML to this file."),
+    ] = None,
+    open_: Annotated[
+        bool, typer.Option("--open", help="Open the page of HTML in a browser.")
+    ] = False,
     fields: FieldsOption = None,
 ) -> None:
     """Show one transaction or one run: outcome, who, what, rows before and after, timeline.
 
-    Also written: spanctl audit ID
+    Also written: spanctl audit ID. -o html gives one printable page that needs no network.
 
     Example: spanctl audit 3f2a9c1e
+
+    Example: spanctl audit 3f2a9c1e -o html > trail.html
     """
     from spanctl_cli.views.trail import record
 
     app_context = AppContext.of(ctx)
+    as_page = output is TrailFormat.HTML or output_file is not None or open_
+    chosen = None if output is None or as_page else Format(output.value)
+    if as_page and (fields is not None or output not in {None, TrailFormat.HTML}):
+        msg = "a page of HTML is whole: no --fields, and no other format"
+        raise UsageError(msg, hint="leave out -o, or write: -o html")
     with sources(app_context) as (database, api):
         from spanctl.audit.trail import trail
 
         with app_context.status("reading the trail"):
             found = trail(database, api, wanted)
-    if rows is None and sys.stdout.isatty() and (output is None or output.is_table):
-        rows = _TERMINAL_ROWS
-    emit(record(found, rows), output, fields=fields)
+    if as_page:
+        _write_page(app_context, record(found, rows), rows, output_file, open_=open_)
+    else:
+        if rows is None and sys.stdout.isatty() and (chosen is None or chosen.is_table):
+            rows = _TERMINAL_ROWS
+        emit(record(found, rows), chosen, fields=fields)
     if found.identity and found.identity.contradicted:
         app_context.warn(found.identity.source.note)
         raise typer.Exit(ExitCode.VERIFICATION_FAILED)
+
+
+def _write_page(
+    app_context: AppContext, made: Record, rows: int | None, file: Path | None, *, open_: bool
+) -> None:
+    """Write a trail's page to stdout, or to a file where one is named or a browser is to open."""
+    from spanctl import __version__, clock
+    from spanctl_cli import pages
+    from spanctl_cli.views.trail_html import page
+
+    text = page(made, read_at=clock.now(), version=__version__, limit=rows)
+    if file is None and not open_:
+        whole = stdout.holds_unicode()
+        stdout.write(text if whole else text.encode("ascii", "xmlcharrefreplace").decode())
+        return
+    identifier = str(made.values.get("txn_id") or made.values.get("run"))
+    name = "".join(one if one.isalnum() or one in "-_" else "-" for one in identifier)
+    path = pages.save(file or pages.kept(name), text)
+    app_context.note(f"written: {path}")
+    if open_ and not pages.show(path):
+        app_context.note("there is no browser here; open the file elsewhere")
 
 
 @app.command("list")
