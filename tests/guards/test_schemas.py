@@ -93,6 +93,30 @@ def test_an_error_is_as_its_schema_says(spanctl: Spanctl) -> None:
         assert problems(failure_of(error).document()) == []
 
 
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("txn", "reopen", "3f2a9c1e", "--reason", "x"),
+        ("txn", "resolve", "--all"),
+        ("creds", "create", "c", "--impersonate", "a@b.iam.gserviceaccount.com"),
+        ("creds", "rotate", "--all"),
+        ("run", "import", "nope.csv", "--table", "t"),
+        ("runs", "cancel", "bold-fox"),
+        ("init",),
+        ("audit", "3f2a9c1e"),
+    ],
+)
+def test_unknown_fields_are_refused_before_anything_is_done(
+    spanctl: Spanctl, args: tuple[str, ...]
+) -> None:
+    """A mistake in --fields never costs the answer of a command that wrote."""
+    result = spanctl(*args, "--fields", "nope,flow_run")
+    assert (result.exit_code, result.stdout) == (2, ""), result.stderr
+    assert result.stderr.startswith("error: unknown fields: nope")
+    assert "hint: known are: " in result.stderr
+    assert spanctl(*args, "--fields", ",").stderr.startswith("error: --fields names no field")
+
+
 def test_what_drifts_is_seen() -> None:
     """The check is no rubber stamp: a field that is missing, new, or of another type fails it."""
     good = {"schema": "spanctl.help/v1", "topic": "a", "about": "b"}

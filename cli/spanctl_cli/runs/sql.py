@@ -10,9 +10,11 @@ from spanctl.errors import NotFoundError, StatementError, UsageError
 from spanctl_cli import live, talk
 from spanctl_cli.context import AppContext
 from spanctl_cli.output import Column, Kind, Listing, Record, emit
+from spanctl_cli.output.emitter import picked_fields
 from spanctl_cli.output.model import Section
 from spanctl_cli.runs import Asked, elapsed, refuse_detached
 from spanctl_cli.runs.in_process import execute, facts_of, invocation, prepare
+from spanctl_cli.schemas import check_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -96,10 +98,12 @@ def run(app: AppContext, asked: Asked, sql: Sequence[str], **mode: bool) -> None
     """
     refuse_detached(asked, "SQL", "put & behind it, or make a flow and its deployment")
     prepare(app)
-    from spanctl.flows.script import Script
+    from spanctl.flows.script import Script, SqlMode
     from spanctl.flows.sql import prepared, run_sql
 
     script = Script.read(sql, asked.pairs, **mode)
+    if asked.fields is not None and script.mode is not SqlMode.QUERIES:
+        check_fields(picked_fields(asked.fields) or [], of=["run.sql"])
     started = monotonic()
     with prepared(script) as described, live.view(asked.output, quiet=app.quiet) as view:
         bound = {**described, "dry_run": asked.dry_run, "deadline": asked.timeout or 60.0}
