@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from spanctl.errors import UnreachableError
 from spanctl.health import access, configuration, database, limbo, network, orchestrator
 from spanctl.health.model import Answer, Check
 from spanctl.health.surroundings import Surroundings
@@ -33,5 +34,15 @@ PARTS: Sequence[str] = (*(part for part, _, _ in _ALL), "dependencies")
 
 def checks(around: Surroundings) -> list[Check]:
     """Return the checks of every part."""
-    found = [Check(part, partial(look, around), needs) for part, look, needs in _ALL]
+    found = [Check(part, partial(_looked, around, look), needs) for part, look, needs in _ALL]
     return [*found, Check("dependencies", configuration.dependencies)]
+
+
+def _looked(around: Surroundings, look: Callable[[Surroundings], Answer]) -> Answer:
+    """Look at a part; what doesn't answer of the local stack is mended by starting it."""
+    try:
+        return look(around)
+    except UnreachableError as error:
+        if around.settings().is_local:
+            raise UnreachableError(error.message, hint="run: spanctl local up") from None
+        raise

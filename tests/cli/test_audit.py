@@ -6,14 +6,17 @@ import json
 import subprocess
 import sys
 import uuid
+import webbrowser
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from spanctl.ledger.receipt import EntryKind, Provenance, Receipt
+from spanctl.settings import state_home
 from spanctl.spanner import receipts, schema
 from spanctl.spanner.client import Database
 from spanctl.spanner.run import Run
@@ -428,3 +431,33 @@ def test_only_what_is_needed_is_imported(ledger: Ledger) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_page_of_html(
+    spanctl: Spanctl, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On stdout, or in a file of its owner's, which a browser is asked to open."""
+    wanted = ledger.updated.txn_id
+    piped = spanctl("audit", wanted, "-o", "html")
+    assert piped.exit_code == 0
+    assert piped.stdout.startswith("<!doctype html>\n")
+    assert "it was [bold]wrong[/bold]" in piped.stdout
+    path = tmp_path / "trail.html"
+    filed = spanctl("audit", wanted[:8], "--output-file", str(path))
+    assert (filed.exit_code, filed.stdout) == (0, "")
+    assert str(path) in filed.stderr
+    assert f'<p class="id">{wanted}</p>' in path.read_text(encoding="utf-8")
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", lambda url: opened.append(url) or False)
+    shown = spanctl("audit", wanted, "--open")
+    assert (shown.exit_code, shown.stdout) == (0, "")
+    assert opened == [(state_home() / "pages" / f"{wanted}.html").resolve().as_uri()]
+    assert "there is no browser here" in shown.stderr
+
+
+@pytest.mark.parametrize("more", [("-o", "html", "--fields", "txn_id"), ("-o", "json", "--open")])
+def test_a_page_is_whole(spanctl: Spanctl, ledger: Ledger, more: tuple[str, ...]) -> None:
+    """Fields can't be picked from it, and it is no other format."""
+    refused = spanctl("audit", ledger.updated.txn_id, *more)
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "a page of HTML is whole" in refused.stderr

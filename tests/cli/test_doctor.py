@@ -216,6 +216,17 @@ def test_prefect_down(look: Callable[..., Looked], monkeypatch: pytest.MonkeyPat
         assert found[part]["evidence"] == "not looked at: see prefect"
 
 
+def test_a_local_stack_that_is_down(look: Callable[..., Looked]) -> None:
+    """What is down in the local context is mended by starting it."""
+    url = f"http://127.0.0.1:{free_port()}/api"
+    Contexts.load().with_context("local", {"prefect_api_url": url}).save()
+    _, found = look("--timeout", "4s")
+    assert (found["prefect"]["code"], found["prefect"]["mend"]) == (
+        "unreachable",
+        "spanctl local up",
+    )
+
+
 def test_prefect_that_lets_nobody_in(
     look: Callable[..., Looked], monkeypatch: pytest.MonkeyPatch
 ) -> None:
