@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -128,26 +128,62 @@ class Silent:
 class Events(Silent):
     """One JSON line on stdout for each piece of news."""
 
+    def __init__(self, **common: Any) -> None:  # noqa: ANN401 - JSON
+        """Put these members into each of them."""
+        self._common = common
+
+    def of(self, flow_run: str) -> "Events":
+        """Return events that say which of several runs they are about."""
+        return Events(flow_run=flow_run)
+
     def run(self, facts: Mapping[str, Any]) -> None:
         """Write an event."""
-        emit_event(EVENT, {"event": "run", **facts}, Format.JSONL)
+        self._emit({"event": "run", **facts})
 
     def state(self, name: str) -> None:
         """Write an event."""
-        emit_event(EVENT, {"event": "state", "state": name}, Format.JSONL)
+        self._emit({"event": "state", "state": name})
 
     def transaction(self, seen: Seen) -> None:
         """Write an event."""
-        emit_event(EVENT, seen.to_event(), Format.JSONL)
+        self._emit(seen.to_event())
 
     def log(self, level: str, text: str) -> None:
         """Write an event."""
-        emit_event(EVENT, {"event": "log", "level": level, "message": text}, Format.JSONL)
+        self._emit({"event": "log", "level": level, "message": text})
 
     def progress(self, progress: Progress) -> None:
         """Write an event."""
         facts = {"done": progress.done, "total": progress.total, "unit": progress.unit}
-        emit_event(EVENT, {"event": "progress", **facts}, Format.JSONL)
+        self._emit({"event": "progress", **facts})
+
+    def _emit(self, event: Mapping[str, Any]) -> None:
+        emit_event(EVENT, {**event, **self._common}, Format.JSONL)
+
+
+class Labelled(Silent):
+    """One of several runs, on a view that they share: each piece of news says whose it is."""
+
+    def __init__(self, view: View, label: str) -> None:
+        """Put this label before what is passed on."""
+        self._view = view
+        self._label = label
+
+    def run(self, facts: Mapping[str, Any]) -> None:
+        """Pass it on."""
+        self._view.run(facts)
+
+    def state(self, name: str) -> None:
+        """Pass it on as a line: there are several states at a time."""
+        self._view.log("INFO", f"{self._label}: {name}")
+
+    def transaction(self, seen: Seen) -> None:
+        """Pass it on."""
+        self._view.transaction(replace(seen, step=f"{self._label}: {seen.step}"))
+
+    def log(self, level: str, text: str) -> None:
+        """Pass it on."""
+        self._view.log(level, f"{self._label}: {text}")
 
 
 class Lines(Silent):
@@ -298,3 +334,10 @@ def view(output: Format | None, *, quiet: bool) -> Iterator[View]:
             yield terminal
     else:
         yield Lines()
+
+
+def one_of_several(view: View, flow_run: str, label: str) -> View:
+    """Return the part of a view that belongs to one of several runs."""
+    if isinstance(view, Events):
+        return view.of(flow_run)
+    return Labelled(view, label)

@@ -4,11 +4,13 @@ import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from difflib import get_close_matches
 from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
+from spanctl.clock import rfc3339
 from spanctl.closing import Closing
 from spanctl.errors import AmbiguousIdError, ConflictError, NotFoundError, UsageError
 from spanctl.orchestration.model import Deployment, FlowRun, Log, State, StateType, TaskRun
@@ -341,6 +343,8 @@ class PrefectApi(Closing):
         name: str | None = None,
         tags: Sequence[str] = (),
         labels: Mapping[str, str] | None = None,
+        job_variables: Mapping[str, Any] | None = None,
+        due: datetime | None = None,
     ) -> Started:
         """Ask for a run of a deployment; it starts when a worker takes it.
 
@@ -353,6 +357,8 @@ class PrefectApi(Closing):
             name: The run's name; Prefect invents one when left out.
             tags: Added to the deployment's.
             labels: The run's labels.
+            job_variables: What this run changes of its work pool's job.
+            due: When it is to start; None for now.
 
         Raises:
             UsageError: The flow doesn't take these parameters.
@@ -372,12 +378,16 @@ class PrefectApi(Closing):
         }
         if name:
             body["name"] = name
+        if job_variables:
+            body["job_variables"] = dict(job_variables)
+        if due is not None:
+            body["state"]["state_details"] = {"scheduled_time": rfc3339(due)}
         path = f"/deployments/{_path(deployment.id)}/create_flow_run"
         try:
             status, data = self._http.request("POST", path, body, doing="creating a flow run")
         except UsageError as error:
             msg = f"{deployment.name} refuses these parameters"
-            hint = f"run: prefect deployment inspect {deployment.name}"
+            hint = f"run: spanctl deployments show {deployment.name}"
             raise UsageError(msg, hint=hint, **error.details) from None
         run = FlowRun.read(data)
         existed = status != _CREATED

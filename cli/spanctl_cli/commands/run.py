@@ -1,6 +1,7 @@
 """``spanctl run``: flows in a file or a module, deployments, and the runbooks."""
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 import typer
@@ -79,7 +80,12 @@ DetachOption = Annotated[
     typer.Option("--detach", help="Refused: it runs in this process; deployments can be detached."),
 ]
 WatchOption = Annotated[
-    bool, typer.Option("--watch/--detach", help="Wait for the end, or only have it accepted.")
+    bool | None,
+    typer.Option(
+        "--watch/--detach",
+        help="Wait for the end, or only have it accepted; the latter where it is due later.",
+        show_default=False,
+    ),
 ]
 
 
@@ -88,12 +94,40 @@ def target(  # noqa: PLR0913 - one parameter an option
     ctx: typer.Context,
     *,
     target: Annotated[
-        str, typer.Argument(metavar="TARGET", help="path.py:flow, module:flow or flow/deployment.")
+        list[str],
+        typer.Argument(
+            metavar="TARGET...", help="path.py:flow, module:flow, or deployments flow/name."
+        ),
     ],
     param: ParameterOption = None,
+    param_file: Annotated[
+        Path | None,
+        typer.Option("--param-file", metavar="FILE", help="Parameters as JSON, TOML or YAML."),
+    ] = None,
     reason: ReasonOption = None,
     idempotency_key: IdempotencyKeyOption = None,
-    watch: WatchOption = True,
+    tag: Annotated[
+        list[str] | None, typer.Option("--tag", help="A tag of a deployment's run. Repeatable.")
+    ] = None,
+    job_variable: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--job-variable",
+            metavar="NAME=VALUE",
+            help="A variable of the work pool's job, for a deployment's run. Repeatable.",
+        ),
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option("--at", metavar="TIME", help="Have a deployment's run start then (RFC 3339)."),
+    ] = None,
+    after: Annotated[
+        float | None,
+        typer.Option(
+            "--in", parser=seconds, metavar="DURATION", help="Have it start in 30s, 5m, 2h ..."
+        ),
+    ] = None,
+    watch: WatchOption = None,
     cancel_on_interrupt: Annotated[
         bool, typer.Option("--cancel-on-interrupt", help="Ctrl-C cancels a deployment's run.")
     ] = False,
@@ -101,31 +135,35 @@ def target(  # noqa: PLR0913 - one parameter an option
     dry_run: DryRunOption = False,
     output: OutputOption = None,
 ) -> None:
-    """Run a flow from a file or a module in this process, or a deployment on its workers.
+    """Run a flow from a file or a module in this process, or deployments on their workers.
+
+    A deployment's parameters are held against its schema before anything is sent. Of several
+    deployments each is told apart, and the worst exit code counts. Ctrl-C leaves their runs alone.
 
     Examples: spanctl run flows.py:transfer -p amount=100 --reason "ticket 4711"
-              spanctl run transfer/nightly --detach
+              spanctl run transfer/nightly --param-file tonight.toml --in 2h
     """
-    asked = runs.Asked(
-        target=target,
-        parameters=runs.parameters(param or ()),
-        reason=reason,
-        idempotency_key=idempotency_key,
-        watch=watch,
-        cancel_on_interrupt=cancel_on_interrupt,
-        timeout=timeout,
-        dry_run=dry_run,
-        output=output,
+    from spanctl_cli.runs import asking
+
+    asking.run(
+        AppContext.of(ctx),
+        target,
+        runs.Asked(
+            target=target[0],
+            parameters=asking.from_file(param_file) if param_file else {},
+            typed=runs.pairs(param or ()),
+            reason=reason,
+            idempotency_key=idempotency_key,
+            tags=tuple(tag or ()),
+            job_variables=runs.parameters(job_variable or ()),
+            due=asking.due(at, after),
+            watch=watch if watch is not None else not (at or after),
+            cancel_on_interrupt=cancel_on_interrupt,
+            timeout=timeout,
+            dry_run=dry_run,
+            output=output,
+        ),
     )
-    application = AppContext.of(ctx)
-    if asked.is_deployment:
-        from spanctl_cli.runs import deployments
-
-        deployments.run(application, asked)
-    else:
-        from spanctl_cli.runs import in_process
-
-        in_process.run(application, asked)
 
 
 @app.command()

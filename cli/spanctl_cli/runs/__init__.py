@@ -12,6 +12,8 @@ from spanctl_cli.output import Column, Format, Kind, Listing, Record, text
 from spanctl_cli.output.model import Section
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from rich.console import RenderableType
 
     from spanctl.orchestration.model import FlowRun
@@ -24,6 +26,10 @@ class Asked:
     Attributes:
         target: The flow or deployment.
         parameters: Its parameters, as JSON values.
+        typed: Those of them that were typed, as text: what they are is the deployment's to say.
+        tags: Tags of a deployment's run.
+        job_variables: What a deployment's run changes of its work pool's job.
+        due: When a deployment's run is to start; None for now.
         reason: Why.
         idempotency_key: Stands in for the root flow run in operation keys.
         watch: Whether to wait for the end.
@@ -37,6 +43,10 @@ class Asked:
 
     target: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    typed: Mapping[str, str] = field(default_factory=dict)
+    tags: Sequence[str] = ()
+    job_variables: Mapping[str, Any] = field(default_factory=dict)
+    due: "datetime | None" = None
     reason: str | None = None
     idempotency_key: str | None = None
     watch: bool = True
@@ -80,20 +90,38 @@ def parameters(given: Iterable[str]) -> dict[str, Any]:
     Raises:
         UsageError: A pair has no ``=``, or a name comes twice.
     """
-    read: dict[str, Any] = {}
+    return parameters_of(pairs(given))
+
+
+def parameters_of(typed: Mapping[str, str]) -> dict[str, Any]:
+    """Return values that were typed: JSON is taken as such, all else as text."""
+    return {name: _value(text) for name, text in typed.items()}
+
+
+def pairs(given: Iterable[str], what: str = "parameter", option: str = "-p") -> dict[str, str]:
+    """Read ``NAME=VALUE`` pairs as text.
+
+    Raises:
+        UsageError: A pair has no ``=``, or a name comes twice.
+    """
+    read: dict[str, str] = {}
     for pair in given:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            msg = "a parameter without a value"
-            raise UsageError(msg, hint="write -p name=value")
+            msg = f"a {what} without a value"
+            raise UsageError(msg, hint=f"write {option} name=value")
         if name in read:
-            msg = f"parameter {name} is given twice"
+            msg = f"{what} {name} is given twice"
             raise UsageError(msg, hint="give it once")
-        try:
-            read[name] = json.loads(value)
-        except ValueError:
-            read[name] = value
+        read[name] = value
     return read
+
+
+def _value(text: str) -> Any:  # noqa: ANN401 - JSON, or text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 TRANSACTIONS = (

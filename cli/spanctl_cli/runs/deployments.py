@@ -1,10 +1,11 @@
 """A deployment's run on its workers, asked for and watched from here."""
 
 import uuid
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from spanctl.clock import monotonic
+from spanctl.clock import monotonic, rfc3339
 from spanctl.errors import ConfigurationError, SpanctlError
 from spanctl_cli import live
 from spanctl_cli.context import AppContext
@@ -13,7 +14,7 @@ from spanctl_cli.runs import Asked, elapsed, facts_of, plan, summary, watching
 
 if TYPE_CHECKING:
     from spanctl.orchestration.api import PrefectApi
-    from spanctl.orchestration.model import Deployment
+    from spanctl.orchestration.model import Deployment, FlowRun
 
 
 def connect(app: AppContext) -> "PrefectApi":
@@ -37,6 +38,7 @@ def run(app: AppContext, asked: Asked) -> None:
 
     Raises:
         NotFoundError: There is no such deployment.
+        UsageError: It doesn't take these parameters; nothing was sent.
         ConflictError: The idempotency key was used with other parameters.
         OutcomeUnknownError: The outcome of one of its transactions is open.
         SpanctlError: The run failed; of the kind that its last failed step ended with.
@@ -48,33 +50,69 @@ def run(app: AppContext, asked: Asked) -> None:
 
     with ExitStack() as stack:
         api = stack.enter_context(connect(app))
-        deployment = api.deployment(asked.target)
+        deployment, parameters = prepared(api, asked)
         if asked.dry_run:
-            emit(plan(_plan(app, deployment, asked)), asked.output)
+            emit(plan(_plan(app, deployment, asked, parameters)), asked.output)
             return
         started = monotonic()
-        nonce = asked.idempotency_key or str(uuid.uuid4())
-        asking = api.create_flow_run(
-            deployment,
-            parameters=asked.parameters,
-            idempotency_key=asked.idempotency_key,
-            nonce=nonce,
-            labels={**_labels(asked), **_signed(app, deployment, asked, nonce)},
-        )
-        if asking.existed and asked.idempotency_key is not None:
-            app.note(f"flow run {asking.run.id} was asked for before with this idempotency key")
+        run = ask(app, api, deployment, asked, parameters)
         if not asked.watch:
-            emit(summary(facts_of(asking.run, deployment.name), ()), asked.output)
-            app.note(f"accepted; next: spanctl audit {asking.run.id}")
+            emit(summary(facts_of(run, deployment.name), ()), asked.output)
+            when = f" for {rfc3339(asked.due)}" if asked.due else ""
+            app.note(f"accepted{when}; next: spanctl runs watch {run.id}")
             return
         view = stack.enter_context(live.view(asked.output, quiet=app.quiet))
-        ended, seen = watching.watch(app, api, asking.run, deployment.name, asked, view)
+        ended, seen = watching.watch(app, api, run, deployment.name, asked, view)
         ending.check(api, ended)
     emit(
         summary({**facts_of(ended, deployment.name), "seconds": elapsed(started)}, seen),
         asked.output,
     )
     app.note(f"next: spanctl audit {ended.id}")
+
+
+def prepared(api: "PrefectApi", asked: Asked) -> "tuple[Deployment, dict[str, Any]]":
+    """Return a deployment, and the parameters of its run, held against its schema.
+
+    Raises:
+        NotFoundError: There is no such deployment.
+        UsageError: It doesn't take these parameters.
+    """
+    from spanctl.orchestration import parameters
+
+    deployment = api.deployment(asked.target)
+    given = {**asked.parameters, **parameters.read(asked.typed, deployment)}
+    parameters.check(given, deployment)
+    return deployment, given
+
+
+def ask(
+    app: AppContext,
+    api: "PrefectApi",
+    deployment: "Deployment",
+    asked: Asked,
+    parameters: Mapping[str, Any],
+) -> "FlowRun":
+    """Ask for a run of a deployment, and return it.
+
+    Raises:
+        ConflictError: The idempotency key was used with other parameters.
+        SpanctlError: Prefect could not be asked, or refused.
+    """
+    nonce = asked.idempotency_key or str(uuid.uuid4())
+    asking = api.create_flow_run(
+        deployment,
+        parameters=parameters,
+        idempotency_key=asked.idempotency_key,
+        nonce=nonce,
+        tags=asked.tags,
+        labels={**_labels(asked), **_signed(app, deployment, parameters, nonce)},
+        job_variables=asked.job_variables,
+        due=asked.due,
+    )
+    if asking.existed and asked.idempotency_key is not None:
+        app.note(f"flow run {asking.run.id} was asked for before with this idempotency key")
+    return asking.run
 
 
 def _labels(asked: Asked) -> dict[str, str]:
@@ -85,7 +123,9 @@ def _labels(asked: Asked) -> dict[str, str]:
     ).labels
 
 
-def _signed(app: AppContext, deployment: "Deployment", asked: Asked, nonce: str) -> dict[str, str]:
+def _signed(
+    app: AppContext, deployment: "Deployment", parameters: Mapping[str, Any], nonce: str
+) -> dict[str, str]:
     """Return the labels that prove who asks; none where that can't be signed."""
     from spanctl.references import signers
 
@@ -106,7 +146,7 @@ def _signed(app: AppContext, deployment: "Deployment", asked: Asked, nonce: str)
             accounts[0],
             deployment=deployment.id,
             nonce=nonce,
-            parameters={**deployment.parameters, **asked.parameters},
+            parameters={**deployment.parameters, **parameters},
         )
     except SpanctlError as error:
         app.warn(f"receipts will only claim who asked: {error.message}")
@@ -114,13 +154,18 @@ def _signed(app: AppContext, deployment: "Deployment", asked: Asked, nonce: str)
     return signed.labels
 
 
-def _plan(app: AppContext, deployment: "Deployment", asked: Asked) -> dict[str, Any]:
+def _plan(
+    app: AppContext, deployment: "Deployment", asked: Asked, parameters: Mapping[str, Any]
+) -> dict[str, Any]:
     settings = app.settings()
-    merged = {**deployment.parameters, **asked.parameters}
+    merged = {**deployment.parameters, **parameters}
     return {
         "deployment": deployment.name,
         "runs": f"on work pool {deployment.work_pool}",
         "parameters": ", ".join(f"{name}={value!r}" for name, value in merged.items()) or "none",
+        "due": rfc3339(asked.due) if asked.due else "now",
+        "tags": ", ".join((*deployment.tags, *asked.tags)) or None,
+        "job_variables": ", ".join(asked.job_variables) or None,
         "prefect_api": settings.get("prefect_api_url"),
         "reason": asked.reason,
         "idempotency_key": asked.idempotency_key,

@@ -1,0 +1,145 @@
+"""Parameters against a deployment's schema: found out here, named without their values."""
+
+from typing import Any
+
+import pytest
+
+from spanctl.errors import UsageError
+from spanctl.orchestration.model import Deployment
+from spanctl.orchestration.parameters import check, kind_of, read
+
+SECRET = "value-that-must-not-show"  # noqa: S105 - a parameter's value
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "who": {"type": "string", "minLength": 2},
+        "count": {"type": "integer", "minimum": 1, "maximum": 9},
+        "rate": {"type": "number"},
+        "dry": {"type": "boolean"},
+        "mode": {"enum": ["fast", "slow"]},
+        "maybe": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+        "text": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+        "many": {"type": "array", "items": {"type": "integer"}, "maxItems": 2},
+        "place": {"$ref": "#/definitions/Place"},
+        "open": {},
+    },
+    "required": ["who"],
+    "definitions": {
+        "Place": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}, "inner": {"$ref": "#/definitions/Place"}},
+            "required": ["city"],
+            "additionalProperties": False,
+        }
+    },
+}
+
+
+def deployment(**fields: Any) -> Deployment:
+    given = {"parameters": {"who": "all"}, "schema": SCHEMA, **fields}
+    return Deployment(id="d", name="f/d", flow_id="f", **given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"count": 3, "rate": 1, "dry": True, "mode": "slow"},
+        {"count": 3.0},
+        {"maybe": None, "text": None, "many": [1, 2], "open": {"a": [1]}},
+        {"place": {"city": "x", "inner": {"city": "y"}}},
+    ],
+)
+def test_what_fits(given: dict[str, Any]) -> None:
+    """Everything that the schema allows passes, also through references that go in circles."""
+    check(given, deployment())
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"who": 7}, "parameter who of f/d is to be string"),
+        ({"who": "x"}, "at least 2 characters"),
+        ({"count": SECRET}, "is to be integer"),
+        ({"count": True}, "is to be integer"),
+        ({"count": 1.5}, "is to be integer"),
+        ({"count": 0}, "at least 1"),
+        ({"count": 10}, "at most 9"),
+        ({"dry": 1}, "is to be boolean"),
+        ({"mode": SECRET}, 'one of "fast", "slow"'),
+        ({"maybe": SECRET}, "integer or null"),
+        ({"many": [1, SECRET]}, r"many\[1\] of f/d is to be integer"),
+        ({"many": [1, 2, 3]}, "at most 2 items"),
+        ({"place": {}}, r"place\.city"),
+        ({"place": {"city": "x", "inner": {"city": 1}}}, r"place\.inner\.city"),
+        ({"place": {"city": "x", "extra": 1}}, "no such member"),
+        ({"coutn": 1}, "takes no parameter coutn"),
+    ],
+)
+def test_what_does_not(given: dict[str, Any], words: str) -> None:
+    """The parameter, the place in it and what was expected are named; the value never is."""
+    with pytest.raises(UsageError, match=words) as caught:
+        check(given, deployment())
+    assert SECRET not in f"{caught.value} {caught.value.hint} {caught.value.details}"
+
+
+def test_what_is_missing() -> None:
+    """A required parameter without a value, its own or the deployment's, is asked for."""
+    with pytest.raises(UsageError, match="needs parameter who") as caught:
+        check({"count": 1}, deployment(parameters={}))
+    assert "-p who=VALUE" in caught.value.hint
+    check({"who": "ann"}, deployment(parameters={}))
+
+
+def test_a_name_that_is_close() -> None:
+    """A misspelt parameter is told what it may have been."""
+    with pytest.raises(UsageError) as caught:
+        check({"coutn": 1}, deployment())
+    assert "did you mean count?" in caught.value.hint
+
+
+def test_no_schema() -> None:
+    """A deployment without a schema takes anything; one that is open takes other names."""
+    check({"anything": 1}, deployment(schema={}))
+    check({"anything": 1}, deployment(schema={**SCHEMA, "additionalProperties": True}))
+
+
+def test_reading_what_was_typed() -> None:
+    """Text stays text where the schema wants text, whatever it looks like."""
+    typed = {
+        "who": "007",
+        "count": "7",
+        "dry": "true",
+        "text": "null",
+        "many": "[1, 2]",
+        "open": "7",
+        "mode": "fast",
+        "other": "1",
+    }
+    assert read(typed, deployment()) == {
+        "who": "007",
+        "count": 7,
+        "dry": True,
+        "text": None,
+        "many": [1, 2],
+        "open": 7,
+        "mode": "fast",
+        "other": 1,
+    }
+    assert read({"who": "true", "text": "12"}, deployment()) == {"who": "true", "text": "12"}
+
+
+def test_kinds_in_words() -> None:
+    """What a parameter may be is told in words, references resolved."""
+    properties = SCHEMA["properties"]
+    kinds = {name: kind_of(about, SCHEMA) for name, about in properties.items()}
+    assert kinds["many"] == "array of integer"
+    assert (kinds["place"], kinds["open"]) == ("object", "anything")
+    assert kind_of({"type": "string", "format": "date"}, {}) == "string (date)"
+
+
+def test_a_schema_that_refers_to_itself_or_to_nothing() -> None:
+    """A schema that is no good is no reason to fail: Prefect has the last word."""
+    broken = {"properties": {"a": {"$ref": "#/definitions/A"}, "b": {"$ref": "#/nowhere"}}}
+    broken["definitions"] = {"A": {"$ref": "#/definitions/A"}}  # type: ignore[assignment]
+    check({"a": 1, "b": 2}, deployment(schema=broken))
