@@ -291,3 +291,19 @@ def test_on_a_terminal(terminal: Callable[..., Ended], leave: Leave) -> None:
         shown = terminal("txn", "list", columns=columns, env={"NO_COLOR": "1"}).stdout
         assert call.txn_id in shown
         assert "limbo" in shown
+
+
+def test_verbose_shows_each_rpc_and_nothing_of_what_is_in_it(
+    spanctl: Spanctl, leave: Leave, emulator: str, made: str
+) -> None:
+    """Reads and the commit of a fence, each with its status; neither SQL nor values."""
+    (call,) = leave()
+    result = spanctl("--verbose", "txn", "fence", call.txn_id, "--reason", "canary-4711")
+    assert result.exit_code == 0, result.stderr
+    shown = [line for line in result.stderr.splitlines() if line.startswith("request: ")]
+    told = {line.split(" in ")[0] for line in shown}
+    where = f"{emulator} projects/{PROJECT}/instances/{INSTANCE}/databases/{made}"
+    assert f"request: spanner Commit at {where}: OK" in told
+    assert f"request: spanner StreamingRead at {where}: OK" in told
+    assert "canary" not in "".join(shown)
+    assert call.txn_id not in "".join(shown)
