@@ -174,7 +174,7 @@ def config_home(environ: Mapping[str, str] = os.environ) -> Path:
     """Return the folder of the context file (``SPANCTL_CONFIG_HOME``, else the XDG one)."""
     if explicit := environ.get("SPANCTL_CONFIG_HOME"):
         return Path(explicit)
-    base = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME", "~")) / ".config")
+    base = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME") or "~") / ".config")
     return Path(base).expanduser() / "spanctl"
 
 
@@ -182,7 +182,7 @@ def state_home(environ: Mapping[str, str] = os.environ) -> Path:
     """Return the folder of what spanctl keeps (``SPANCTL_STATE_HOME``, else the XDG one)."""
     if explicit := environ.get("SPANCTL_STATE_HOME"):
         return Path(explicit)
-    base = environ.get("XDG_STATE_HOME") or str(Path(environ.get("HOME", "~")) / ".local/state")
+    base = environ.get("XDG_STATE_HOME") or str(Path(environ.get("HOME") or "~") / ".local/state")
     return Path(base).expanduser() / "spanctl"
 
 

@@ -119,7 +119,8 @@ def test_nothing_works_and_nothing_is_said(
     blocked = tmp_path / "a-file"
     blocked.write_text("")
     assert tab("spanctl runs show ", SPANCTL_STATE_HOME=str(blocked)) == []
-    assert tab("spanctl runs show ", HOME="", SPANCTL_STATE_HOME="", XDG_STATE_HOME="\0"[:0]) == []
+    no_place = {"HOME": str(blocked), "SPANCTL_STATE_HOME": "", "XDG_STATE_HOME": ""}
+    assert tab("spanctl runs show ", **no_place) == []
     assert tab("spanctl -c nowhere runs show ") == []
     (config_home / "contexts.toml").write_text("]broken[")
     assert tab("spanctl runs show ") == []
