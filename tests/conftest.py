@@ -40,8 +40,10 @@ os.environ.update(
     }
 )
 
-# Shells start what runs in the background with SIGINT ignored, and children inherit it.
+# Shells start what runs in the background with SIGINT ignored, nohup all with SIGHUP, and children
+# inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 pytest_plugins = [
     "tests.fixtures.isolation",
