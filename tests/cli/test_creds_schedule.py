@@ -1,6 +1,7 @@
 """``creds rotate`` of several, and the deployment that rotates what is due: in this process."""
 
 import json
+import time
 import urllib.request
 import uuid
 from pathlib import Path
@@ -104,8 +105,7 @@ def test_a_schedule_rotates_what_is_due(
         assert state.is_completed(), state.message
         kept = client.read_flow_run(run.id).model_dump_json()
     assert user.current() == 2
-    logs = json.dumps(asked("POST", f"{prefect}/logs/filter", {}))
-    assert f"secrets/{user.secret}: promoted" in logs
+    logs = told(prefect, f"secrets/{user.secret}: promoted")
     artifacts = json.dumps(asked("POST", f"{prefect}/artifacts/filter", {}))
     stored = "".join(
         path.read_text(errors="replace")
@@ -119,6 +119,15 @@ def test_a_schedule_rotates_what_is_due(
     assert spanctl("creds", "schedule", "--remove").exit_code == 0, "twice is once"
     wrong = spanctl("creds", "schedule", "--cron", "whenever")
     assert (wrong.exit_code, wrong.stdout) == (2, "")
+
+
+def told(prefect: str, text: str) -> str:
+    """Return the server's logs once the text is among them: Prefect sends them a while later."""
+    deadline = time.monotonic() + 60
+    while text not in (logs := json.dumps(asked("POST", f"{prefect}/logs/filter", {}))):
+        assert time.monotonic() < deadline, logs
+        time.sleep(0.2)
+    return logs
 
 
 def asked(method: str, url: str, body: Any) -> Any:
