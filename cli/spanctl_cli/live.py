@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from spanctl.ledger.phases import is_outside
 from spanctl_cli import talk
 from spanctl_cli.output import Format, emit_event
 from spanctl_cli.output.values import safe
@@ -49,14 +48,21 @@ class Seen:
         }
 
     @property
+    def is_outside(self) -> bool:
+        """Whether it tells of DDL or partitioned DML, which are in no transaction."""
+        from spanctl.ledger.phases import is_outside
+
+        return is_outside(self.step)
+
+    @property
     def told(self) -> str:
-        """The outcome; of DDL and partitioned DML, which are in no transaction, AT_LEAST_ONCE."""
-        return AT_LEAST_ONCE if is_outside(self.step) else self.outcome
+        """The outcome; AT_LEAST_ONCE outside of transactions."""
+        return AT_LEAST_ONCE if self.is_outside else self.outcome
 
     @property
     def line(self) -> str:
         """One line of text, with the ID whole."""
-        if is_outside(self.step):  # the entry committed; what it tells of is another matter
+        if self.is_outside:  # the entry committed; what it tells of is another matter
             return f"{self.step} {self.txn_id} at least once"
         facts = [self.step]
         if self.rows is not None:
@@ -255,7 +261,7 @@ class Terminal(Silent):
         from rich.text import Text
 
         self._count += 1
-        outcome = "" if is_outside(seen.step) else seen.outcome
+        outcome = "" if seen.is_outside else seen.outcome
         line = Text(f"{_MARKS.get(outcome, '·')} ", style=_COLOURS.get(outcome, ""))
         line.append(safe(seen.line), style="default")
         self._scroll(line)

@@ -2,16 +2,18 @@
 
 import os
 import signal
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from spanctl import interrupts
 from spanctl_cli.boundary import Terminated
 from spanctl_cli.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    import socket
 
 _SHOWN: Final = 20
 _BYTES: Final = 64
@@ -72,6 +74,8 @@ def heard_by_threads() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    import socket
+
     ear, mouth = socket.socketpair()
     mouth.setblocking(False)
     before = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
@@ -87,7 +91,7 @@ def heard_by_threads() -> Iterator[None]:
         interrupts.forget()
 
 
-def _listen(ear: socket.socket) -> None:
+def _listen(ear: "socket.socket") -> None:
     ending = {signal.SIGINT, signal.SIGTERM}
     while heard := ear.recv(_BYTES):
         if ending.intersection(heard):

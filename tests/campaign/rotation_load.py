@@ -5,6 +5,7 @@ import itertools
 import os
 import random
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -51,7 +52,7 @@ class Scene:
     folder: Path
 
 
-class _UnderLoad:
+class _UnderLoad(ABC):
     """What both campaigns share."""
 
     lanes = 1
@@ -63,9 +64,9 @@ class _UnderLoad:
             yield Stage(emulator.address, Path(folder), self.loads)
 
     @staticmethod
+    @abstractmethod
     def loads(scene: Scene, around: contextlib.ExitStack) -> list[Load]:
         """Start what writes all the while."""
-        raise NotImplementedError
 
 
 class RotationLoad(_UnderLoad):
