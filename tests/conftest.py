@@ -5,6 +5,7 @@ import signal
 import tempfile
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Read once, at import, by Typer, Prefect and Google's client: so set before anything is imported.
 _HOME = tempfile.TemporaryDirectory(prefix="spanctl-tests-")
@@ -44,6 +45,10 @@ os.environ.update(
 # inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+# A busy machine is no fault of the code.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 pytest_plugins = [
     "tests.fixtures.isolation",

@@ -53,6 +53,17 @@ def secret_manager(stack: Stack) -> SecretManagerServiceClient:
     return served.secret_manager(credentials)
 
 
+def freeze(pid: int) -> None:
+    """Stop a process, and return when each of its threads has: until then one may still answer."""
+    os.kill(pid, signal.SIGSTOP)
+    threads = Path(f"/proc/{pid}/task")
+    until(lambda: all(_state_of(one) == "T" for one in threads.iterdir()))
+
+
+def _state_of(thread: Path) -> str:
+    return (thread / "stat").read_text().rpartition(")")[2].split()[0]
+
+
 def test_up_starts_everything_on_loopback(stack: Stack) -> None:
     """Every part runs, has a log, and listens on loopback only."""
     status = stack.status()
@@ -179,7 +190,7 @@ def test_an_identity_that_hangs_is_seen_and_replaced(stack: Stack, pids: Pids) -
     """A process that is there, but doesn't answer, is not called running."""
     pid = pids(stack)["identity"]
     assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
+    freeze(pid)
     assert states(stack)["identity"] is PartState.UNHEALTHY
     assert stack.up().is_up
     assert identity(pid) is None
@@ -189,7 +200,7 @@ def test_an_emulator_that_hangs_is_seen_and_replaced(stack: Stack, pids: Pids) -
     """A process that is there, but doesn't answer, is not called running."""
     pid = pids(stack)["emulator"]
     assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
+    freeze(pid)
     assert states(stack)["emulator"] is PartState.UNHEALTHY
     result = stack.up()
     assert result.is_up, result.failures
