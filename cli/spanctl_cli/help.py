@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from typer.core import TyperCommand, TyperGroup
 
+from spanctl_cli.coercion import PlainValues
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -35,7 +37,7 @@ def heading(text: str) -> str:
     return text if plain or not sys.stdout.isatty() else f"\x1b[1m{text}\x1b[0m"
 
 
-class Command(TyperCommand):
+class Command(PlainValues, TyperCommand):
     """A command whose examples stay as they are written, to be copied."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Typer's own
@@ -58,7 +60,7 @@ def with_examples(text: str | None) -> str | None:
     )
 
 
-class Group(TyperGroup):
+class Group(PlainValues, TyperGroup):
     """A group of commands whose bare name shows its help, and whose help is in panels."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - Typer's vendored type

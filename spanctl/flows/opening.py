@@ -1,9 +1,10 @@
 """What opens Prefect's API, given to Prefect in this process: in memory, for all its threads."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import prefect.context
-from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, Settings
 
 from spanctl.credentials.secret import Secret
 from spanctl.orchestration.settings import AUTH_STRING, KEY
@@ -28,3 +29,18 @@ def open_api(kept: Mapping[str, Secret]) -> None:
     prefect.context.GLOBAL_SETTINGS_CONTEXT = prefect.context.SettingsContext(
         profile=current.profile, settings=settings
     )
+
+
+def keep_out_of_environments() -> None:
+    """Have Prefect leave what opens its API out of every environment that it makes from now on.
+
+    A worker hands its settings to the processes of its flow runs that way, and the environment of
+    a process is open to whoever may look into it.
+    """
+    make = Settings.to_environment_variables
+
+    def without(self: Settings, *args: Any, **kwargs: Any) -> dict[str, str]:  # noqa: ANN401 - its own
+        made = make(self, *args, **kwargs)
+        return {name: value for name, value in made.items() if name not in _SETTINGS}
+
+    Settings.to_environment_variables = without  # type: ignore[method-assign, assignment]

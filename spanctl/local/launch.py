@@ -13,10 +13,8 @@ import time
 from importlib import import_module
 from typing import Final
 
-from spanctl.errors import SpanctlError
+from spanctl.local import engine
 from spanctl.local.probes import api_answers
-from spanctl.orchestration import keys
-from spanctl.settings import resolve
 
 _WAIT: Final = 120.0
 _POLL: Final = 0.05
@@ -35,25 +33,20 @@ def main() -> None:
     # A shell that starts spanctl in the background has SIGINT ignored, and a worker stops by it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if sys.argv[1] == "worker":
-        _open_api()
+        is_secret = engine.open_api()
         _wait_for_api()
+        _start_our_engine(is_secret=is_secret)
     sys.argv[0] = "prefect"
     runpy.run_module("prefect", run_name="__main__", alter_sys=True)
 
 
-def _open_api() -> None:
-    """Read what opens the API, where a secret holds it, and keep it in this process's memory.
+def _start_our_engine(*, is_secret: bool) -> None:
+    """Have each flow run be one process, of ours, that reads itself what opens the API."""
+    from spanctl.flows import engines, opening
 
-    Prefect hands it to the processes of the flow runs, in their environment.
-    """
-    try:
-        kept = keys.read(resolve())
-    except SpanctlError as error:
-        sys.exit(f"what opens the Prefect API could not be read: {error.message}; {error.hint}")
-    if kept:
-        from spanctl.flows.opening import open_api
-
-        open_api(kept)
+    engines.start_with(engine.__name__)
+    if is_secret:
+        opening.keep_out_of_environments()
 
 
 def _wait_for_api() -> None:

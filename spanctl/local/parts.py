@@ -39,7 +39,7 @@ CREDENTIALS: Final = f"impersonate:runner@{PROJECT}.iam.gserviceaccount.com"
 """What flows reach the database with: keyless, as is best elsewhere too."""
 
 _PREFECT: Final = (sys.executable, "-P", "-m", "spanctl.local.launch")
-_QUERY_SECONDS: Final = 1
+_QUERY_SECONDS: Final = 0.5
 _HEARTBEAT_SECONDS: Final = 10
 _ACCESS: Final = {
     "emulator_host",

@@ -6,6 +6,7 @@ import urllib.request
 import uuid
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import get_client
@@ -105,8 +106,9 @@ def test_a_schedule_rotates_what_is_due(
         assert state.is_completed(), state.message
         kept = client.read_flow_run(run.id).model_dump_json()
     assert user.current() == 2
-    logs = told(prefect, f"secrets/{user.secret}: promoted")
-    artifacts = json.dumps(asked("POST", f"{prefect}/artifacts/filter", {}))
+    logs = told(prefect, run.id, f"secrets/{user.secret}: promoted")
+    its = {"artifacts": {"flow_run_id": {"any_": [str(run.id)]}}}
+    artifacts = json.dumps(asked("POST", f"{prefect}/artifacts/filter", its))
     stored = "".join(
         path.read_text(errors="replace")
         for path in Path(Contexts.load().path.parent).rglob("*")
@@ -121,10 +123,11 @@ def test_a_schedule_rotates_what_is_due(
     assert (wrong.exit_code, wrong.stdout) == (2, "")
 
 
-def told(prefect: str, text: str) -> str:
-    """Return the server's logs once the text is among them: Prefect sends them a while later."""
+def told(prefect: str, run: UUID, text: str) -> str:
+    """Return a run's logs once the text is among them: Prefect sends them a while later."""
     deadline = time.monotonic() + 60
-    while text not in (logs := json.dumps(asked("POST", f"{prefect}/logs/filter", {}))):
+    wanted = {"logs": {"flow_run_id": {"any_": [str(run)]}}}
+    while text not in (logs := json.dumps(asked("POST", f"{prefect}/logs/filter", wanted))):
         assert time.monotonic() < deadline, logs
         time.sleep(0.2)
     return logs

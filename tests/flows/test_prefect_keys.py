@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -23,6 +24,7 @@ from spanctl.orchestration.settings import ApiSettings
 from spanctl.settings import Contexts
 from spanctl.settings import resolve as resolve_settings
 from tests.fixtures.cli import child_environment
+from tests.fixtures.prefect import server as serving
 from tests.local.identity import PARENT, PROJECT, StandIns
 
 KEY = "pnu_the-key-that-only-the-secret-holds"
@@ -47,6 +49,35 @@ def ask():
 thread = threading.Thread(target=ask)
 thread.start()
 thread.join()
+"""
+
+PROBE = """
+import os
+from pathlib import Path
+from prefect import flow
+
+@flow
+def probe(out: str):
+    seen = [Path(f"/proc/{pid}/{kept}").read_bytes()
+            for pid in (os.getpid(), os.getppid()) for kept in ("environ", "cmdline")]
+    Path(out).write_bytes(b"".join(seen))
+"""
+DEPLOY = """
+import sys
+from prefect import flow
+from prefect.deployments import run_deployment
+flow.from_source(sys.argv[1], "probe.py:probe").deploy("it", work_pool_name="p")
+print(run_deployment("probe/it", parameters={"out": sys.argv[2]}, poll_interval=0.2).state_name)
+"""
+OURS = ["-P", "-m", "spanctl.local.launch", "worker", "start"]
+# Keeps the key in its memory, and leaves the processes of the flow runs to Prefect.
+NAIVE = """
+import runpy, sys
+from spanctl.local import engine
+
+engine.open_api()
+sys.argv = ["prefect", "worker", "start", *sys.argv[1:]]
+runpy.run_module("prefect", run_name="__main__", alter_sys=True)
 """
 
 
@@ -86,14 +117,14 @@ def server() -> Iterator[type[Demanding]]:
         seen: ClassVar[list[str]] = []
         url = ""
 
-    serving = ThreadingHTTPServer(("127.0.0.1", 0), Here)
-    Here.url = f"http://127.0.0.1:{serving.server_port}/api"
-    thread = threading.Thread(target=serving.serve_forever)
+    listening = ThreadingHTTPServer(("127.0.0.1", 0), Here)
+    Here.url = f"http://127.0.0.1:{listening.server_port}/api"
+    thread = threading.Thread(target=listening.serve_forever)
     thread.start()
     yield Here
-    serving.shutdown()
+    listening.shutdown()
     thread.join()
-    serving.server_close()
+    listening.server_close()
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +260,47 @@ def test_the_worker_opens_the_api(
         worker.wait()
     assert set(server.seen) == {server.wanted}
     assert KEY not in "".join(os.environ.values())
+
+
+@pytest.mark.parametrize(("worker", "is_seen"), [(OURS, False), (["-c", NAIVE], True)])
+def test_flow_runs_read_what_opens_the_api_themselves(
+    worker: list[str],
+    is_seen: bool,
+    context: dict[str, str],
+    secrets: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    """No process of a flow run finds it in an environment, and each opens the API all the same."""
+    (tmp_path / "probe.py").write_text(PROBE)
+    out = tmp_path / "out"
+    home = tmp_path / "server"
+    home.mkdir()
+    with serving(home, {"PREFECT_SERVER_API_AUTH_STRING": PAIR}) as url:
+        use({**context, "prefect_api_url": url, "prefect_auth_string": secrets["pair"]})
+        ours = child_environment({"PREFECT_API_URL": url, "PREFECT_HOME": str(tmp_path / "w")})
+        asking = {**ours, "PREFECT_API_AUTH_STRING": PAIR}
+        making = [sys.executable, "-m", "prefect", "work-pool", "create", "p", "--type", "process"]
+        subprocess.run(making, env=asking, capture_output=True, timeout=_PATIENCE, check=True)
+        running = subprocess.Popen(
+            [sys.executable, *worker, "--pool", "p", "--type", "process"],
+            env={**ours, "PREFECT_WORKER_QUERY_SECONDS": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", DEPLOY, str(tmp_path), str(out)],
+                env=asking,
+                capture_output=True,
+                text=True,
+                timeout=_PATIENCE,
+                check=False,
+            )
+        finally:
+            running.terminate()
+            running.wait(_PATIENCE)
+    assert (done.returncode, done.stdout.split()[-1:]) == (0, ["Completed"]), done.stderr
+    assert (PAIR.encode() in out.read_bytes()) is is_seen
 
 
 def test_a_worker_without_its_secret_ends_at_once(server: Any, context: dict[str, str]) -> None:

@@ -146,6 +146,7 @@ class _Listener(http.server.ThreadingHTTPServer):
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "spanctl"
+    disable_nagle_algorithm = True  # a body would wait 40 ms for the headers' delayed ACK
     sys_version = ""
 
     def _respond(self) -> None:

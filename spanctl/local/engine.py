@@ -1,0 +1,45 @@
+"""``python -m spanctl.local.engine``: run one flow run, as ``python -m prefect.engine`` does.
+
+The local stack's worker starts it for each of its flow runs. What opens Prefect's API, where a
+secret holds it, is read here: the worker leaves it out of the environment that it hands on.
+"""
+
+import runpy
+import sys
+
+from spanctl.errors import SpanctlError
+from spanctl.orchestration import keys
+from spanctl.settings import resolve
+
+
+def open_api() -> bool:
+    """Read what opens the API, where a secret holds it, and keep it in this process's memory.
+
+    Returns:
+        Whether a secret holds it.
+
+    Raises:
+        SystemExit: It could not be read; the message says why.
+    """
+    try:
+        kept = keys.read(resolve())
+    except SpanctlError as error:
+        sys.exit(f"what opens the Prefect API could not be read: {error.message}; {error.hint}")
+    if kept:
+        from spanctl.flows import opening
+
+        opening.open_api(kept)
+    return bool(kept)
+
+
+def main() -> None:
+    """Run the flow run that Prefect's variables in the environment name, in this process."""
+    open_api()
+    from spanctl.flows import engines
+
+    engines.end_at_once()
+    runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()
