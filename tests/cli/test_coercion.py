@@ -35,7 +35,7 @@ def kinds() -> dict[str, Any]:
             kind = param.type_descriptor
             many = param.multiple or param.nargs == -1
             info = kind.parameter_info
-            name = f"{kind.annotation} {info.min} {info.max} {info.parser} {many}"
+            name = f"{kind.annotation} {info.min} {info.max} {info.parser is not None} {many}"
             found.setdefault(name, param)
     return found
 
