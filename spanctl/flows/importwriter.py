@@ -21,6 +21,8 @@ from spanctl.flows.importplan import ImportPlan
 from spanctl.ledger.receipt import Provenance, Receipt, TransactionResult
 
 if TYPE_CHECKING:
+    from google.protobuf.struct_pb2 import ListValue
+
     from spanctl.spanner.run import Call, Run
     from spanctl.spanner.transaction import Transaction
 
@@ -122,16 +124,16 @@ class _Writer:
         if not todo:
             return
         calls = self.run.lease([self.job.key("chunk", number) for number in todo])
-        chunks = (self._chunk(number) for number in todo)
+        chunks = self._encoded(todo)
         if self.job.options.parallel == 1:
-            for chunk, call in zip(chunks, calls, strict=True):
-                self._settle(chunk, partial(self._send, call, chunk))
+            for (chunk, rows), call in zip(chunks, calls, strict=True):
+                self._settle(chunk, partial(self._send, call, chunk, rows))
             return
         waiting: deque[tuple[Chunk, Future[TransactionResult]]] = deque()
         # Leaving the block waits for the chunks that are being sent: none is left undecided.
         with ThreadPoolExecutor(self.job.options.parallel) as pool:
-            for chunk, call in zip(chunks, calls, strict=True):
-                waiting.append((chunk, pool.submit(self._send, call, chunk)))
+            for (chunk, rows), call in zip(chunks, calls, strict=True):
+                waiting.append((chunk, pool.submit(self._send, call, chunk, rows)))
                 if len(waiting) >= self.job.options.parallel:
                     self._settle(*_outcome(waiting.popleft()))
             while waiting:
@@ -165,6 +167,21 @@ class _Writer:
         found = receipts.get_many(self.job.database, ids).items()
         return {ids[one]: receipt for one, receipt in found if committed(receipt)}
 
+    def _encoded(self, numbers: list[int]) -> "Iterator[tuple[Chunk, list[ListValue]]]":
+        """Yield chunks ready to be sent; while one is, the next is read and encoded."""
+
+        def encoded(number: int) -> "tuple[Chunk, list[ListValue]]":
+            chunk = self._chunk(number)
+            return chunk, self.job.encode(chunk)
+
+        with ThreadPoolExecutor(1) as pool:
+            ahead = pool.submit(encoded, numbers[0])
+            for following in numbers[1:]:
+                ready = ahead.result()
+                ahead = pool.submit(encoded, following)
+                yield ready
+            yield ahead.result()
+
     def _chunk(self, number: int) -> Chunk:
         if number != self._position:
             self._reader = self.job.chunks(number)
@@ -176,9 +193,9 @@ class _Writer:
             raise ConflictError(msg)
         return chunk
 
-    def _send(self, call: "Call", chunk: Chunk) -> TransactionResult:
+    def _send(self, call: "Call", chunk: Chunk, rows: "list[ListValue]") -> TransactionResult:
         kind, table = self.job.options.mode.kind, self.job.table.name
-        columns, rows = self.job.converter.columns, self.job.encode(chunk)
+        columns = self.job.converter.columns
 
         def body(txn: "Transaction") -> None:
             if rows:
