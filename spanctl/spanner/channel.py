@@ -115,12 +115,11 @@ class _Watch(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor
         return _WatchedStream(continuation(details, request), self._sent(details))
 
 
-class _WatchedStream:
-    """A stream that tells when it is over; all else is the call's."""
+class _Stream:
+    """A stream in front of a call's; all else is the call's."""
 
-    def __init__(self, call: Any, sent: Sent) -> None:  # noqa: ANN401 - gRPC's
+    def __init__(self, call: Any) -> None:  # noqa: ANN401 - gRPC's
         self._call = call
-        self._sent = sent
 
     def __iter__(self) -> Self:
         """Return itself, as gRPC's calls do."""
@@ -128,15 +127,27 @@ class _WatchedStream:
 
     def __next__(self) -> Any:  # noqa: ANN401 - a message
         """Return the next part."""
-        try:
-            return next(self._call)
-        except (StopIteration, grpc.RpcError):
-            self._sent.ended(self._call.code().name)
-            raise
+        return next(self._call)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - gRPC's
         """Ask the call."""
         return getattr(self._call, name)
+
+
+class _WatchedStream(_Stream):
+    """A stream that tells when it is over."""
+
+    def __init__(self, call: Any, sent: Sent) -> None:  # noqa: ANN401 - gRPC's
+        super().__init__(call)
+        self._sent = sent
+
+    def __next__(self) -> Any:  # noqa: ANN401 - a message
+        """Return the next part."""
+        try:
+            return super().__next__()
+        except (StopIteration, grpc.RpcError):
+            self._sent.ended(self._call.code().name)
+            raise
 
 
 class _Bearer(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):  # type: ignore[misc]  # grpc ships no annotations
@@ -207,24 +218,16 @@ def _with(details: Any, token: Secret, since: float | None = None) -> _Details: 
     )
 
 
-class _Begun:
-    """A stream whose first part was read; all else is the call's."""
+class _Begun(_Stream):
+    """A stream whose first part was read."""
 
     def __init__(self, call: Any, first: Any) -> None:  # noqa: ANN401 - gRPC's
-        self._call = call
+        super().__init__(call)
         self._first = first
-
-    def __iter__(self) -> Self:
-        """Return itself, as gRPC's calls do."""
-        return self
 
     def __next__(self) -> Any:  # noqa: ANN401 - a message
         """Return the next part."""
         if self._first is not None:
             first, self._first = self._first, None
             return first
-        return next(self._call)
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - gRPC's
-        """Ask the call."""
-        return getattr(self._call, name)
+        return super().__next__()
