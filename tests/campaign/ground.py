@@ -18,8 +18,9 @@ from spanctl.spanner.applying import apply, mutation
 from spanctl.spanner.client import Database
 from spanctl.spanner.keysets import KeySet
 from spanctl.spanner.operation import TransactionOptions
-from tests.campaign.model import Verdict
+from tests.campaign.model import Stage, Verdict, World
 from tests.faults import raw
+from tests.faults.emulator import Emulator
 
 STEP: Final = "step"
 PROMPT: Final = TransactionOptions(deadline=15.0, rpc_timeout=2.0, resolve_timeout=10.0)
@@ -39,6 +40,24 @@ _EPOCHS = 8
 
 class OwnError(Exception):
     """What a body raises by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    address: str
+    open_lane: Callable[[str], contextlib.AbstractContextManager[World]]
+
+    def lane(self) -> contextlib.AbstractContextManager[World]:
+        return self.open_lane(self.address)
+
+
+@contextlib.contextmanager
+def stage(
+    open_lane: Callable[[str], contextlib.AbstractContextManager[World]], *flags: str
+) -> Iterator[Stage]:
+    """Open an emulator with these flags, which lanes share; each is opened with its address."""
+    with Emulator(*flags) as emulator:
+        yield _Stage(emulator.address, open_lane)
 
 
 @contextlib.contextmanager

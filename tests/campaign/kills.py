@@ -5,7 +5,6 @@ import itertools
 import random
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -15,10 +14,9 @@ from spanctl.spanner.client import Database
 from spanctl.spanner.run import Run
 from tests.campaign import failpoints, ground
 from tests.campaign.ground import Report, Truth
-from tests.campaign.model import Case, Form, Side, Verdict, total
+from tests.campaign.model import Case, Form, Side, Stage, Verdict, total
 from tests.campaign.zygote import Ended, Say, Zygote
 from tests.faults import raw
-from tests.faults.emulator import Emulator
 from tests.faults.proxy import FaultProxy, black_hole
 
 _APPLIED: Final = "while commit is answered"
@@ -65,11 +63,9 @@ class Kills:
             *(_case(Side.OURS, seed, "random") for seed in range(_RANDOM[form])),
         ]
 
-    @contextlib.contextmanager
-    def stage(self) -> Iterator["Stage"]:
+    def stage(self) -> contextlib.AbstractContextManager[Stage]:
         """Open an emulator."""
-        with Emulator(ground.OBLIGING) as emulator:
-            yield Stage(emulator.address)
+        return ground.stage(_lane, ground.OBLIGING)
 
 
 def _case(side: Side, seed: int, point: str) -> Case:
@@ -120,23 +116,17 @@ _WORK: Final = {
 # -- around it
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """The emulator that the lanes share."""
-
-    address: str
-
-    @contextlib.contextmanager
-    def lane(self) -> Iterator["World"]:
-        """Open a database, a zygote, and a proxy that answers no commit."""
-        with (
-            Zygote(_MODULES) as zygote,
-            ground.ledger(self.address) as name,
-            Truth(self.address, name) as truth,
-            FaultProxy(self.address) as proxy,
-            raw.database(self.address, name, checked=False) as naive,
-        ):
-            yield World(self.address, name, truth, zygote, proxy, naive)
+@contextlib.contextmanager
+def _lane(address: str) -> Iterator["World"]:
+    """Open a database, a zygote, and a proxy that answers no commit."""
+    with (
+        Zygote(_MODULES) as zygote,
+        ground.ledger(address) as name,
+        Truth(address, name) as truth,
+        FaultProxy(address) as proxy,
+        raw.database(address, name, checked=False) as naive,
+    ):
+        yield World(address, name, truth, zygote, proxy, naive)
 
 
 class World:

@@ -15,9 +15,8 @@ from spanctl.spanner.client import Database
 from spanctl.spanner.run import Run
 from tests.campaign import ground
 from tests.campaign.ground import Report, Truth
-from tests.campaign.model import Case, Form, Side, Verdict, total
+from tests.campaign.model import Case, Form, Side, Stage, Verdict, total
 from tests.faults import raw
-from tests.faults.emulator import Emulator
 from tests.faults.peek import Peek
 from tests.faults.proxy import FaultProxy, fail, lose_reply
 
@@ -77,11 +76,9 @@ class Matrix:
             control = [case for case in control if case.name.startswith("commit/")][::3]
         return control + ours
 
-    @contextlib.contextmanager
-    def stage(self) -> Iterator["Stage"]:
+    def stage(self) -> contextlib.AbstractContextManager[Stage]:
         """Open an emulator."""
-        with Emulator(ground.OBLIGING) as emulator:
-            yield Stage(emulator.address)
+        return ground.stage(_lane, ground.OBLIGING)
 
 
 def _case(side: Side, seed: int, point: str, code: str, applied: bool) -> Case:
@@ -89,23 +86,17 @@ def _case(side: Side, seed: int, point: str, code: str, applied: bool) -> Case:
     return Case(name, {"point": point, "code": code, "applied": applied}, side)
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """The emulator that the lanes share."""
-
-    address: str
-
-    @contextlib.contextmanager
-    def lane(self) -> Iterator["World"]:
-        """Open a database, and clients behind a proxy of its own."""
-        with (
-            ground.ledger(self.address) as name,
-            Truth(self.address, name) as truth,
-            FaultProxy(self.address) as proxy,
-            Database(raw.target(proxy.address, name)) as database,
-            raw.database(proxy.address, name, checked=False) as naive,
-        ):
-            yield World(name, truth, proxy, database, naive)
+@contextlib.contextmanager
+def _lane(address: str) -> Iterator["World"]:
+    """Open a database, and clients behind a proxy of its own."""
+    with (
+        ground.ledger(address) as name,
+        Truth(address, name) as truth,
+        FaultProxy(address) as proxy,
+        Database(raw.target(proxy.address, name)) as database,
+        raw.database(proxy.address, name, checked=False) as naive,
+    ):
+        yield World(name, truth, proxy, database, naive)
 
 
 class World:

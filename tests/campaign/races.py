@@ -6,7 +6,6 @@ import random
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -18,9 +17,8 @@ from spanctl.spanner.run import Run
 from tests.campaign import ground
 from tests.campaign.ground import Truth
 from tests.campaign.matrix import POINTS
-from tests.campaign.model import Case, Form, Verdict, total
+from tests.campaign.model import Case, Form, Stage, Verdict, total
 from tests.faults import raw
-from tests.faults.emulator import Emulator
 from tests.faults.proxy import FaultProxy, Rule, hold
 
 _CASES: Final = {Form.FULL: 540, Form.SHORT: 12}
@@ -49,30 +47,22 @@ class Races:
             for number, one in zip(range(_CASES[form]), opponents, strict=False)
         ]
 
-    @contextlib.contextmanager
-    def stage(self) -> Iterator["Stage"]:
+    def stage(self) -> contextlib.AbstractContextManager[Stage]:
         """Open an emulator."""
-        with Emulator(ground.OBLIGING) as emulator:
-            yield Stage(emulator.address)
+        return ground.stage(_lane, ground.OBLIGING)
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """The emulator that the lanes share."""
-
-    address: str
-
-    @contextlib.contextmanager
-    def lane(self) -> Iterator["World"]:
-        """Open a database, one client behind a proxy, and one past it."""
-        with (
-            ground.ledger(self.address) as name,
-            Truth(self.address, name) as truth,
-            FaultProxy(self.address) as proxy,
-            Database(raw.target(proxy.address, name)) as late,
-            Database(raw.target(self.address, name)) as other,
-        ):
-            yield World(truth, proxy, late, other)
+@contextlib.contextmanager
+def _lane(address: str) -> Iterator["World"]:
+    """Open a database, one client behind a proxy, and one past it."""
+    with (
+        ground.ledger(address) as name,
+        Truth(address, name) as truth,
+        FaultProxy(address) as proxy,
+        Database(raw.target(proxy.address, name)) as late,
+        Database(raw.target(address, name)) as other,
+    ):
+        yield World(truth, proxy, late, other)
 
 
 class World:

@@ -6,7 +6,6 @@ import random
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -15,10 +14,9 @@ from spanctl.spanner.client import Database
 from spanctl.spanner.run import Run
 from tests.campaign import ground
 from tests.campaign.ground import Report, Truth
-from tests.campaign.model import Case, Form, Verdict, total
+from tests.campaign.model import Case, Form, Stage, Verdict, total
 from tests.campaign.zygote import Ended, Say, Zygote
 from tests.faults import raw
-from tests.faults.emulator import Emulator
 from tests.faults.proxy import FaultProxy
 
 OFFSETS: Final = 20
@@ -56,11 +54,9 @@ class Signals:
             if form is Form.FULL or offset % 4 == number % 4
         ]
 
-    @contextlib.contextmanager
-    def stage(self) -> Iterator["Stage"]:
+    def stage(self) -> contextlib.AbstractContextManager[Stage]:
         """Open an emulator."""
-        with Emulator(ground.OBLIGING) as emulator:
-            yield Stage(emulator.address)
+        return ground.stage(_lane, ground.OBLIGING)
 
 
 def work(say: Say, *, address: str, name: str, root: str, keys: list[int]) -> None:
@@ -84,22 +80,16 @@ def work(say: Say, *, address: str, name: str, root: str, keys: list[int]) -> No
         run.close()
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """The emulator that the lanes share."""
-
-    address: str
-
-    @contextlib.contextmanager
-    def lane(self) -> Iterator["World"]:
-        """Open a database, a zygote, and a proxy that keeps a log."""
-        with (
-            Zygote(_MODULES) as zygote,
-            ground.ledger(self.address) as name,
-            Truth(self.address, name) as truth,
-            FaultProxy(self.address) as proxy,
-        ):
-            yield World(name, truth, zygote, proxy)
+@contextlib.contextmanager
+def _lane(address: str) -> Iterator["World"]:
+    """Open a database, a zygote, and a proxy that keeps a log."""
+    with (
+        Zygote(_MODULES) as zygote,
+        ground.ledger(address) as name,
+        Truth(address, name) as truth,
+        FaultProxy(address) as proxy,
+    ):
+        yield World(name, truth, zygote, proxy)
 
 
 class World:

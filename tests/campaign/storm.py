@@ -8,7 +8,6 @@ import random
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -19,10 +18,9 @@ from spanctl.spanner.client import Database
 from spanctl.spanner.keysets import KeySet
 from spanctl.spanner.run import Run
 from tests.campaign import ground
-from tests.campaign.model import Case, Form, Verdict
+from tests.campaign.model import Case, Form, Stage, Verdict
 from tests.campaign.zygote import Say, Zygote
 from tests.faults import raw
-from tests.faults.emulator import Emulator
 
 CLIENTS: Final = 8
 ACCOUNTS: Final = 10
@@ -59,32 +57,24 @@ class Storm:
         transfers = _TRANSFERS[form]
         return [Case(f"bank {one}", {"transfers": transfers}) for one in range(_CASES[form])]
 
-    @contextlib.contextmanager
-    def stage(self) -> Iterator["Stage"]:
+    def stage(self) -> contextlib.AbstractContextManager[Stage]:
         """Open an emulator that aborts as it does by default."""
-        with Emulator() as emulator:
-            yield Stage(emulator.address)
+        return ground.stage(_lane)
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """The emulator."""
-
-    address: str
-
-    @contextlib.contextmanager
-    def lane(self) -> Iterator["World"]:
-        """Open a database and a zygote."""
-        name = raw.create_database(self.address, _DDL)
-        try:
-            with (
-                Zygote(_MODULES) as zygote,
-                Database(raw.target(self.address, name)) as database,
-            ):
-                schema.install(database, ["accounts", "transfers"])
-                yield World(self.address, name, database, zygote)
-        finally:
-            raw.drop_database(self.address, name)
+@contextlib.contextmanager
+def _lane(address: str) -> Iterator["World"]:
+    """Open a database and a zygote."""
+    name = raw.create_database(address, _DDL)
+    try:
+        with (
+            Zygote(_MODULES) as zygote,
+            Database(raw.target(address, name)) as database,
+        ):
+            schema.install(database, ["accounts", "transfers"])
+            yield World(address, name, database, zygote)
+    finally:
+        raw.drop_database(address, name)
 
 
 # -- in the children
