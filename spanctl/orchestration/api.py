@@ -1,24 +1,18 @@
-"""Flow runs, task runs, states, logs and deployments of a Prefect server."""
+"""Deployments of a Prefect server, and what can be asked of it: new runs, other states."""
 
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
-from itertools import islice
 from typing import Any
-from urllib.parse import quote
 
 from spanctl.clock import rfc3339
-from spanctl.closing import Closing
-from spanctl.errors import AmbiguousIdError, ConflictError, NotFoundError, UsageError
-from spanctl.orchestration.model import Deployment, FlowRun, Log, State, StateType, TaskRun
-from spanctl.orchestration.settings import ApiSettings
-from spanctl.orchestration.transport import Transport
+from spanctl.errors import ConflictError, NotFoundError, UsageError
+from spanctl.orchestration.model import Deployment, FlowRun, State, StateType
+from spanctl.orchestration.reading import PAGE, RunReader, segment
 
-_PAGE = 200  # the server's own default limit
-_READERS = 4
 _CREATED = 201
 _ACCEPTED = "ACCEPT"
 _SHOWN = 5
@@ -37,211 +31,8 @@ class Started:
     existed: bool
 
 
-class PrefectApi(Closing):
-    """A Prefect server; thread-safe, a context manager, connects at the first use.
-
-    Every method raises ``UnreachableError`` when there is no answer in time, ``NotPermittedError``
-    when the server wants other credentials, and ``NotFoundError`` for what doesn't exist.
-    """
-
-    def __init__(self, settings: ApiSettings, *, timeout: float = 10.0) -> None:
-        """Remember where the server is; nothing is sent yet.
-
-        Args:
-            settings: Where it is, and what opens it.
-            timeout: Seconds that one request may take, retries included.
-        """
-        self.url = settings.url
-        self._http = Transport(settings, timeout=timeout)
-
-    # -- flow runs
-
-    def find_flow_run(self, id_or_name: str) -> FlowRun:
-        """Return the flow run with this id, or the only one of this name.
-
-        Raises:
-            NotFoundError: There is none.
-            AmbiguousIdError: Several have this name; ``details["candidates"]`` lists their ids.
-        """
-        if _is_id(id_or_name):
-            return self.flow_run(id_or_name)
-        named = self.flow_runs_named(id_or_name)
-        if not named:
-            msg = f"there is no flow run {id_or_name!r}"
-            raise NotFoundError(msg, hint="run: spanctl runs list")
-        if len(named) > 1:
-            ids = [run.id for run in named]
-            shown = ", ".join(ids[:_SHOWN]) + (", ..." if len(ids) > _SHOWN else "")
-            msg = f"{len(named)} flow runs are named {id_or_name!r}"
-            raise AmbiguousIdError(msg, hint=f"give one of the ids: {shown}", candidates=ids)
-        return named[0]
-
-    def flow_run(self, flow_run_id: str) -> FlowRun:
-        """Return the flow run with this id."""
-        try:
-            _, data = self._http.request(
-                "GET", f"/flow_runs/{_path(flow_run_id)}", doing="reading a flow run"
-            )
-        except NotFoundError:
-            msg = f"there is no flow run {flow_run_id}"
-            raise NotFoundError(msg, hint="run: spanctl runs list") from None
-        return FlowRun.read(data)
-
-    def flow_runs(self, flow_run_ids: Sequence[str]) -> list[FlowRun]:
-        """Return those of these flow runs that exist."""
-        found = []
-        for start in range(0, len(flow_run_ids), _PAGE):
-            wanted = {"id": {"any_": list(flow_run_ids[start : start + _PAGE])}}
-            found += self._flow_runs(wanted, limit=_PAGE)
-        return found
-
-    def flow_runs_named(self, name: str, *, limit: int = 20) -> list[FlowRun]:
-        """Return the flow runs of this name, newest first."""
-        wanted = {"name": {"any_": [name]}}
-        return self._flow_runs(wanted, limit=limit)
-
-    def subflow_runs(self, flow_run_id: str) -> list[FlowRun]:
-        """Return the flow runs that this one started as subflows."""
-        wanted = {"parent_flow_run_id": {"any_": [flow_run_id]}}
-        return self._flow_runs(wanted, limit=_PAGE)
-
-    def matching(self, kind: str, body: Mapping[str, Any], *, limit: int) -> Iterator[Any]:
-        """Yield the API's JSON of what fits a filter, page by page as it is asked for.
-
-        Args:
-            kind: ``flow_runs``, ``flows`` or ``deployments``.
-            body: Filters and order, as the API takes them.
-            limit: At most this many.
-        """
-        doing = f"reading {kind.replace('_', ' ')}"
-        found = self._pages(f"/{kind}/filter", body, doing, page=min(limit, _PAGE))
-        yield from islice(found, limit)
-
-    def names_of(self, kind: str, ids: Iterable[str]) -> dict[str, str]:
-        """Return the names of flows or deployments, by id; of those that exist."""
-        wanted, names = sorted(set(ids)), dict[str, str]()
-        for start in range(0, len(wanted), _PAGE):
-            body = {kind: {"id": {"any_": wanted[start : start + _PAGE]}}}
-            names |= {one["id"]: one["name"] for one in self.matching(kind, body, limit=_PAGE)}
-        return names
-
-    def _flow_runs(self, wanted: Mapping[str, Any], *, limit: int) -> list[FlowRun]:
-        body = {"flow_runs": wanted, "sort": "EXPECTED_START_TIME_DESC", "limit": limit}
-        _, data = self._http.request(
-            "POST", "/flow_runs/filter", body, doing="looking for flow runs"
-        )
-        return [FlowRun.read(item) for item in data]
-
-    def root_of(self, run: FlowRun) -> FlowRun:
-        """Return the flow run at the top: the run itself, unless it is a subflow's."""
-        seen = {run.id}
-        while run.parent_task_run_id:
-            parent = self.task_run(run.parent_task_run_id).flow_run_id
-            if parent is None or parent in seen:
-                return run
-            seen.add(parent)
-            run = self.flow_run(parent)
-        return run
-
-    def flow_run_states(self, flow_run_id: str) -> list[State]:
-        """Return every state that a flow run went through, oldest first."""
-        return self._states("flow_run", flow_run_id)
-
-    def flow_name(self, flow_id: str) -> str:
-        """Return a flow's name."""
-        _, data = self._http.request("GET", f"/flows/{_path(flow_id)}", doing="reading a flow")
-        return str(data["name"])
-
-    # -- task runs
-
-    def task_runs(self, flow_run_id: str) -> list[TaskRun]:
-        """Return the task runs of a flow run, in order of their expected start."""
-        return list(self._task_runs(flow_run_id))
-
-    def _task_runs(self, flow_run_id: str) -> Iterator[TaskRun]:
-        body = {
-            "task_runs": {"flow_run_id": {"any_": [flow_run_id]}},
-            "sort": "EXPECTED_START_TIME_ASC",
-        }
-        for data in self._pages("/task_runs/filter", body, "reading task runs"):
-            yield TaskRun.read(data)
-
-    def task_run(self, task_run_id: str) -> TaskRun:
-        """Return the task run with this id."""
-        _, data = self._http.request(
-            "GET", f"/task_runs/{_path(task_run_id)}", doing="reading a task run"
-        )
-        return TaskRun.read(data)
-
-    def task_run_states(self, task_run_id: str) -> list[State]:
-        """Return every state that a task run went through, oldest first."""
-        return self._states("task_run", task_run_id)
-
-    def task_run_histories(self, task_run_ids: Sequence[str]) -> list[list[State]]:
-        """Return the states of several task runs, in their order; read side by side."""
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(_READERS, thread_name_prefix="spanctl-prefect") as pool:
-            return list(pool.map(self.task_run_states, task_run_ids))
-
-    def _states(self, kind: str, run_id: str) -> list[State]:
-        _, data = self._http.request(
-            "GET",
-            f"/{kind}_states/",
-            params={f"{kind}_id": run_id},
-            doing="reading the states of a run",
-        )
-        return sorted((State.read(item) for item in data), key=lambda state: state.timestamp)
-
-    # -- logs
-
-    def logs(self, *flow_run_ids: str, offset: int = 0) -> Iterator[Log]:
-        """Yield what flow runs and their task runs logged, oldest first.
-
-        Args:
-            flow_run_ids: The flow runs.
-            offset: Leave out the first so many lines: those that were read before.
-        """
-        body = {"logs": {"flow_run_id": {"any_": list(flow_run_ids)}}, "sort": "TIMESTAMP_ASC"}
-        for data in self._pages("/logs/filter", body, "reading logs", offset=offset):
-            yield Log.read(data)
-
-    def _pages(
-        self,
-        path: str,
-        body: Mapping[str, Any],
-        doing: str,
-        *,
-        offset: int = 0,
-        page: int = _PAGE,
-    ) -> Iterator[Any]:
-        while True:
-            asked = {**body, "limit": page, "offset": offset}
-            _, data = self._http.request("POST", path, asked, doing=doing)
-            yield from data
-            if len(data) < page:
-                return
-            offset += page
-
-    # -- artifacts
-
-    def artifact(self, flow_run_id: str, key: str) -> Any:  # noqa: ANN401 - any JSON
-        """Return the data of a flow run's newest artifact of this key; None if it has none.
-
-        What was written as text that is JSON is read as such.
-        """
-        wanted = {"flow_run_id": {"any_": [flow_run_id]}, "key": {"any_": [key]}}
-        body = {"artifacts": wanted, "sort": "CREATED_DESC", "limit": 1}
-        _, found = self._http.request(
-            "POST", "/artifacts/filter", body, doing="reading an artifact"
-        )
-        data = found[0].get("data") if found else None
-        if not isinstance(data, str):
-            return data
-        try:
-            return json.loads(data)
-        except ValueError:
-            return data
+class PrefectApi(RunReader):
+    """A Prefect server that is read, and asked to do something; raises as :class:`RunReader`."""
 
     # -- deployments
 
@@ -259,7 +50,7 @@ class PrefectApi(Closing):
         try:
             _, data = self._http.request(
                 "GET",
-                f"/deployments/name/{_path(flow)}/{_path(deployment)}",
+                f"/deployments/name/{segment(flow)}/{segment(deployment)}",
                 doing="reading a deployment",
             )
         except NotFoundError:
@@ -269,7 +60,7 @@ class PrefectApi(Closing):
 
     def deployment_names(self) -> list[str]:
         """Return the names of the deployments (``flow/name``), at most 200, sorted."""
-        body: dict[str, Any] = {"limit": _PAGE}
+        body: dict[str, Any] = {"limit": PAGE}
         _, found = self._http.request(
             "POST", "/deployments/filter", body, doing="reading deployments"
         )
@@ -277,7 +68,7 @@ class PrefectApi(Closing):
         if not found:
             return []
         _, flows = self._http.request(
-            "POST", "/flows/filter", {**wanted, "limit": _PAGE}, doing="reading flows"
+            "POST", "/flows/filter", {**wanted, "limit": PAGE}, doing="reading flows"
         )
         names = {flow["id"]: flow["name"] for flow in flows}
         return sorted(f"{names.get(item['flow_id'], '?')}/{item['name']}" for item in found)
@@ -330,7 +121,7 @@ class PrefectApi(Closing):
 
     def delete_deployment(self, deployment: Deployment) -> None:
         """Delete a deployment and its schedules; its runs are kept."""
-        path = f"/deployments/{_path(deployment.id)}"
+        path = f"/deployments/{segment(deployment.id)}"
         self._http.request("DELETE", path, doing="deleting a deployment")
 
     def create_flow_run(  # noqa: PLR0913 - what Prefect lets one say of a new run
@@ -382,7 +173,7 @@ class PrefectApi(Closing):
             body["job_variables"] = dict(job_variables)
         if due is not None:
             body["state"]["state_details"] = {"scheduled_time": rfc3339(due)}
-        path = f"/deployments/{_path(deployment.id)}/create_flow_run"
+        path = f"/deployments/{segment(deployment.id)}/create_flow_run"
         try:
             status, data = self._http.request("POST", path, body, doing="creating a flow run")
         except UsageError as error:
@@ -452,16 +243,12 @@ class PrefectApi(Closing):
         proposed = {"type": state.value, "name": name, "message": message}
         _, data = self._http.request(
             "POST",
-            f"/flow_runs/{_path(flow_run_id)}/set_state",
+            f"/flow_runs/{segment(flow_run_id)}/set_state",
             {"state": proposed, "force": force},
             doing="setting the state of a flow run",
         )
         found = State.read(data["state"]) if data.get("state") else None
         return str(data.get("status")), found
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
 
 
 def _refused(flow_run_id: str, state: StateType) -> ConflictError:
@@ -492,14 +279,3 @@ def _check_same(run: FlowRun, deployment: Deployment, given: Mapping[str, Any]) 
 
 def _json(value: Mapping[str, Any]) -> str:
     return json.dumps(value, sort_keys=True)
-
-
-def _path(part: str) -> str:
-    return quote(part, safe="")
-
-
-def _is_id(text: str) -> bool:
-    try:
-        return str(uuid.UUID(text)) == text.lower()
-    except ValueError:
-        return False
