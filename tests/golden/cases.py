@@ -12,11 +12,12 @@ from unittest import mock
 
 from spanctl import clock, errors
 from spanctl_cli import boundary
-from spanctl_cli.commands import audit, txn
+from spanctl_cli.commands import audit
 from spanctl_cli.creds import facts
 from spanctl_cli.live import Seen
 from spanctl_cli.output import Format, Listing, Record, Section, Shape, emit, shaped
 from spanctl_cli.runs import summary
+from spanctl_cli.txns.facts import LISTED
 
 FOLDER: Final = Path(__file__).parent
 NOW: Final = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
@@ -103,7 +104,7 @@ def credential() -> Record:
 
 def nothing() -> Listing:
     """No rows at all."""
-    return Listing("txn.list", txn._LISTED, [], empty="nothing is in limbo")  # noqa: SLF001
+    return Listing("txn.list", LISTED, [], empty="nothing is in limbo")
 
 
 RESULTS: Final[dict[str, Callable[[], Listing | Record]]] = {

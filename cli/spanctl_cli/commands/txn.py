@@ -9,58 +9,20 @@ from spanctl.errors import ConflictError, UsageError
 from spanctl_cli.context import AppContext
 from spanctl_cli.exit_codes import ExitCode
 from spanctl_cli.options import FieldsOption, OutputOption, seconds
-from spanctl_cli.output import Column, Kind, Listing, emit
+from spanctl_cli.output import Listing, emit
 from spanctl_cli.sources import sources
+from spanctl_cli.txns import facts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from spanctl.audit.settling import Settled, Survey, Unsettled
     from spanctl.ledger.keys import OperationKey
-    from spanctl.ledger.receipt import Provenance, Receipt
+    from spanctl.ledger.receipt import Provenance
     from spanctl.orchestration.api import PrefectApi
     from spanctl.spanner.client import Database
 
 app = typer.Typer(help="List transactions in flight or in limbo, and make them final.")
-
-_LISTED = (
-    Column("txn_id", kind=Kind.ID),
-    Column("state", kind=Kind.STATE),
-    Column("age", kind=Kind.DURATION),
-    Column("step"),
-    Column("owner", kind=Kind.STATE),
-    Column("note"),
-    Column("flow_run", title="flow run"),
-    Column("run_name", title="run name"),
-    Column("host"),
-    Column("pid", kind=Kind.NUMBER),
-    Column("executors", kind=Kind.NUMBER, extra=True),
-    Column("since", kind=Kind.TIME, extra=True),
-    Column("epoch", kind=Kind.NUMBER, extra=True),
-    Column("operation_key", extra=True),
-)
-_SETTLED = (
-    Column("txn_id", kind=Kind.ID),
-    Column("outcome", kind=Kind.STATE),
-    Column("how"),
-    Column("step"),
-    Column("owner", kind=Kind.STATE),
-    Column("commit_timestamp", title="at", kind=Kind.TIME),
-    Column("note"),
-    Column("flow_run", title="flow run", extra=True),
-    Column("epoch", kind=Kind.NUMBER, extra=True),
-    Column("operation_key", extra=True),
-)
-_REOPENED = (
-    Column("txn_id", kind=Kind.ID),
-    Column("reopens", kind=Kind.ID),
-    Column("recorded_by", title="recorded by", kind=Kind.ID),
-    Column("commit_timestamp", title="at", kind=Kind.TIME),
-    Column("step"),
-    Column("reason"),
-    Column("epoch", kind=Kind.NUMBER, extra=True),
-    Column("operation_key", extra=True),
-)
 
 
 class ListedOwner(StrEnum):
@@ -132,10 +94,10 @@ def list_(  # noqa: PLR0913 - one parameter an option
         if (owner is None or one.owned.owner.value == owner.value)
         and (step is None or step in one.operation.step)
     ]
-    rows = [_listed(one) for one in wanted]
+    rows = [facts.listed(one) for one in wanted]
     rows = [row for row in rows if older is None or row["age"] > older]
     empty = "nothing is in limbo" if unresolved else "nothing is in flight or in limbo"
-    emit(Listing("txn.list", _LISTED, rows, empty=empty), output, fields=fields)
+    emit(Listing("txn.list", facts.LISTED, rows, empty=empty), output, fields=fields)
     if unresolved and rows:
         app_context.note("next: spanctl txn resolve --all")
         raise typer.Exit(ExitCode.UNKNOWN)
@@ -265,7 +227,7 @@ def reopen(  # noqa: PLR0913 - one parameter an option
     with sources(app_context) as (database, api):
         rows = [_reopen(database, key, reason) for key in _closed(database, api, wanted, flow_run)]
     empty = f"nothing of {flow_run} is closed"
-    emit(Listing("txn.reopen", _REOPENED, rows, empty=empty), output, fields=fields)
+    emit(Listing("txn.reopen", facts.REOPENED, rows, empty=empty), output, fields=fields)
     if rows:
         app_context.note("next: run the job again; it goes on with these")
 
@@ -285,22 +247,11 @@ def _closed(
 
 def _reopen(database: "Database", key: "OperationKey", reason: str) -> dict[str, Any]:
     from spanctl.spanner import fence as fencing
-    from spanctl.spanner.operation import Call
 
     closed = fencing.standing(database, key).entry
     root_run = closed.provenance.root_run if closed else None
     fenced, entry = fencing.reopen(database, key, provenance=_claimed(root_run, reason))
-    opened = Call(key, fenced.epoch + 1)
-    return {
-        "txn_id": opened.txn_id,
-        "reopens": fenced.txn_id,
-        "recorded_by": entry.txn_id,
-        "commit_timestamp": entry.commit_timestamp,
-        "step": _step(key),
-        "reason": entry.provenance.reason,
-        "epoch": opened.epoch,
-        "operation_key": str(key),
-    }
+    return facts.reopened(key, fenced, entry)
 
 
 def _tell_trouble(app_context: AppContext, found: "Survey") -> None:
@@ -317,34 +268,6 @@ def _of_run(
         return list(operations)
     root = root_of(api, flow_run)
     return [one for one in operations if is_of_run(one.operation, root)]
-
-
-def _listed(one: "Unsettled") -> dict[str, Any]:
-    from spanctl.clock import now
-
-    operation, owned = one.operation, one.owned
-    return {
-        "txn_id": operation.txn_id,
-        "state": one.phase,
-        "age": max(0.0, (now() - operation.since).total_seconds()),
-        "step": operation.step,
-        "owner": owned.owner,
-        "note": owned.note,
-        "flow_run": operation.root_run,
-        "run_name": owned.run.name if owned.run else None,
-        "host": owned.lease.host,
-        "pid": owned.lease.pid,
-        "executors": len(operation.leases),
-        "since": operation.since,
-        "epoch": operation.epoch,
-        "operation_key": str(operation.key),
-    }
-
-
-def _step(key: "OperationKey") -> str:
-    from spanctl.ledger.keys import step_of
-
-    return step_of(key)
 
 
 def _provenance(found: "Survey", key: "OperationKey", reason: str) -> "Provenance":
@@ -382,9 +305,9 @@ def _emit_settled(
 ) -> None:
     from spanctl.audit.settling import Way
 
-    rows = [_settled(one) for one in done]
+    rows = [facts.settled(one) for one in done]
     empty = "nothing is in limbo"
-    emit(Listing("txn.resolve", _SETTLED, rows, empty=empty), output, fields=fields)
+    emit(Listing("txn.resolve", facts.SETTLED, rows, empty=empty), output, fields=fields)
     left = [one for one in done if one.way is Way.LEFT]
     in_charge = [one for one in left if one.owned and one.owned.owner.is_in_charge]
     if in_charge:
@@ -395,19 +318,3 @@ def _emit_settled(
     fenced = next((one for one in done if one.way is Way.FENCED), None)
     if fenced is not None:
         app_context.note(f"to let it run again: spanctl txn reopen {fenced.txn_id} --reason WHY")
-
-
-def _settled(one: "Settled") -> dict[str, Any]:
-    entry: Receipt | None = one.entry
-    return {
-        "txn_id": one.txn_id,
-        "outcome": one.outcome,
-        "how": one.way,
-        "step": _step(one.key),
-        "owner": one.owned.owner if one.owned else None,
-        "commit_timestamp": entry.commit_timestamp if entry else None,
-        "note": one.note,
-        "flow_run": one.owned.lease.root_run if one.owned else None,
-        "epoch": entry.epoch if entry else None,
-        "operation_key": str(one.key),
-    }
