@@ -147,14 +147,19 @@ def _argument(place: Place, argument: Any) -> dict[str, Any]:  # noqa: ANN401 - 
 
 
 def _values(place: Place, parameter: Any, name: str) -> dict[str, Any]:  # noqa: ANN401 - Typer's vendored type
-    """Return what completes a parameter: the first rule that fits, else its choices."""
-    path = " ".join(place.path)
+    """Return what completes a parameter: the kinds of the first rule that fits, and its words."""
+    offered = parameter.shell_complete(place.context, "")
+    values = list(dict.fromkeys(item.value for item in offered if item.type == "plain"))
+    kinds = _kinds(" ".join(place.path), parameter, name)
+    if kinds is None:
+        kinds = (Kind.FILES,) if len(values) < len(offered) else ()
+    found: dict[str, Any] = {"kinds": [kind.value for kind in kinds]} if kinds else {}
+    return found | ({"values": values} if values else {})
+
+
+def _kinds(path: str, parameter: Any, name: str) -> tuple[Kind, ...] | None:  # noqa: ANN401 - Typer's vendored type
     for command, pattern, kinds in RULES:
         named = fnmatchcase(name, pattern) or fnmatchcase(parameter.metavar or "", pattern)
         if fnmatchcase(path, command) and named:
-            return {"kinds": [kind.value for kind in kinds]} if kinds else {}
-    offered = parameter.shell_complete(place.context, "")
-    if any(item.type != "plain" for item in offered):
-        return {"kinds": [Kind.FILES.value]}
-    values = list(dict.fromkeys(item.value for item in offered))
-    return {"values": values} if values else {}
+            return kinds
+    return None

@@ -186,6 +186,12 @@ def list_deployments(
     return sorted(read, key=lambda one: one.name)
 
 
+def state_words() -> list[str]:
+    """Return the words that :func:`states_of` knows, each once, groups of states first."""
+    kinds = (kind.value.lower() for kind in StateType)
+    return list(dict.fromkeys((*_GROUPS, *kinds, *map(str.lower, _NAMES))))
+
+
 def states_of(words: Iterable[str]) -> tuple[list[str], list[str]]:
     """Return the types and the names of the states that words mean, ``active`` and ``ended`` too.
 
@@ -203,7 +209,7 @@ def states_of(words: Iterable[str]) -> tuple[list[str], list[str]]:
         elif plain in known:
             names.append(known[plain])
         else:
-            choices = [*_GROUPS, *(kind.value.lower() for kind in StateType), *known]
+            choices = state_words()
             near = get_close_matches(plain, choices, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known are: {', '.join(choices)}"
             msg = f"there is no state {word!r}"

@@ -9,11 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from spanctl.orchestration.browsing import states_of
+from spanctl.orchestration.model import StateType
 from spanctl.settings import Contexts, resolve
+from spanctl_cli import main
+from spanctl_cli.catalogue import ERRORS
 from spanctl_cli.completing.answer import FILES, answer
 from spanctl_cli.completing.cache import Cache
 from spanctl_cli.completing.typed import parsed
-from tests.fixtures.cli import Ended, child_environment
+from tests.fixtures.cli import Ended, Spanctl, child_environment
 
 BREAKS = " \t\n\"'><=;|&(:"
 Tab = Callable[..., list[str]]
@@ -72,6 +76,19 @@ def known() -> Cache:
         ("spanctl run sql --detach --deta", []),
         ("spanctl run sql --execute x --exec", ["--execute"]),
         ("spanctl local logs ser", ["server"]),
+        ("spanctl runs list --state sch", ["scheduled"]),
+        ("spanctl runs list -s active -s end", ["ended"]),
+        ("spanctl runs list --state=runn", ["running"]),
+        ("spanctl runs wait bold-fox --for ca", ["cancelled", "cancelling", "cached"]),
+        ("spanctl help exi", ["exit-codes"]),
+        ("spanctl help key_", ["key_closed", "key_required", "key_reused", "key_withdrawn"]),
+        ("spanctl help spanctl.txn.l", ["spanctl.txn.list/v1"]),
+        ("spanctl help tx", ["txn"]),
+        ("spanctl help txn re", ["resolve", "reopen"]),
+        ("spanctl help -o json txn re", ["resolve", "reopen"]),
+        ("spanctl help txn list ", []),
+        ("spanctl help exit-codes ", []),
+        ("spanctl help nonsense ", []),
         ("spanctl nonsense ", []),
         ("spanctl context nonsense ", []),
         ("spanctl txn list -- --unr", []),
@@ -82,6 +99,28 @@ def test_what_the_table_knows(line: str, values: list[str]) -> None:
     """Commands, options and choices are completed without configuration."""
     found = answer("bash", {"_SPANCTL_LINE": line, "_SPANCTL_BREAKS": BREAKS})
     assert [value for value in found if value != FILES or values] == values
+
+
+def offered(line: str) -> list[str]:
+    return list(answer("bash", {"_SPANCTL_LINE": line, "_SPANCTL_BREAKS": ""}))
+
+
+def test_every_state_that_is_offered_is_known() -> None:
+    """In both places, and the other way round: each of Prefect's types, and both groups."""
+    words = offered("spanctl runs list --state ")
+    assert words == offered("spanctl runs wait r --for ")
+    assert {"active", "ended", *(kind.value.lower() for kind in StateType)} <= set(words)
+    assert all(states_of([word]) != ([], []) for word in words)
+
+
+def test_help_explains_whatever_is_offered_to_it(spanctl: Spanctl) -> None:
+    """Topics, commands, codes and shapes; no other word is explained, and none is offered twice."""
+    words = offered("spanctl help ")
+    assert len(words) == len(set(words))
+    topics = spanctl("help", "-o", "name").stdout.split()
+    assert set(words) >= {*topics, *ERRORS, *main.COMMANDS} - {"COMMAND"}
+    for word in words:
+        assert spanctl("help", word).exit_code == 0, word
 
 
 def test_a_value_that_no_line_can_hold_is_left_out(tab: Tab, known: Cache) -> None:

@@ -56,6 +56,14 @@ _ERRORS: Final = (
 _TEXT: Final = (Column("topic", kind=Kind.ID), Column("text"))
 
 
+def _explained_words() -> list[str]:
+    """Return what completes the first word, besides the commands."""
+    from spanctl_cli import schemas
+    from spanctl_cli.catalogue import ERRORS
+
+    return [*_TOPICS, *sorted(ERRORS), *(f"spanctl.{noun}/v1" for noun in schemas.nouns())]
+
+
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
     app.command("help", rich_help_panel=Panel.HELP)(help_)
@@ -67,7 +75,9 @@ def help_(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[COMMAND|CODE|TOPIC]...", help="What to explain; topics when left out."
+            metavar="[COMMAND|CODE|TOPIC]...",
+            help="What to explain; topics when left out.",
+            autocompletion=_explained_words,
         ),
     ] = None,
     output: OutputOption = None,

@@ -37,6 +37,13 @@ WhyOption = Annotated[
 ]
 
 
+def _states() -> list[str]:
+    """Return what completes a state."""
+    from spanctl.orchestration.browsing import state_words
+
+    return state_words()
+
+
 class Level(StrEnum):
     """The least level of the lines that are shown."""
 
@@ -53,7 +60,11 @@ def list_(  # noqa: PLR0913 - one parameter an option
     state: Annotated[
         list[str] | None,
         typer.Option(
-            "--state", "-s", metavar="STATE", help="In this state, or active, ended. Repeatable."
+            "--state",
+            "-s",
+            metavar="STATE",
+            help="In this state, or active, ended. Repeatable.",
+            autocompletion=_states,
         ),
     ] = None,
     flow: Annotated[
@@ -235,7 +246,10 @@ def wait(  # noqa: PLR0913 - one parameter an option
     until: Annotated[
         list[str] | None,
         typer.Option(
-            "--for", metavar="STATE", help="Wait for this state instead of the end. Repeatable."
+            "--for",
+            metavar="STATE",
+            help="Wait for this state instead of the end. Repeatable.",
+            autocompletion=_states,
         ),
     ] = None,
     timeout: TimeoutOption = None,

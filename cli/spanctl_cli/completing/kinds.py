@@ -5,8 +5,9 @@ from typing import Final
 
 
 class Kind(StrEnum):
-    """Values that no generator can know, by what they name."""
+    """Values that no list of fixed words holds, by what they name."""
 
+    COMMANDS = "commands"
     CONTEXTS = "contexts"
     DEPLOYMENTS = "deployments"
     FENCED = "fenced"
@@ -25,6 +26,7 @@ RULES: Final[tuple[tuple[str, str, tuple[Kind, ...]], ...]] = (
     ("*", "--flow-run", (Kind.FLOW_RUNS,)),
     ("*", "--flow", (Kind.FLOWS,)),
     ("*", "--deployment", (Kind.DEPLOYMENTS,)),
+    ("help", "words", (Kind.COMMANDS,)),
     ("context use", "name", (Kind.CONTEXTS,)),
     ("context delete", "name", (Kind.CONTEXTS,)),
     ("context create", "name", ()),
@@ -48,5 +50,5 @@ RULES: Final[tuple[tuple[str, str, tuple[Kind, ...]], ...]] = (
 """Command, parameter, kinds: the first rule that fits counts.
 
 Both are shell patterns. A parameter is an option's first spelling, an argument's name, or a
-metavar. What fits no rule is completed with its choices, if it has any.
+metavar. What has choices, or a function that lists fixed words, is completed with those as well.
 """

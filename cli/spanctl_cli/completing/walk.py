@@ -14,6 +14,8 @@ Node = Mapping[str, Any]
 Parameter = Mapping[str, Any]
 
 _NOTHING: Final[Node] = {}
+_COMMANDS: Final = "commands"
+"""The kind of an argument that is the path of a command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class _Walk:
     """Where in the table the words so far have led."""
 
     node: Node
-    passed: int = 0
+    passed: list[str] = field(default_factory=list)
     """Arguments of the node that were given."""
     ended: bool = False
     """Whether ``--`` has ended the options."""
@@ -80,19 +82,19 @@ class _Walk:
     def _argument(self, word: str) -> None:
         commands = self.node.get("commands")
         if commands is None:
-            self.passed += 1
+            self.passed.append(word)
         elif word in commands:
             self._descend(word)
         elif "default" in self.node:
             self._descend(self.node["default"])
-            self.passed = 1
+            self.passed = [word]
         else:
             self.node = _NOTHING  # a mistake: nothing that follows can be told
 
     def _descend(self, name: str | None) -> None:
         if name is not None:
             self.node = self.node["commands"][name]
-            self.passed, self.used = 0, set()
+            self.passed, self.used = [], set()
 
     def option(self, name: str) -> Parameter | None:
         """Return the node's option of this spelling."""
@@ -111,7 +113,9 @@ def wanted(table: Node, typed: Typed) -> Wanted:
         return _option_at(walk, typed.current)
     if "commands" in walk.node:
         return _command_at(walk)
-    argument = _at(walk.node.get("arguments", ()), walk.passed)
+    argument = _at(walk.node.get("arguments", ()), len(walk.passed))
+    if argument is not None and _COMMANDS in argument.get("kinds", ()):
+        return _words_of_a_command(table, walk.passed, argument)
     if argument is not None:
         return _values(argument, walk.context)
     return Wanted(kinds=("files",)) if walk.ended else Wanted(tuple(_options(walk)))
@@ -130,6 +134,15 @@ def _command_at(walk: _Walk) -> Wanted:
     default = node["commands"][node["default"]] if "default" in node else _NOTHING
     first = _values(_at(default.get("arguments", ()), 0) or _NOTHING, walk.context)
     return Wanted(tuple(_commands(node)) + first.fixed, first.kinds, context=walk.context)
+
+
+def _words_of_a_command(table: Node, before: Sequence[str], argument: Parameter) -> Wanted:
+    """Return the next words of a command's path, at its start the argument's own words as well."""
+    node = table
+    for word in before:
+        node = node.get("commands", _NOTHING).get(word, _NOTHING)
+    below = tuple(_commands(node)) if "commands" in node else ()
+    return Wanted(below if before else _values(argument, None).fixed + below)
 
 
 def _at(arguments: Sequence[Parameter], index: int) -> Parameter | None:
