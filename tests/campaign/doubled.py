@@ -3,13 +3,13 @@
 import contextlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 from unittest import mock
 from uuid import UUID
 
-from prefect import flow, task
+from prefect import flow, flow_engine, task
 from prefect.client.orchestration import get_client
 from prefect.flow_engine import run_flow
 from prefect.results import ResultStore
@@ -25,7 +25,7 @@ from tests.faults.emulator import INSTANCE, PROJECT
 
 WRITTEN: Final = "written"
 REFUSED: Final = "refused"
-_PATIENCE: Final = 60.0
+_PATIENCE: Final = 240.0
 
 
 class LostError(Exception):
@@ -62,7 +62,10 @@ def wait(path: Path) -> None:
 def _meet(plan: Mapping[str, Any]) -> None:
     """Say that the flow's body is running, and wait for whom the plan names."""
     if "arrives" in plan:
-        Path(plan["arrives"]).touch()
+        told = Path(plan["arrives"])
+        whole = told.with_suffix(".new")
+        whole.write_text(str(os.getpid()))
+        whole.rename(told)
     for other in plan.get("awaits", ()):
         wait(Path(other))
 
@@ -93,7 +96,7 @@ def execute(  # noqa: PLR0913 - as its zygote is told
         k: The row.
         plan: ``task_retries``, ``flow_retries``; ``fails`` once after the write; ``store_breaks``
             with the first result; ``arrives`` and ``awaits``, files; ``other``, another row under
-            the same key.
+            the same key; ``heartbeat``, seconds between two of them.
     """
     os.environ.update(
         SPANCTL_PROJECT=PROJECT,
@@ -121,12 +124,25 @@ def execute(  # noqa: PLR0913 - as its zygote is told
     with get_client(sync_client=True) as client:
         found = client.read_flow_run(UUID(flow_run))
     with contextlib.ExitStack() as around:
-        # The thread of the heartbeat takes a second to end.
-        around.enter_context(temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}))
+        around.enter_context(_heartbeat(plan.get("heartbeat")))
         if plan.get("store_breaks"):
             patch = mock.patch.object(ResultStore, "persist_result_record", _broken)
             around.enter_context(patch)
         run_flow(settle, flow_run=found, return_type="state")
+
+
+@contextlib.contextmanager
+def _heartbeat(seconds: int | None) -> Iterator[None]:
+    """Have the engine send one so often, as no setting allows; or none: its end takes a second."""
+    if seconds is None:
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+            yield
+        return
+    with (
+        mock.patch.object(flow_engine, "MINIMUM_HEARTBEAT_INTERVAL", seconds),
+        mock.patch.object(flow_engine.BaseFlowRunEngine, "heartbeat_seconds", seconds),
+    ):
+        yield
 
 
 def _refused(say: Say, k: int, other: int) -> None:

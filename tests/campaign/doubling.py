@@ -2,7 +2,9 @@
 
 import contextlib
 import itertools
+import os
 import random
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +28,28 @@ _CHILD: Final = "tests.campaign.doubled:execute"
 _MODULES: Final = ("google.cloud.spanner", "spanctl.spanner.run", "tests.campaign.doubled")
 _SEEDS: Final = {Form.FULL: 100, Form.SHORT: 1}
 _FEW: Final = {Form.FULL: 10, Form.SHORT: 1}
+_MISSED: Final = 180.0
+_WATCHFUL: Final = {"PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "true"}
+_ZOMBIES: Final = {
+    "name": "zombies",
+    "trigger": {
+        "type": "event",
+        "posture": "Proactive",
+        "match": {"prefect.resource.id": ["prefect.flow-run.*"]},
+        "for_each": ["prefect.resource.id"],
+        "after": ["prefect.flow-run.heartbeat"],
+        "expect": [
+            f"prefect.flow-run.{one}"
+            for one in ("heartbeat", "Completed", "Failed", "Cancelled", "Crashed")
+        ],
+        "threshold": 1,
+        "within": 10,
+    },
+    "actions": [
+        {"type": "change-flow-run-state", "state": "CRASHED", "message": "no heartbeat came"}
+    ],
+}
+"""Calls a run crashed whose heartbeat is missed: ten seconds are the least that Prefect takes."""
 _CODES: Final = ("DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "CANCELLED")
 
 
@@ -37,7 +61,8 @@ class Doubling:
         "A flow run of one step is run again as Prefect runs things again: a task's retry after a"
         " lost reply, a flow's retry, `flow-run retry`, a worker killed after the commit and its"
         " run resubmitted, two executors of one flow run at the same time, a cancelled run whose"
-        " body goes on beside its resubmission, and a result store that fails after the commit."
+        " body goes on beside its resubmission, a frozen executor whose heartbeat Prefect misses"
+        " and which wakes after the resubmission, and a result store that fails after the commit."
         " *naive* is a plain task with `run_in_transaction`. Executors are processes forked from"
         " one that has Prefect imported. A key used again with other arguments must be refused."
     )
@@ -64,8 +89,9 @@ class Doubling:
         with (
             Emulator(ground.OBLIGING) as emulator,
             tempfile.TemporaryDirectory() as folder,
-            prefect.server(Path(folder)) as api,
+            prefect.server(Path(folder), _WATCHFUL) as api,
         ):
+            httpx.post(f"{api}/automations/", json=_ZOMBIES).raise_for_status()
             yield Stage(emulator.address, api, Path(folder))
 
 
@@ -133,6 +159,23 @@ class Job:
         state = {"state": {"type": kind}, "force": True}
         self.world.post(f"/flow_runs/{self.flow_run}/set_state", state)
 
+    def await_heartbeat(self) -> None:
+        """Wait until Prefect has heard that the flow run lives."""
+        its = {"resource": {"id": [f"prefect.flow-run.{self.flow_run}"]}}
+        wanted = {"filter": {"event": {"name": ["prefect.flow-run.heartbeat"]}, **its}}
+        self._await(lambda: self.world.post("/events/filter", wanted)["total"] > 0)
+
+    def await_state(self, kind: str) -> None:
+        """Wait until Prefect has the flow run in a state."""
+        self._await(lambda: self.world.get(f"/flow_runs/{self.flow_run}")["state_type"] == kind)
+
+    def _await(self, condition: Callable[[], bool]) -> None:
+        until = time.monotonic() + _MISSED
+        while not condition():
+            if time.monotonic() > until:
+                raise TimeoutError(self.flow_run)
+            time.sleep(0.2)
+
     def file(self, what: str) -> str:
         """Return a path of the job's own."""
         return str(self.world.folder / f"{self.flow_run}-{what}")
@@ -182,7 +225,27 @@ def two_executors(job: Job) -> list[Ended]:
 
 
 def zombie(job: Job) -> list[Ended]:
-    """Cancel a run whose body goes on, have it resubmitted, and let the zombie write after it."""
+    """Freeze an executor until Prefect misses its heartbeat and calls the run crashed; have it
+    resubmitted, and let the zombie write after it."""
+    arrived, released = job.file("arrived"), job.file("released")
+    plan = {"arrives": arrived, "awaits": [released], "heartbeat": 1}
+    living = job.world.threads.submit(job.execute, plan, zygote=1, patience=_MISSED)
+    wait(Path(arrived))
+    pid = int(Path(arrived).read_text())
+    job.await_heartbeat()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        job.await_state("CRASHED")
+        job.set_state("SCHEDULED")
+        again = job.execute({})
+    finally:
+        os.kill(pid, signal.SIGCONT)
+        Path(released).touch()
+    return [again, living.result()]
+
+
+def cancelled(job: Job) -> list[Ended]:
+    """Cancel a run whose body goes on, have it resubmitted, and let the first write after it."""
     arrived, released = job.file("arrived"), job.file("released")
     plan = {"arrives": arrived, "awaits": [released]}
     living = job.world.threads.submit(job.execute, plan, zygote=1)
@@ -214,6 +277,7 @@ WAYS: Final[dict[str, tuple[Way, Mapping[Form, int]]]] = {
     "killed worker": (killed_worker, _SEEDS),
     "two executors": (two_executors, _SEEDS),
     "result store": (broken_store, _SEEDS),
+    "cancelled, and goes on": (cancelled, _SEEDS),
     "zombie": (zombie, _FEW),
     _OTHER: (other_arguments, _SEEDS),
 }
@@ -259,6 +323,13 @@ class World:
             if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or pause is None:
                 break
             time.sleep(pause)
+        answer.raise_for_status()
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def get(self, path: str) -> dict[str, Any]:
+        """Look something up."""
+        answer = self.api.get(path)
         answer.raise_for_status()
         found: dict[str, Any] = answer.json()
         return found
