@@ -108,6 +108,10 @@ def test_what_is_refused_before(
         ("p.yaml", "account: [top-secret", 2),
         ("p.toml", 'account = "x"\namount = inf', 2),
         ("p.json", "\udcff", 2),
+        ("p.json", '{"account": "x", "account": "top-secret"}', 2),
+        ("p.yaml", "account: x\naccount: top-secret", 2),
+        ("p.yaml", "account: x\namount: 3\n'amount': 4", 2),
+        ("p.toml", 'account = "x"\naccount = "top-secret"', 2),
     ],
 )
 def test_files_of_parameters(  # noqa: PLR0913, PLR0917 - fixtures and cases
@@ -163,6 +167,7 @@ def test_one_of_several_is_refused_by_prefect(spanctl: Spanctl, api: ScriptedPre
         (("transfer/nightly", "transfer/weekly", "-p", "account=x", "--dry-run"), 2),
         (("transfer/nightly", "transfer/weekly", "-p", "account=x", "--idempotency-key", "k"), 2),
         (("transfer/nightly", "flows.py:transfer", "-p", "account=x"), 2),
+        (("transfer/nightly", "transfer/nightly", "-p", "account=x"), 2),
     ],
 )
 def test_a_mistake_in_one_of_several(

@@ -20,9 +20,13 @@ def run(app: AppContext, targets: Sequence[str], asked: Asked) -> None:
     """Run a flow in this process, or deployments on their workers.
 
     Raises:
-        UsageError: What was asked for fits only deployments, or only one target.
+        UsageError: What was asked for fits only deployments, or only one target; or one is named
+            twice.
         SpanctlError: As the run ended.
     """
+    if twice := next((one for one in targets if targets.count(one) > 1), None):
+        msg = f"{twice} is given twice"
+        raise UsageError(msg, hint="for two runs of it, type two commands")
     each = [replace(asked, target=target) for target in targets]
     if all(one.is_deployment for one in each):
         from spanctl_cli.runs import deployments, several
@@ -97,6 +101,9 @@ def from_file(path: Path) -> Mapping[str, Any]:
     except OSError as error:
         msg = f"can't read {path}: {error.strerror or 'it failed'}"
         raise UsageError(msg) from None
+    except _TwiceError:
+        msg = f"{path} gives a name twice"
+        raise UsageError(msg, hint="leave all but one of its values out") from None
     except (ValueError, RecursionError):
         found = None
     try:
@@ -110,6 +117,21 @@ def from_file(path: Path) -> Mapping[str, Any]:
     return found
 
 
+class _TwiceError(Exception):
+    """A name stands twice in one object: whichever value counts, a person may mean the other."""
+
+
+def _once(pairs: Sequence[tuple[Any, Any]]) -> dict[Any, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _TwiceError
+    return found
+
+
+def _json(text: str) -> Any:  # noqa: ANN401 - a document
+    return json.loads(text, object_pairs_hook=_once)
+
+
 def _toml(text: str) -> Any:  # noqa: ANN401 - a document
     import tomllib
 
@@ -119,14 +141,20 @@ def _toml(text: str) -> Any:  # noqa: ANN401 - a document
 def _yaml(text: str) -> Any:  # noqa: ANN401 - a document
     import yaml
 
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]  # untyped
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:  # noqa: ANN401
+            _once([(f"{key.tag} {key.value}", None) for key, _ in node.value])
+            found: dict[Any, Any] = super().construct_mapping(node, deep)
+            return found
+
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader)  # noqa: S506 - a safe one
     except yaml.YAMLError as error:
         raise ValueError from error
 
 
 _READERS: Final[dict[str, Callable[[str], Any]]] = {
-    "JSON": json.loads,
+    "JSON": _json,
     "TOML": _toml,
     "YAML": _yaml,
 }
