@@ -69,7 +69,7 @@ class Following:
         self._state = ""
         self._due: float | None = None
         self._noted = False
-        self._logs = 0
+        self._logs: set[str] = set()
         self._last_line = False
         self._receipts: set[str] = set()
         self._answered = monotonic()
@@ -104,8 +104,8 @@ class Following:
 
     def _look(self) -> None:
         self.run = run = self._api.flow_run(self.run.id)
-        for line in self._api.logs(run.id, offset=self._logs):
-            self._logs += 1
+        for line in self._new_lines():
+            self._logs.add(line.id)
             ended = run.state is not None and run.state.type.is_final
             # Of an earlier attempt's last line, more may come.
             self._last_line = (
@@ -117,6 +117,13 @@ class Following:
         if run.state is not None and run.state.name != self._state:
             self._state = run.state.name
             self._follower.state(run.state.name)
+
+    def _new_lines(self) -> list[Log]:
+        """Return the lines that were not told yet, also those from before some that were."""
+        lines = list(self._api.logs(self.run.id, offset=len(self._logs)))
+        if any(line.id in self._logs for line in lines):  # others have come in before them
+            lines = [line for line in self._api.logs(self.run.id) if line.id not in self._logs]
+        return lines
 
     def _tell_receipts(self, database: "Database") -> None:
         found = receipts.listing(

@@ -275,6 +275,21 @@ def test_logs_are_followed_to_the_end(spanctl: Spanctl) -> None:
     assert "ended as Completed" in done.stderr
 
 
+def test_a_line_that_comes_late_is_followed_too(
+    spanctl: Spanctl, scripted_prefect: ScriptedPrefect, play: list[str]
+) -> None:
+    """Another process sent it after later ones: it is told nevertheless, and no line twice."""
+
+    def logs(body: Any) -> Any:
+        late = [a_line("two", 2)] if len(play) == 1 else []  # at the last look
+        return [a_line("one", 1), *late, a_line("three", 3), a_line("four", 4)][body["offset"] :]
+
+    scripted_prefect.routes["POST /logs/filter"] = logs
+    done = spanctl("runs", "logs", ONE, "--follow", "-o", "jsonl")
+    lines = [json.loads(line)["message"] for line in done.stdout.splitlines()]
+    assert lines == ["one", "three", "four", "two"]
+
+
 @pytest.mark.usefixtures("play")
 def test_a_run_is_watched(spanctl: Spanctl) -> None:
     """States and lines come as events, Prefect's own chatter doesn't; the result is the last."""

@@ -4,8 +4,10 @@ import heapq
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from spanctl.clock import monotonic
 from spanctl.errors import SpanctlError
 from spanctl_cli.context import AppContext
 from spanctl_cli.output import Column, Kind, Listing, reader_gone
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from spanctl.orchestration.model import FlowRun, Log
 
 _POLL: Final = 0.3
+_BATCH: Final = 3.0
+"""Seconds in which a process sends the lines that it has logged."""
 _COLUMNS: Final = (
     Column("timestamp", kind=Kind.TIME),
     Column("source"),
@@ -72,7 +76,10 @@ def _receipts(
 
 
 def followed(app: AppContext, api: "PrefectApi", run: "FlowRun", level: int) -> Iterator[Row]:
-    """Yield the lines of a run as they come, until it has ended."""
+    """Yield the lines of a run as they come, until it has ended.
+
+    Prefect's lines come late, commits are seen at once: these wait for the lines before them.
+    """
     from contextlib import ExitStack
 
     from spanctl.audit.watch import Follower, Following
@@ -90,16 +97,38 @@ def followed(app: AppContext, api: "PrefectApi", run: "FlowRun", level: int) -> 
     follower = Follower(state=lambda _: None, log=log, receipt=receipt, note=app.warn)
     with ExitStack() as stack:
         database = ledger(app, stack)
-        following = Following(api, database, run, follower)
+        following, waiting = Following(api, database, run, follower), _Waiting()
         while True:
             following.look()
-            yield from sorted(fresh, key=lambda row: row["timestamp"])
+            yield from waiting.ready(fresh, all_of_them=following.is_over)
             fresh.clear()
             if following.is_over or reader_gone():
                 break
             time.sleep(_POLL)
     state = following.run.state
     app.note(f"flow run {run.id} ended as {state.name if state else 'unknown'}")
+
+
+class _Waiting:
+    """Commits that lines of Prefect with an earlier time may still come before."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[float, Row]] = []
+        self._reached = datetime.min.replace(tzinfo=UTC)
+
+    def ready(self, rows: Iterable[Row], *, all_of_them: bool) -> list[Row]:
+        """Take new rows, and return those that are to be told, in the order of time."""
+        now = monotonic()
+        self._rows += [(now, row) for row in rows]
+        logged = (row["timestamp"] for _, row in self._rows if row["source"] != "ledger")
+        self._reached = max((self._reached, *logged))
+
+        def is_due(came: float, row: Row) -> bool:
+            return all_of_them or row["timestamp"] <= self._reached or now - came >= _BATCH
+
+        due = [row for came, row in self._rows if is_due(came, row)]
+        self._rows = [(came, row) for came, row in self._rows if not is_due(came, row)]
+        return sorted(due, key=lambda row: row["timestamp"])
 
 
 def _logged(line: "Log") -> Row:
