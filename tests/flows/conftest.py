@@ -33,11 +33,16 @@ def _drained(prefect_api: str) -> Iterator[None]:  # noqa: ARG001 - it outlives 
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _no_heartbeats() -> Iterator[None]:
-    """Spare the second that Prefect's heartbeat thread takes to end with each flow run."""
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+def _no_waiting() -> Iterator[None]:
+    """Spare the second that Prefect's heartbeats take to end with each run, and two of its log."""
+    from prefect.settings import (
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        PREFECT_LOGGING_TO_API_BATCH_INTERVAL,
+        temporary_settings,
+    )
 
-    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+    quick = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_LOGGING_TO_API_BATCH_INTERVAL: 0.1}
+    with temporary_settings(quick):
         yield
 
 

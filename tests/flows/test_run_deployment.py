@@ -5,8 +5,10 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 import pytest
 from prefect import flow
@@ -23,6 +25,7 @@ from tests.flows.bank import Bank, add, deposit
 pytestmark = [pytest.mark.emulator, pytest.mark.prefect, pytest.mark.usefixtures("prefect")]
 
 Deploy = Callable[..., str]
+Worker = Callable[..., None]
 PATIENT = ("--timeout", "30s")
 
 
@@ -47,28 +50,31 @@ def settle(cents: int = 5) -> None:
 
 @pytest.fixture
 def deploy() -> Deploy:
-    """Return a function that makes a deployment of ``settle`` and returns its name."""
+    """Return a function that makes a deployment, by default of ``settle``, and returns its name."""
 
-    def make() -> str:
+    def make(deployed: Flow[..., None] = settle, **defaults: Any) -> str:
         name = f"d-{uuid.uuid4().hex[:8]}"
         with get_client(sync_client=True) as client:
-            schema = settle.parameters.model_dump()
-            flow_id = client.create_flow(settle)
-            client.create_deployment(flow_id, name=name, parameter_openapi_schema=schema)
-        return f"settle/{name}"
+            client.create_deployment(
+                client.create_flow(deployed),
+                name=name,
+                parameters=defaults,
+                parameter_openapi_schema=deployed.parameters.model_dump(),
+            )
+        return f"{deployed.name}/{name}"
 
     return make
 
 
 @pytest.fixture
-def worker() -> Iterator[Callable[[str], None]]:
-    """Yield a function that has a deployment's runs executed by a thread, as a worker does."""
+def worker() -> Iterator[Worker]:
+    """Yield a function that has deployments' runs executed by a thread, as a worker does."""
     stop = threading.Event()
     threads: list[threading.Thread] = []
 
-    def start(name: str) -> None:
+    def start(*names: str, deployed: Flow[..., None] = settle) -> None:
         # With Prefect's settings of this test, which are in its context.
-        work = partial(contextvars.copy_context().run, _work, settle, name, stop)
+        work = partial(contextvars.copy_context().run, _work, deployed, names, stop)
         threads.append(threading.Thread(target=work))
         threads[-1].start()
 
@@ -78,22 +84,20 @@ def worker() -> Iterator[Callable[[str], None]]:
         thread.join(30)
 
 
-def _work(deployed: Flow[..., None], name: str, stop: threading.Event) -> None:
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
-
+def _work(deployed: Flow[..., None], names: Sequence[str], stop: threading.Event) -> None:
     with get_client(sync_client=True) as client:
-        deployment = client.read_deployment_by_name(name).id
-        mine = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment]))
+        mine = [client.read_deployment_by_name(name).id for name in names]
         while not stop.is_set():
-            for run in client.read_flow_runs(flow_run_filter=mine):
-                if run.state is not None and run.state.is_scheduled():
-                    client.set_flow_run_state(run.id, Pending())
-                    run_flow(deployed, run, parameters=run.parameters, return_type="state")
+            due = client.get_scheduled_flow_runs_for_deployments(mine, datetime.now(UTC))
+            for one in due:
+                client.set_flow_run_state(one.id, Pending())
+                run = client.read_flow_run(one.id)
+                run_flow(deployed, run, parameters=run.parameters, return_type="state")
             time.sleep(0.1)
 
 
 def test_a_deployments_run_is_watched_to_its_end(
-    spanctl: Spanctl, bank: Bank, deploy: Deploy, worker: Callable[[str], None]
+    spanctl: Spanctl, bank: Bank, deploy: Deploy, worker: Worker
 ) -> None:
     """Its transactions are listed; reason and initiator reach the receipts on the worker."""
     name = deploy()
@@ -110,7 +114,7 @@ def test_a_deployments_run_is_watched_to_its_end(
 
 
 def test_a_deployments_run_that_fails(
-    spanctl: Spanctl, bank: Bank, deploy: Deploy, worker: Callable[[str], None]
+    spanctl: Spanctl, bank: Bank, deploy: Deploy, worker: Worker
 ) -> None:
     """It ends with 1 and says where to look; what it committed is there."""
     name = deploy()
@@ -126,7 +130,7 @@ def test_a_deployments_run_whose_step_fails(  # noqa: PLR0913, PLR0917 - fixture
     spanctl: Spanctl,
     bank: Bank,
     deploy: Deploy,
-    worker: Callable[[str], None],
+    worker: Worker,
     cents: str,
     code: int,
     kept: int,
@@ -141,7 +145,7 @@ def test_a_deployments_run_whose_step_fails(  # noqa: PLR0913, PLR0917 - fixture
 
 
 def test_a_deployments_run_under_one_key_is_one_run(
-    spanctl: Spanctl, bank: Bank, deploy: Deploy, worker: Callable[[str], None]
+    spanctl: Spanctl, bank: Bank, deploy: Deploy, worker: Worker
 ) -> None:
     """Asked for again it is the same run; with other parameters it is refused with 6."""
     name = deploy()
