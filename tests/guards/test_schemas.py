@@ -2,8 +2,9 @@
 
 import ast
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -74,6 +75,53 @@ def test_every_schema_is_one(noun: str) -> None:
     assert schema["title"] == f"spanctl.{noun}/v1"
     assert f'"const": "spanctl.{noun}/v1"' in (schemas.text(noun) or "")
     assert schema["description"].endswith(".")
+
+
+def described(part: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every property at any depth, and where; but those that name the document itself."""
+    if isinstance(part, list):
+        for one in part:
+            yield from described(one, path)
+    elif isinstance(part, dict):
+        properties = part.get("properties")
+        for name, one in properties.items() if isinstance(properties, dict) else ():
+            if name not in {"schema", "event"}:
+                yield f"{path}/{name}", one
+        for name, one in part.items():
+            yield from described(one, f"{path}/{name}")
+
+
+def vague(properties: Iterable[tuple[str, dict[str, Any]]]) -> Iterator[str]:
+    """Yield which properties leave their unit, time zone, null or values open."""
+    for path, one in properties:
+        kinds = one.get("type", [])
+        said = one.get("description", "")
+        if path.endswith("/items") and kinds == "array" and not said:
+            continue  # the rows of a list, which have a description of their own
+        wanted = {"null" if value is None else str(value) for value in one.get("enum", ())}
+        wanted |= {"UTC"} if one.get("format") == "date-time" else set()
+        wanted |= {"seconds"} if "number" in kinds else set()
+        if not said.endswith(".") or any(word not in said for word in wanted):
+            yield path
+
+
+@pytest.mark.parametrize("noun", NOUNS)
+def test_every_property_says_what_it_is(noun: str) -> None:
+    """Each has a description; with a time's zone, a number's unit, and each value of a set."""
+    assert list(vague(described(schemas.load(noun)))) == []
+
+
+def test_a_vague_property_is_seen() -> None:
+    """The control: no description, or one without zone, unit or a value."""
+    good = {"type": ["number", "null"], "description": "How long, in seconds; null before."}
+    assert list(vague([("/a", good)])) == []
+    for bad in (
+        {"type": "string"},
+        {"type": "number", "description": "How long."},
+        {"type": "string", "format": "date-time", "description": "When."},
+        {"enum": ["a", None], "description": "a for good."},
+    ):
+        assert list(vague(described({"properties": {"b": bad}}))) == ["/b"]
 
 
 def test_help_prints_a_schema_as_it_is(spanctl: Spanctl) -> None:
