@@ -113,7 +113,8 @@ def test_recipes(
         assert script("jq.sh")[1].splitlines() == [row[1] for row in rows if row[0] == "COMMITTED"]
 
     (tmp_path / "killed.py").write_text(KILLED)
-    assert script("spanctl", "run", "killed.py:night")[0] in {-9, 137}
+    killed = script("spanctl", "run", "killed.py:night")
+    assert killed[0] in {-9, 137}, killed
     code, out, _ = script("limbo-alarm.sh")
     assert (code, out.splitlines()[0]) == (0, "in limbo; run: spanctl txn resolve --all")
 
