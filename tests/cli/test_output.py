@@ -324,6 +324,19 @@ def test_data_is_never_markup_nor_a_control_code(draw: Draw) -> None:
         assert "\\x1b[31mred" in shown.replace("\n", "")
 
 
+def test_text_wraps_below_itself(draw: Draw) -> None:
+    """Between words, beside its heading; what has no such place stays in one piece for copying."""
+    columns = (Column("note"), Column("path"), Column("txn_id", kind=Kind.ID))
+    path = f"a path: /{'x' * 60}"
+    row = {"note": "送金 was asked for by the desk, and twice", "path": path, "txn_id": TXN}
+    assert draw(Record("thing", columns, row), 34).splitlines() == [
+        "note    送金 was asked for by the",
+        "        desk, and twice",
+        f"path    {path}",
+        f"txn id  {TXN}",
+    ]
+
+
 def test_colour_obeys_no_color_and_dumb_terminals(
     draw: Draw, monkeypatch: pytest.MonkeyPatch
 ) -> None:

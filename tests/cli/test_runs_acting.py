@@ -1,11 +1,15 @@
 """``spanctl runs wait|watch|logs|cancel|retry`` against an API that answers what it is told."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from spanctl_cli.exit_codes import ExitCode, worst
+from spanctl_cli.output import Listing
+from spanctl_cli.output.rendering import drawn
+from spanctl_cli.runs import lines
 from tests.fixtures.cli import Spanctl
 from tests.fixtures.scripted_prefect import ScriptedPrefect, a_run
 
@@ -232,6 +236,30 @@ def test_logs_in_a_pipe(spanctl: Spanctl, scripted_prefect: ScriptedPrefect) -> 
     assert "three" in spanctl("runs", "logs", ONE, "--tail", "1").stdout
     assert "one" not in spanctl("runs", "logs", ONE, "--tail", "1").stdout
     assert spanctl("runs", "logs", ONE, "--tail", "1", "--follow").exit_code == 2
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_logs_on_a_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line wraps between words, clear of the times; ids are whole; several lines stay so."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("NO_COLOR", "1")
+    rows = [
+        {"source": source, "level": "INFO", "message": message, "txn_id": txn_id}
+        for source, message, txn_id in (
+            ("prefect", " ".join(["the account of EDDF"] * 5), None),
+            ("ledger", "COMMITTED withdraw · 28,000 rows", ONE),
+            ("prefect", f"{'x ' * 40}\nand more", None),
+        )
+    ]
+    stamp = datetime(2026, 11, 22, 8, tzinfo=UTC)
+    drawing = [lines.draw({**row, "timestamp": stamp}) for row in rows]
+    shown = drawn(Listing("runs.logs", (), (), view=lambda: drawing)).splitlines()
+    first = next(number for number, line in enumerate(shown) if "COMMITTED" in line)
+    assert {line[:13] for line in shown[1:first]} <= {" " * 13}
+    assert " ".join(line[13:] for line in shown[:first]) == rows[0]["message"]
+    assert [line[-36:] for line in shown if ONE in line] == [ONE]
+    assert shown[-1] == "  and more"
+    assert max(map(len, shown)) <= columns
 
 
 def test_logs_without_the_ledger(spanctl: Spanctl, scripted_prefect: ScriptedPrefect) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _NARROWEST = 12
+_ROOM = 24
 _PADDING = re.compile(" +$", re.MULTILINE)
 _URGENT = 300.0
 _SOON = 900.0
@@ -196,6 +197,26 @@ def _grid(
     return table
 
 
+def hanging(name: "Text", value: "Text", width: int) -> "RenderableType | None":
+    """Return a value that wraps between words below itself, with a name to its left.
+
+    None where it fits on one line or has several, or where a word of it does not fit: the terminal
+    wraps that at its edge, and what is copied from there is whole.
+    """
+    from rich.cells import cell_len
+    from rich.table import Table
+
+    room = width - name.cell_len
+    longest = max(map(cell_len, value.plain.split()), default=0)
+    if room < _ROOM or value.cell_len <= room or longest > room or "\n" in value.plain:
+        return None
+    beside = Table.grid()
+    beside.add_column(no_wrap=True)
+    beside.add_column()
+    beside.add_row(name, value)
+    return beside
+
+
 def _draw_block(target: "Console", columns: Sequence[Column], row: Mapping[str, Any]) -> None:
     from rich.cells import cell_len
     from rich.text import Text
@@ -203,6 +224,10 @@ def _draw_block(target: "Console", columns: Sequence[Column], row: Mapping[str, 
     headings = [safe(column.heading) for column in columns]
     indent = max(map(cell_len, headings), default=0) + _GAP
     for column, heading in zip(columns, headings, strict=True):
-        line = Text().append(heading + " " * (indent - cell_len(heading)), style="dim")
-        line.append_text(text(row.get(column.key), column.kind))
-        target.print(line, soft_wrap=True)
+        name = Text(heading + " " * (indent - cell_len(heading)), style="dim")
+        value = text(row.get(column.key), column.kind)
+        wrapped = None if _rigid(column) else hanging(name, value, target.width)
+        if wrapped is None:
+            target.print(Text().append_text(name).append_text(value), soft_wrap=True)
+        else:
+            target.print(wrapped)

@@ -168,10 +168,13 @@ def draw(row: Row) -> "RenderableType":
     """Return one line as a person reads it; what spans lines stays so, set off."""
     from rich.text import Text
 
+    from spanctl_cli.output.rendering import hanging, terminal_width
+
     first, *rest = str(row["message"]).splitlines() or [""]
     style = "cyan" if row["source"] == "ledger" else _STYLES.get(row["level"], "")
     stamp = row["timestamp"].astimezone()
-    line = Text(f"{stamp:%H:%M:%S}.{stamp.microsecond // 1000:03d} ", style="dim", overflow="fold")
+    clock = Text(f"{stamp:%H:%M:%S}.{stamp.microsecond // 1000:03d} ", style="dim")
+    line = Text(overflow="fold")
     if row["source"] != "ledger" and row["level"] != "INFO":
         line.append(f"{row['level']} ", style=style or "default")
     line.append(safe(first), style=style or "default")
@@ -179,4 +182,5 @@ def draw(row: Row) -> "RenderableType":
         line.append(f" {row['txn_id']}", style="cyan not dim")
     for more in rest:
         line.append(f"\n  {safe(more)}", style=style or "default")
-    return line
+    beside = hanging(clock, line, terminal_width())
+    return beside or Text(overflow="fold").append_text(clock).append_text(line)

@@ -8,7 +8,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from spanctl_cli.output import Kind, text
-from spanctl_cli.output.rendering import terminal_width
+from spanctl_cli.output.rendering import hanging, terminal_width
 from spanctl_cli.output.values import age, duration, safe
 from spanctl_cli.views import pieces
 
@@ -82,8 +82,9 @@ def _facts(values: Row) -> Iterator[RenderableType]:
     }
     for name, value in told.items():
         if value is not None:
-            line = Text(f"  {name.ljust(12)}", style="dim")
-            yield pieces.whole(line.append_text(value))
+            label = Text(f"  {name.ljust(12)}", style="dim")
+            line = pieces.whole(Text().append_text(label).append_text(value))
+            yield hanging(label, value, terminal_width()) or line
 
 
 def _entries(rows: Sequence[Row], told: Any) -> Iterator[RenderableType]:  # noqa: ANN401 - a function of one row
@@ -97,10 +98,11 @@ def _entries(rows: Sequence[Row], told: Any) -> Iterator[RenderableType]:  # noq
 
 def _task(row: Row) -> Iterable[RenderableType]:
     line = text(row["state"], Kind.STATE).append("  ").append(safe(row["name"]), style="default")
-    line.append(f"  {_time(row)}" if row["seconds"] is not None else "", style="default")
     if (row["attempts"] or 0) > 1:
         line.append(f"  {row['attempts']} attempts", style="yellow")
-    return pieces.stacked(line, text(row["id"], Kind.ID))
+    below = text(row["id"], Kind.ID)
+    below.append(f"  {_time(row)}" if row["seconds"] is not None else "", style="default")
+    return pieces.stacked(line, below)
 
 
 def _child(row: Row) -> Iterable[RenderableType]:
