@@ -11,6 +11,7 @@ logging.basicConfig(level=logging.DEBUG)
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.events import emit_event
+from prefect.flow_runs import suspend_flow_run
 from spanctl.credentials.endpoints import Endpoints
 from spanctl.credentials.resolve import read_secret, resolve
 from spanctl.flows import transaction
@@ -42,10 +43,12 @@ def look(secret):
 
 
 @flow
-def settle(key: str, secret: str = "", fail: bool = False):
+def settle(key: str, secret: str = "", fail: bool = False, mended: str = "", suspend: bool = False):
     put(key, "well")
+    if suspend:
+        suspend_flow_run(timeout=3600)
     material = look(secret) if secret else None
-    if fail:
+    if fail and not (mended and Path(mended).exists()):
         assert material is None or len(material) == 2
         raise ValueError("the body fails")
 
@@ -241,7 +244,11 @@ DAMAGED: Final = tuple(
 
 ELSEWHERE: Final = (
     t("run settle/canary -p key=d1 -p secret={planted} --timeout 120s"),
-    t("run settle/canary -p key=d2 -p secret={planted} -p fail=true --timeout 120s", 1),
+    t(
+        "run settle/canary -p key=d2 -p secret={planted} -p fail=true -p mended={mended}"
+        " --timeout 120s",
+        1,
+    ),
 )
 """Runs of a deployment by the stack's worker."""
 
@@ -253,5 +260,23 @@ FAILED: Final = (
     t("runs retry {failed} --timeout 120s", 1),
 )
 """What is told of a deployment's run that failed."""
+
+MENDED: Final = (
+    t("runs retry {failed} --timeout 120s"),
+    t("runs wait {going} --for suspended --timeout 120s"),
+    t("runs cancel {going} --reason wrong~day --timeout 120s"),
+    t("runs cancel {going}", BAD),
+)
+"""When what made that run fail is mended, and another suspends itself once it has written."""
+
+LIMBO: Final = (
+    t("txn list --unresolved -o json", 9),
+    t("txn fence {left0} --reason wrong~amount"),
+    t("txn reopen {left0} --reason it~was~right"),
+    t("txn reopen {left0} --reason again", BAD),
+    t("txn resolve {left1}"),
+    t("txn list --unresolved"),
+)
+"""When an executor has died that leased two transactions."""
 
 LAST: Final = (t("local down"), t("local status", 3), t("local reset --yes"))

@@ -35,12 +35,14 @@ from spanctl.credentials.live import LiveCredentials
 from spanctl.credentials.reference import SecretName
 from spanctl.credentials.secret import Secret
 from spanctl.flows.runs import registry
+from spanctl.ledger.keys import OperationKey
 from spanctl.local import parts
 from spanctl.local.parts import Endpoints
 from spanctl.local.stack import Stack
 from spanctl.local.standins.switches import Switches
 from spanctl.settings import resolve
-from spanctl.spanner import client
+from spanctl.spanner import client, leases
+from spanctl.spanner.run import Run
 from spanctl_cli.main import build
 from tests.fixtures.cli import child_environment
 from tests.local import evidence, scenarios
@@ -331,6 +333,12 @@ def type_everything(world: World) -> None:
     world.names["failed"] = failed.split()[0]
     for typed in scenarios.FAILED:
         world.type(typed)
+    Path(world.names["mended"]).touch()
+    going = world.type(scenarios.t("run settle/canary -p key=d3 -p suspend=true --detach -o name"))
+    world.names["going"] = going.strip()
+    abandon(world)
+    for typed in (*scenarios.MENDED, *scenarios.LIMBO):
+        world.type(typed)
     replant(world)
     switches = world.stack.folder.identity / "switches.json"
     Switches(corrupt=True).save(switches)
@@ -345,6 +353,19 @@ def type_everything(world: World) -> None:
     world.child(**completing, COMP_CWORD="3")
     for path in TREE:
         world.type(Typed((*path, "--help")))
+
+
+def abandon(world: World) -> None:
+    """Lease two transactions as an executor that was killed then."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    root = f"job-{uuid.uuid4()}"
+    target = client.Target.from_settings(resolve(environ=world.environ))
+    with client.Database(target) as database, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(leases.os, "getpid", lambda: process.pid)
+        for number in range(2):
+            (call,) = Run(database, root).lease([OperationKey(root, (), "pay", str(number))])
+            world.names[f"left{number}"] = call.txn_id
 
 
 def leak(world: World) -> None:
@@ -399,6 +420,7 @@ def plant(world: World) -> None:
         "project": PROJECT,
         "csv": str(csv),
         "bad": str(bad),
+        "mended": str(world.home / "mended"),
         "flows": str(world.home / "canary_flows.py"),
         "planted": f"secret:{planted}",
         "broken": f"projects/{PROJECT}/secrets/broken",
@@ -568,12 +590,27 @@ def permissions(world: World) -> Iterator[str]:
             yield f"| `{' '.join(path)}` | {told[0]} | {told[1]} |"
 
 
-def test_the_permissions_that_are_documented_are_those_that_are_used(world: World) -> None:
-    """The table in docs/SECURITY.md is what was recorded: nothing is missing, nothing needless."""
+def documented() -> list[str]:
+    """Return the lines of docs/SECURITY.md that are held against what was recorded."""
     document = (ROOT / "docs" / "SECURITY.md").read_text()
     _, _, told = document.partition("<!-- permissions:")
-    lines = [line for line in told.partition("<!-- end")[0].splitlines() if line.startswith("| `")]
-    assert lines == list(permissions(world))
+    return told.partition("<!-- end")[0].splitlines()
+
+
+def test_the_permissions_that_are_documented_are_those_that_are_used(world: World) -> None:
+    """The table in docs/SECURITY.md is what was recorded: nothing is missing, nothing needless."""
+    lines = [line for line in documented() if line.startswith("| `")]
+    used = list(permissions(world))
+    assert lines == used, "recorded:\n" + "\n".join(used)
+
+
+def test_every_command_was_recorded_doing_its_work(world: World) -> None:
+    """None is left out of the table because it only failed; what needs nothing is named too."""
+    assert [path for path in TREE if path not in world.used] == []
+    needing = {line.split("`")[1] for line in permissions(world)}
+    nothing = [f"`{words}`" for words in map(" ".join, TREE) if words not in needing]
+    told = [line for line in documented() if line.startswith("Nothing: ")]
+    assert told == [f"Nothing: {', '.join(nothing)}."]
 
 
 def notes(folder: Path) -> list[dict[str, Any]]:
