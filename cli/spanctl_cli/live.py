@@ -267,8 +267,9 @@ class Terminal(Silent):
         self._scroll(line)
 
     def log(self, level: str, text: str) -> None:
-        """Print a line."""
-        self._print(f"  {text}", _LEVELS.get(level, "dim"))
+        """Print a line, or as many as it has."""
+        for line in text.rstrip("\n").split("\n"):
+            self._print(f"  {line}", _LEVELS.get(level, "dim"))
 
     def progress(self, progress: Progress) -> None:
         """Change the line that moves."""

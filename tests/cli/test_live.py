@@ -52,6 +52,14 @@ def test_a_narrow_terminal_breaks_no_word(columns: int, monkeypatch: pytest.Monk
     assert {"amber-dolphin", "settle-the-invoices", "COMMITTED"} <= set(words)
 
 
+def test_a_traceback_in_the_log_keeps_its_lines() -> None:
+    """What a run logs in several lines is read so; its control codes do nothing."""
+    written = io.StringIO()
+    terminal = Terminal(Console(file=written, width=80, highlight=False))
+    terminal.log("ERROR", "it failed\n  File [bold]x[/bold]\nValueError: \x1b[2J")
+    assert written.getvalue() == "  it failed\n    File [bold]x[/bold]\n  ValueError: \\x1b[2J\n"
+
+
 def test_a_terminal_without_unicode_shows_marks_in_ascii(tmp_path: Path) -> None:
     """In the C locale the live view draws, ends, and writes no escapes of its own marks."""
     script = tmp_path / "draw.py"

@@ -177,6 +177,7 @@ def test_several_targets_in_a_pipe(spanctl: Spanctl, bank: Bank, deploy: Deploy)
     assert done.exit_code == 0, done.stderr
     header, *rows = [line.split("\t") for line in done.stdout.splitlines()]
     shown = [dict(zip(header, row, strict=True)) for row in rows]
+    assert [one["target"] for one in shown] == names
     assert [(one["state"], one["exit_code"]) for one in shown] == [("Scheduled", "0")] * 2
     of = [run_of(one["flow_run"]).deployment_id for one in shown]
     with get_client(sync_client=True) as client:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
@@ -10,7 +10,7 @@ from spanctl.errors import SpanctlError, UsageError
 from spanctl_cli import live
 from spanctl_cli.context import AppContext
 from spanctl_cli.exit_codes import ExitCode
-from spanctl_cli.output import emit
+from spanctl_cli.output import Column, emit
 from spanctl_cli.runs import Asked, facts_of, watching
 from spanctl_cli.runs.deployments import ask, connect, prepared
 from spanctl_cli.runs.waiting import Waited, settle
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from spanctl.orchestration.api import PrefectApi
     from spanctl.orchestration.model import Deployment, FlowRun
 
+_DEPLOYMENT: Final = Column("target", title="deployment")
 _Prepared = list[tuple[Asked, "Deployment", dict[str, Any]]]
 
 
@@ -45,7 +46,7 @@ def run(app: AppContext, asked: Sequence[Asked]) -> None:
         ready: _Prepared = [(one, *prepared(api, one)) for one in asked]
         started = [_started(app, api, *one) for one in ready]
         done = _followed(app, api, started, first, stack) if first.watch else started
-    listing, code = settle(done, "run.several")
+    listing, code = settle(done, "run.several", first=_DEPLOYMENT)
     emit(listing, first.output)
     if code is not ExitCode.DONE:
         raise typer.Exit(code)

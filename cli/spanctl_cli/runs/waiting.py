@@ -24,8 +24,8 @@ _COLUMNS: Final = (
     Column("exit_code", title="exit code", kind=Kind.NUMBER),
     Column("error"),
     Column("message"),
-    Column("target", extra=True),
 )
+_TARGET: Final = Column("target", extra=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,15 @@ class Waited:
         return exit_codes.of(self.error) if self.error else ExitCode.DONE
 
 
-def settle(done: Sequence[Waited], schema: str) -> tuple[Listing, ExitCode]:
+def settle(
+    done: Sequence[Waited], schema: str, *, first: Column | None = None
+) -> tuple[Listing, ExitCode]:
     """Return the list of several targets, and the worst exit code; what failed is said as well.
+
+    Args:
+        done: What became of each.
+        schema: The document's name.
+        first: The column of the targets, where they are more than other words for the runs.
 
     Raises:
         SpanctlError: There is one target only, and this is its error.
@@ -59,9 +66,9 @@ def settle(done: Sequence[Waited], schema: str) -> tuple[Listing, ExitCode]:
     for one in done:
         if one.error is not None:
             talk.say(one.error.message, label="error")
-    return Listing(schema, _COLUMNS, [_row(one) for one in done]), exit_codes.worst(
-        one.code for one in done
-    )
+    columns = (first, *_COLUMNS) if first is not None else (*_COLUMNS, _TARGET)
+    rows = [_row(one) for one in done]
+    return Listing(schema, columns, rows), exit_codes.worst(one.code for one in done)
 
 
 def _row(one: Waited) -> dict[str, Any]:
