@@ -292,7 +292,8 @@ class Terminal(Silent):
 
         seconds = int(time.monotonic() - self._started)
         clock = f"{seconds // 60}:{seconds % 60:02}"
-        facts = [self._name, self._state, f"{self._count} transactions", clock]
+        count = f"{self._count} transaction{'' if self._count == 1 else 's'}"
+        facts = [self._name, self._state, count, clock]
         told = " · ".join(fact for fact in facts if fact)
         if self._progress is None:
             return Spinner(talk.spinner(), Text(safe(told)), style="cyan")

@@ -55,7 +55,11 @@ def _leave(number: int) -> NoReturn:
     lines = [f"  spanctl txn resolve {txn_id}" for txn_id in open_still[:_SHOWN]]
     if len(open_still) > _SHOWN:
         lines.append(f"  and {len(open_still) - _SHOWN} more: spanctl txn resolve --all")
-    told = "left at once; what was in flight is found out by:" if lines else "left at once"
+    if not lines:
+        lines = ["  spanctl txn list"]
+        told = "left at once; nothing was in flight, what is leased still is seen by:"
+    else:
+        told = "left at once; what was in flight is found out by:"
     try:
         cursor = _CURSOR if os.isatty(2) else ""
         # Not by way of sys.stderr: the signal may have come while that was being written.

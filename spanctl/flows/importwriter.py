@@ -23,6 +23,7 @@ from spanctl.ledger.receipt import Provenance, Receipt, TransactionResult
 if TYPE_CHECKING:
     from google.protobuf.struct_pb2 import ListValue
 
+    from spanctl.ledger.keys import OperationKey
     from spanctl.spanner.run import Call, Run
     from spanctl.spanner.transaction import Transaction
 
@@ -57,6 +58,7 @@ class _Writer:
     rows: int = 0
     present: int = 0
     written: int = 0
+    _begun: "set[OperationKey]" = field(default_factory=set)
     _position: int = -1
     _reader: Iterator[Chunk] = field(default_factory=lambda: iter(()))
 
@@ -124,6 +126,16 @@ class _Writer:
         if not todo:
             return
         calls = self.run.lease([self.job.key("chunk", number) for number in todo])
+        try:
+            self._send_all(todo, calls)
+        finally:
+            # What was never sent never commits: interrupted, it is no limbo.
+            for call in calls:
+                if call.key not in self._begun:
+                    self.run.ended(call)
+            self._begun.clear()
+
+    def _send_all(self, todo: list[int], calls: "list[Call]") -> None:
         chunks = self._encoded(todo)
         if self.job.options.parallel == 1:
             for (chunk, rows), call in zip(chunks, calls, strict=True):
@@ -194,6 +206,7 @@ class _Writer:
         return chunk
 
     def _send(self, call: "Call", chunk: Chunk, rows: "list[ListValue]") -> TransactionResult:
+        self._begun.add(call.key)
         kind, table = self.job.options.mode.kind, self.job.table.name
         columns = self.job.converter.columns
 

@@ -205,6 +205,14 @@ def of_key(database: "Database", idempotency_key: str) -> list[Receipt]:
     return _all(database, BY_KEY, keyed_root(idempotency_key))
 
 
+def newest_of_key(database: "Database", idempotency_key: str) -> Receipt | None:
+    """Return the newest receipt under an idempotency key; None when there is none."""
+    root = keyed_root(idempotency_key)
+    entries = _Listing(database, None, None, root, _MIN_PAGE, BY_KEY).entries()
+    newest = next(entries, None)
+    return get(database, newest[1]) if newest else None
+
+
 def _all(database: "Database", index: str, root: str) -> list[Receipt]:
     entries = _Listing(database, None, None, root, _RUN_PAGE, index).entries()
     found = get_many(database, [txn_id for _, txn_id in entries])

@@ -11,7 +11,7 @@ from spanctl.errors import ConflictError, NotFoundError, StatementError, UsageEr
 from spanctl.flows import importing, importprogress, importwriter, using
 from spanctl.flows.importing import UNLIMITED, ImportOptions, Mode, import_file, preview
 from spanctl.ledger.receipt import Receipt
-from spanctl.spanner import receipts, schema
+from spanctl.spanner import limbo, receipts, schema
 from spanctl.spanner.client import Target, shared
 from tests.flows.airports import CHILD, CSV, DDL, head
 
@@ -146,13 +146,14 @@ def _stop_after(monkeypatch, rows: int, error: BaseException) -> None:
 
 
 def test_ctrl_c_between_chunks_is_resumed(target, tmp_path, monkeypatch):
-    """An interrupted import goes on with the first chunk that isn't in, cut as it was begun."""
+    """An interrupted import leaves no limbo, and goes on as it was begun with what isn't in."""
     path = str(head(tmp_path / "a.csv", 1000))
     with monkeypatch.context() as patch:
         _stop_after(patch, 400, KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
             import_file(path, "airports", chunk_rows=100)
     assert count(target) == 400
+    assert limbo.open_leases(shared(target)) == []
     result = import_file(path, "airports", chunk_rows=333)
     assert (result.present, result.written, result.chunks) == (400, 600, 10)
     assert count(target) == 1000
@@ -177,6 +178,7 @@ def test_ctrl_c_within_a_commit_is_resolved(target, tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             import_file(path, "airports", chunk_rows=100)
     there = count(target)
+    assert limbo.open_leases(shared(target)) == []
     result = import_file(path, "airports", chunk_rows=100)
     assert (result.present, result.written) == (there, 600 - there)
     assert count(target) == sum(one.rows for one in of_import(target)) == 600

@@ -112,13 +112,16 @@ def test_a_flow_in_a_file(spanctl: Spanctl, bank: Bank, flows: str) -> None:
 
 
 def test_a_flow_under_an_idempotency_key(spanctl: Spanctl, bank: Bank, flows: str) -> None:
-    """Typed again with the same key it does nothing; with other arguments it is refused."""
+    """Typed again with the same key it does nothing; for another work the key is refused."""
     command = ("run", f"{flows}:settle", "--idempotency-key", "july")
     assert spanctl(*command).exit_code == 0
     again = spanctl(*command, "-o", "json")
     assert again.exit_code == 0
     assert [one["replayed"] for one in json.loads(again.stdout)["transactions"]] == [True, True]
     refused(spanctl(*command, "-p", "cents=6"), 6, "was committed before with other arguments")
+    other = ("run", "sql", "-e", "UPDATE accounts SET v = 0 WHERE TRUE")
+    refused(spanctl(*other, "--idempotency-key", "july"), 6, "'july' was used for flow settle")
+    refused(spanctl("run", f"{flows}:broken", "--idempotency-key", "july"), 6, "flow settle")
     assert (bank.balance("a"), len(bank.receipts())) == (5, 2)
 
 

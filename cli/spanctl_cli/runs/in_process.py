@@ -137,11 +137,12 @@ def execute(  # noqa: PLR0913 - what is run, and where it is shown
     """Run a flow with a view on it; return how it ended and its transactions.
 
     Raises:
+        KeyReusedError: The idempotency key was used for another flow.
         KeyboardInterrupt: It was interrupted; what became of its transactions was said before.
         FlowCancelledError: It was ended, because ``timeout`` seconds were over.
         OutcomeUnknownError: Likewise, and the outcome of one of its transactions is open.
     """
-    from spanctl.flows import launch
+    from spanctl.flows import keyed, launch
 
     seen: dict[str, Seen] = {}
 
@@ -161,6 +162,7 @@ def execute(  # noqa: PLR0913 - what is run, and where it is shown
         if not runbook:  # it logs nothing itself, and its error is told in full
             view.log(record.levelname, record.getMessage())
 
+    keyed.refuse_other_flow(flow, asking)
     registered = launch.register(flow, bound, asking)
     view.run({"flow_run": str(registered.id), "name": registered.name, "flow": flow.name})
     view.state("Running")
