@@ -37,7 +37,7 @@ def check(api: PrefectApi, run: FlowRun) -> None:
         UnreachableError: Prefect did not answer.
     """
     completed = run.state is None or run.state.type is StateType.COMPLETED
-    rows = _transactions(api, run, patience=0.0 if completed else _PATIENCE)
+    rows = told(api, run, patience=0.0 if completed else _PATIENCE)
     _refuse_open(rows)
     if run.state is None or completed:
         return
@@ -70,11 +70,19 @@ def _failed(row: Mapping[str, Any]) -> bool:
     return bool(row.get("error")) or row.get("outcome") == Outcome.NOT_COMMITTED
 
 
-def _transactions(api: PrefectApi, run: FlowRun, *, patience: float) -> list[Mapping[str, Any]]:
+def told(api: PrefectApi, run: FlowRun, *, patience: float = 0.0) -> list[Mapping[str, Any]]:
     """Return what the run and its subflows wrote of their transactions, the run's own last.
 
     The last word on a transaction stands: a flow that is retried runs its subflows anew. Prefect
     calls the hook that writes it after the run has ended.
+
+    Args:
+        api: Prefect.
+        run: The root flow run.
+        patience: Seconds to wait until something was written.
+
+    Raises:
+        UnreachableError: Prefect did not answer.
     """
     deadline = monotonic() + patience
     while True:

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from spanctl.audit import ending
 from spanctl.audit.model import outcome_of
 from spanctl.audit.operations import is_of_run
 from spanctl.audit.settling import Phase, survey
+from spanctl.errors import SpanctlError
 from spanctl.invocation import IDEMPOTENCY_KEY_LABEL
 from spanctl.ledger.phases import step_of
 from spanctl.ledger.receipt import Outcome, Receipt
@@ -54,6 +56,8 @@ def transactions_of(
 ) -> tuple[RunTransaction, ...]:
     """Return the transactions of a root flow run, oldest first, those that are open last.
 
+    Between them stands what ended without a trace in the ledger, as the run told Prefect.
+
     Raises:
         SchemaVersionError: The database holds no ledger.
         SpanctlError: The database could not be read.
@@ -63,7 +67,9 @@ def transactions_of(
     opened = [one for one in survey(database, api).operations if is_of_run(one.operation, root.id)]
     found = {one.txn_id: _settled(one, root.id) for one in written(database, root)}
     left = [_open(one) for one in opened if one.operation.txn_id not in found]
-    return (*found.values(), *left)
+    known = {*found, *(one.txn_id for one in left)}
+    undone = [one for one in _undone(api, root) if one.txn_id not in known]
+    return (*found.values(), *undone, *left)
 
 
 def written(database: "Database", root: "FlowRun") -> Sequence[Receipt]:
@@ -88,6 +94,23 @@ def _settled(receipt: Receipt, root: str) -> RunTransaction:
         task_run=origin.task_run,
         replayed=origin.root_run != root,
     )
+
+
+def _undone(api: PrefectApi, root: "FlowRun") -> list[RunTransaction]:
+    try:
+        rows = ending.told(api, root)
+    except SpanctlError:
+        return []  # all that the ledger knows is told
+    return [
+        RunTransaction(
+            txn_id=str(row["txn_id"]),
+            step=str(row.get("step") or ""),
+            outcome=Outcome.NOT_COMMITTED,
+            note="rolled back, or refused",
+        )
+        for row in rows
+        if row.get("outcome") == Outcome.NOT_COMMITTED
+    ]
 
 
 def _open(one: "Unsettled") -> RunTransaction:

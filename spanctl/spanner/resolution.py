@@ -176,6 +176,8 @@ class Resolution:
         if found.kind is EntryKind.FENCED:
             msg = f"operation {found.operation_key} is closed by the fence {found.txn_id}"
             hint = f"to let it run again: spanctl txn reopen {found.txn_id} --reason WHY"
+            if run := found.provenance.root_run:
+                hint = f"{hint}, or with --flow-run {run} all that was closed of that run"
             raise KeyClosedError(msg, hint=hint, txn_id=found.txn_id)
         if found.api_transaction_id in self._sent:
             return self._result(found.api_transaction_id, found.commit_timestamp)

@@ -115,6 +115,9 @@ def test_a_signal_in_a_body_rolls_back_and_says_so(  # noqa: PLR0913, PLR0917 - 
     assert proxy.rpcs("Rollback")
     assert bank.balance() == 0
     assert spanctl("txn", "list", "--unresolved").exit_code == 0
+    run = err.rpartition("spanctl audit ")[2].split()[0]
+    shown = json.loads(spanctl("runs", "show", run, "-o", "json").stdout)
+    assert {one["outcome"] for one in shown["transactions"]} == {"NOT_COMMITTED"}
 
 
 @pytest.mark.parametrize(("number", "code"), SIGNALS)

@@ -315,6 +315,10 @@ def _emit_settled(
     if len(left) > len(in_charge):
         app_context.note("what is left may still be run: look, then pass --force")
         raise typer.Exit(ExitCode.UNKNOWN)
-    fenced = next((one for one in done if one.way is Way.FENCED), None)
-    if fenced is not None:
-        app_context.note(f"to let it run again: spanctl txn reopen {fenced.txn_id} --reason WHY")
+    fenced = [one for one in done if one.way is Way.FENCED]
+    runs = sorted({one.owned.lease.root_run or "" for one in fenced if one.owned})
+    if len(fenced) > 1 and all(runs):
+        which = f"--flow-run {runs[0]}" if len(runs) == 1 else "--flow-run RUN for each run"
+        app_context.note(f"to let them run again: spanctl txn reopen {which} --reason WHY")
+    elif fenced:
+        app_context.note(f"to let it run again: spanctl txn reopen {fenced[0].txn_id} --reason WHY")
