@@ -15,6 +15,8 @@ from spanctl.ledger.receipt import EntryKind, Provenance
 from spanctl.spanner import leases, limbo, receipts, schema
 from spanctl.spanner.client import Database
 from spanctl.spanner.run import Call, Run
+from spanctl_cli.output import text
+from spanctl_cli.txns import facts
 from tests.faults import raw
 from tests.faults.emulator import INSTANCE, PROJECT, free_port
 from tests.fixtures.cli import Ended, Spanctl
@@ -291,6 +293,12 @@ def test_on_a_terminal(terminal: Callable[..., Ended], leave: Leave) -> None:
         shown = terminal("txn", "list", columns=columns, env={"NO_COLOR": "1"}).stdout
         assert call.txn_id in shown
         assert "limbo" in shown
+
+
+def test_a_pid_is_no_quantity() -> None:
+    """People get a pid as they would type it after kill, without separators."""
+    (column,) = [one for one in facts.LISTED if one.key == "pid"]
+    assert text(17945, column.kind).plain == "17945"
 
 
 def test_verbose_shows_each_rpc_and_nothing_of_what_is_in_it(

@@ -19,7 +19,7 @@ LISTED = (
     Column("flow_run", title="flow run"),
     Column("run_name", title="run name"),
     Column("host"),
-    Column("pid", kind=Kind.NUMBER),
+    Column("pid"),
     Column("executors", kind=Kind.NUMBER, extra=True),
     Column("since", kind=Kind.TIME, extra=True),
     Column("epoch", kind=Kind.NUMBER, extra=True),
