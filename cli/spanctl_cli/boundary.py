@@ -128,7 +128,7 @@ def boundary(args: Sequence[str]) -> Iterator[None]:
 
 
 def _end(args: Sequence[str], failure: Failure) -> NoReturn:
-    failure.tell(as_json=_wants_json(args))
+    failure.tell(as_json=wants_json(args))
     raise typer.Exit(int(failure.exit_code)) from None
 
 
@@ -234,7 +234,7 @@ def _short(filename: str) -> str:
     return Path(filename).name
 
 
-def _wants_json(args: Sequence[str]) -> bool:
+def wants_json(args: Sequence[str]) -> bool:
     """Whether the command line asks for JSON; looked up there, for it may not parse."""
     formats = {item.value for item in Format if item.is_json}
     before = ""

@@ -30,6 +30,7 @@ class AppContext:
         quiet: Say nothing on stderr but errors.
         verbose: Show what only a maintainer wants to see.
         no_input: Never ask.
+        as_json: Machines read the output, so stderr is for one JSON object, and only on failure.
     """
 
     settings: "Callable[[], Settings]"
@@ -38,10 +39,17 @@ class AppContext:
     quiet: bool = False
     verbose: bool = False
     no_input: bool = False
+    as_json: bool = False
 
     @classmethod
     def build(
-        cls, *, context: str | None, quiet: bool, verbose: bool, no_input: bool
+        cls,
+        *,
+        context: str | None,
+        quiet: bool,
+        verbose: bool,
+        no_input: bool,
+        as_json: bool = False,
     ) -> "AppContext":
         """Return the surroundings of one invocation; nothing is read or imported yet."""
 
@@ -51,7 +59,7 @@ class AppContext:
 
             return resolve(context=context)
 
-        return cls(settings, cache(talk.console), context, quiet, verbose, no_input)
+        return cls(settings, cache(talk.console), context, quiet, verbose, no_input, as_json)
 
     @classmethod
     def of(cls, ctx: typer.Context) -> Self:
@@ -73,5 +81,5 @@ class AppContext:
             talk.say(text, label="warning")
 
     def status(self, text: str) -> AbstractContextManager[None]:
-        """Show a spinner (off a terminal: one line) while the block runs, unless quiet."""
-        return talk.status(text, quiet=self.quiet)
+        """Show a person on a terminal what goes on while the block runs, unless quiet."""
+        return talk.status(text, quiet=self.quiet or self.as_json)

@@ -72,7 +72,11 @@ def _globals(  # noqa: PLR0913 - one parameter an option
 
         ctx.call_on_close(tracing.show(debug=debug))
     ctx.obj = AppContext.build(
-        context=context, quiet=quiet, verbose=verbose or debug, no_input=no_input
+        context=context,
+        quiet=quiet,
+        verbose=verbose or debug,
+        no_input=no_input,
+        as_json=boundary.wants_json(ctx.meta["spanctl.args"]),
     )
 
 

@@ -80,8 +80,8 @@ def say(text: str, *, label: str = "") -> None:
 
 @contextlib.contextmanager
 def status(text: str, *, quiet: bool = False) -> Iterator[None]:
-    """Show that something is going on: a spinner on a terminal, else one line."""
-    if quiet:
+    """Show on a terminal that something is going on: a spinner, or one line on a plain one."""
+    if quiet or not stderr_is_terminal():
         yield
         return
     if not coloured():

@@ -157,6 +157,19 @@ def test_unknown(spanctl: Spanctl, ledger: Ledger) -> None:  # noqa: ARG001 - it
     assert "spanctl audit list" in result.stderr
 
 
+def test_an_error_is_alone_on_stderr(
+    spanctl: Spanctl,
+    terminal: Callable[..., Ended],
+    ledger: Ledger,  # noqa: ARG001 - its environment
+) -> None:
+    """Under JSON stderr is one object, on a terminal too; in a pipe nothing is said of progress."""
+    result = spanctl("audit", "abc12345", "-o", "json")
+    assert json.loads(result.stderr)["error"]["code"] == "not_found"
+    assert spanctl("audit", "abc12345").stderr.startswith("error: ")
+    shown = terminal("audit", "abc12345", "-o", "json", env=PLAIN).stdout
+    assert json.loads(shown)["error"]["exit_code"] == 5
+
+
 def test_ambiguous(spanctl: Spanctl, ledger: Ledger, emulator: str) -> None:
     """A prefix of two transactions exits 6, and the JSON error lists both."""
     ids = [f"eeeeeee{digit}-0000-5000-8000-000000000000" for digit in "12"]
