@@ -336,6 +336,24 @@ def test_a_run_is_watched(spanctl: Spanctl) -> None:
     )
 
 
+@pytest.mark.usefixtures("play")
+def test_a_traceback_is_for_the_logs(spanctl: Spanctl, scripted_prefect: ScriptedPrefect) -> None:
+    """Who watches gets the exception in a line, of however many; the run's log has it whole."""
+    frames = 'Traceback (most recent call last):\n  File "pay.py", line 3\nValueError: broke'
+    said = (f"Encountered an exception: ValueError('broke')\n{frames}", frames, "two\nlines")
+    lines = [a_line(text, number, level=40) for number, text in enumerate(said)]
+    scripted_prefect.routes["POST /logs/filter"] = lambda body: lines[body["offset"] :]
+    watched = spanctl("runs", "watch", ONE, "-o", "jsonl")
+    events = [json.loads(line) for line in watched.stdout.splitlines()]
+    assert [one["message"] for one in events if one.get("event") == "log"] == [
+        "Encountered an exception: ValueError('broke')",
+        "ValueError: broke",
+        "two\nlines",
+    ]
+    whole = spanctl("runs", "logs", ONE, "-o", "jsonl")
+    assert [json.loads(line)["message"] for line in whole.stdout.splitlines()] == list(said)
+
+
 def test_a_watched_run_fails(
     spanctl: Spanctl,
     scripted_prefect: ScriptedPrefect,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from spanctl.spanner.client import Database
 
 _USERS = frozenset({"prefect.flow_runs", "prefect.task_runs"})
+_TRACEBACK = "Traceback (most recent call last):"
 _ENGINE = ("Beginning flow run", "Finished in state", "Running hook ", "Hook '", "Created task run")
 _WORKER = (
     "Running 1 deployment pull step",
@@ -88,7 +89,7 @@ def follower(app: AppContext, view: View, seen: list[Seen]) -> "Follower":
 
     def log(line: "Log") -> None:
         if not _chatter(line):
-            view.log(logging.getLevelName(line.level), line.message)
+            view.log(logging.getLevelName(line.level), _brief(line.message))
 
     return Follower(state=view.state, log=log, receipt=receipt, note=app.warn)
 
@@ -101,6 +102,14 @@ def interrupted(app: AppContext, api: "PrefectApi", runs: "list[FlowRun]", *, ca
             app.note(f"cancelling flow run {run.id}; look: spanctl runs wait {run.id}")
         else:
             app.note(f"detached, the run goes on; follow it: spanctl runs watch {run.id}")
+
+
+def _brief(message: str) -> str:
+    """Return of a message that carries a traceback its first line, or else its last."""
+    before, found, after = message.partition(_TRACEBACK)
+    if not found:
+        return message
+    return next(iter([*before.strip().splitlines(), *reversed(after.strip().splitlines())]), found)
 
 
 def _chatter(line: "Log") -> bool:
