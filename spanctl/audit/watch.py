@@ -28,6 +28,10 @@ _LAST_LINE: Final = "Finished in state"
 _PATIENCE: Final = 60.0
 _OVERDUE: Final = 10.0
 """Seconds that a worker usually needs at most to take a run that is due."""
+_WAITS: Final = {
+    StateType.SCHEDULED: "no worker has taken it",
+    StateType.PENDING: "a worker took it, and hasn't started it",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,22 +141,25 @@ class Following:
 
     def _note_overdue(self) -> None:
         run = self.run
-        kind = run.state.type if run.state else StateType.SCHEDULED
-        waits = kind in {StateType.SCHEDULED, StateType.PENDING}
-        retries = run.state is not None and run.state.name == "AwaitingRetry"  # in its own process
-        if not waits or retries or (run.expected_start is not None and run.expected_start > now()):
+        what = _waits(run)
+        if what is None:
             self._due = None
             return
         if self._due is None:
             self._due = monotonic()
         if not self._noted and monotonic() - self._due >= _OVERDUE:
             self._noted = True
-            pending = kind is StateType.PENDING
-            what = (
-                "a worker took it, and hasn't started it" if pending else "no worker has taken it"
-            )
             where = f"work pool {run.work_pool}" if run.work_pool else "it is in no work pool"
             self._follower.note(f"{what} yet: {where}; see: spanctl local status")
+
+
+def _waits(run: FlowRun) -> str | None:
+    """Return what a run that is due waits for; None when it isn't due, or has started."""
+    kind = run.state.type if run.state else StateType.SCHEDULED
+    retries = run.state is not None and run.state.name == "AwaitingRetry"  # in its own process
+    if retries or (run.expected_start is not None and run.expected_start > now()):
+        return None
+    return _WAITS.get(kind)
 
 
 def follow_all(followings: Sequence[Following], *, timeout: float | None = None) -> None:
@@ -216,4 +223,7 @@ def pending(run: FlowRun) -> PendingError:
     """Return what to raise of a run that had not ended when the time was over."""
     msg = f"flow run {run.id} is still {run.state.name if run.state else 'unknown'}"
     hint = f"it goes on; look again with: spanctl runs watch {run.id}"
+    if (what := _waits(run)) is not None:
+        msg = f"{msg}: {what}"
+        hint = f"see: spanctl local status; {hint}"
     return PendingError(msg, hint=hint, flow_run=run.id)

@@ -86,6 +86,21 @@ def test_a_run_that_no_worker_takes_is_told_once(stage: Any) -> None:
     assert text == "no worker has taken it yet: work pool night; see: spanctl local status"
 
 
+def test_when_the_time_is_over_it_is_said_what_is_waited_for(stage: Any) -> None:
+    """Nobody took it, however short the wait: the error says so, and where to look."""
+    with pytest.raises(PendingError) as caught:
+        stage((WAITS, 9)).follow(timeout=3)
+    assert caught.value.message == "flow run run is still Scheduled: no worker has taken it"
+    assert caught.value.hint == (
+        "see: spanctl local status; it goes on; look again with: spanctl runs watch run"
+    )
+    for play in (stage((RUNS, 9)), stage((WAITS, 9), expected=60)):
+        with pytest.raises(PendingError) as caught:
+            play.follow(timeout=3)
+        assert "worker" not in caught.value.message
+        assert caught.value.hint.startswith("it goes on;")
+
+
 def test_a_run_that_is_not_started(stage: Any) -> None:
     """Pending, a worker has it: that is said."""
     play = stage((TAKEN, 15), (RUNS, 1), (DONE, 1))
