@@ -68,7 +68,7 @@ class Shell:
             DemoFailedError: It failed.
         """
         done = subprocess.run(  # noqa: S603, PLW1510 - told below
-            _spanctl((*arguments, "-o", "json")),
+            _spanctl(("--quiet", *arguments, "-o", "json")),
             cwd=self.folder,
             env=self._environment,
             stdout=subprocess.PIPE,

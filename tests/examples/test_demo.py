@@ -32,6 +32,7 @@ def test_the_demo_runs_to_its_end_and_stops_what_it_started(tmp_path: Path) -> N
     assert "28298" in done.stdout
     assert "server OK, client DEADLINE_EXCEEDED" in done.stdout
     assert "$ spanctl audit" in done.stdout
+    assert "the newest 20" not in done.stderr  # of the list that it reads for itself
     assert not list(tmp_path.glob("spanctl-demo-*"))
     running = [
         path
