@@ -14,12 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.text import Text
 
-from spanctl.ledger.receipt import EntryKind, Provenance, Receipt
+from spanctl.audit.outside import Outside
+from spanctl.ledger.phases import Phase
+from spanctl.ledger.receipt import EntryKind, Provenance, Receipt, StatementKind
 from spanctl.settings import state_home
 from spanctl.spanner import receipts, schema
 from spanctl.spanner.client import Database
 from spanctl.spanner.run import Run
+from spanctl_cli.views.trail_page import page
+from tests.cli.trails import transaction_trail
 from tests.faults import raw
 from tests.faults.emulator import INSTANCE, PROJECT, free_port
 from tests.fixtures.cli import Ended, Spanctl, child_environment
@@ -221,6 +226,20 @@ def test_terminal(terminal: Callable[..., Ended], ledger: Ledger) -> None:
     assert "asked by    anna@example.com  claimed" in result.stdout
     assert "s1 → [red]é" in result.stdout
     assert "it was [bold]wrong[/bold]" in result.stdout
+
+
+def test_labels_stand_apart_from_their_values() -> None:
+    """However long a label is, blanks follow it, and all values begin in one column."""
+    name = "operations/_auto_1"
+    told = Outside(
+        kind=StatementKind.DDL, said=Phase.FINISHED, phase=Phase.FINISHED, operation=name
+    )
+    shown = page(replace(transaction_trail(), outside=told), None, ())
+    lines = [one.plain for one in shown if isinstance(one, Text)]
+    (line,) = [line for line in lines if line.startswith("  ddl operation")]
+    assert line.split() == ["ddl", "operation", name]
+    (other,) = [line for line in lines if line.startswith("  attempt")]
+    assert other.index("2") == line.index(name)
 
 
 def _told(text: str, squeezed: str, columns: int) -> bool:

@@ -25,6 +25,7 @@ from spanctl_cli.views.trail_tables import sources, timeline
 
 _ROOMY = 80
 _LISTED = 40
+_LABEL = 12
 _MARKS = {
     ModType.INSERT: ("+", "green", "inserted"),
     ModType.UPDATE: ("~", "yellow", "updated"),
@@ -148,9 +149,10 @@ def _run(trail: Trail) -> Iterator[RenderableType]:
 
 
 def _facts(pairs: Iterable[tuple[str, Text]]) -> Iterator[RenderableType]:
-    for name, value in pairs:
-        if value.plain:
-            yield pieces.whole(Text(f"  {name:<12}", style="dim").append_text(value))
+    shown = [(name, value) for name, value in pairs if value.plain]
+    width = max([_LABEL, *(len(name) + 2 for name, _ in shown)])
+    for name, value in shown:
+        yield pieces.whole(Text(f"  {name:<{width}}", style="dim").append_text(value))
 
 
 # -- tables
