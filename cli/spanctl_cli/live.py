@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from spanctl.ledger.phases import AT_LEAST_ONCE, is_outside
 from spanctl_cli import talk
 from spanctl_cli.output import Format, emit_event
 from spanctl_cli.output.values import safe
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 EVENT: Final = "run.event"
-AT_LEAST_ONCE: Final = "AT_LEAST_ONCE"
 _ROOM: Final = 40
 """Columns that an id needs; narrower terminals wrap by themselves, anywhere."""
 _MARKS: Final = {"COMMITTED": "✓", "NOT_COMMITTED": "✗", "UNKNOWN": "?"}
@@ -50,8 +50,6 @@ class Seen:
     @property
     def is_outside(self) -> bool:
         """Whether it tells of DDL or partitioned DML, which are in no transaction."""
-        from spanctl.ledger.phases import is_outside
-
         return is_outside(self.step)
 
     @property

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from spanctl.audit.fencing import Fencing
 from spanctl.audit.outside import Outside
+from spanctl.ledger.phases import AT_LEAST_ONCE, noted
 from spanctl.ledger.receipt import EntryKind, Outcome, Receipt, Standing
 from spanctl.orchestration.model import FlowRun, TaskRun
 from spanctl.spanner.changes import Changes
@@ -171,3 +172,8 @@ def outcome_of(receipt: Receipt) -> Outcome:
     if receipt.kind is EntryKind.COMMITTED:
         return Outcome.COMMITTED
     return Outcome.NOT_COMMITTED
+
+
+def told_of(receipt: Receipt) -> str:
+    """Return the outcome as it is told: AT_LEAST_ONCE for an entry of DDL or partitioned DML."""
+    return AT_LEAST_ONCE if noted(receipt) else outcome_of(receipt).value

@@ -11,7 +11,7 @@ from spanctl.audit.operations import is_of_run
 from spanctl.audit.settling import Phase, survey
 from spanctl.errors import SpanctlError
 from spanctl.invocation import IDEMPOTENCY_KEY_LABEL
-from spanctl.ledger.phases import step_of
+from spanctl.ledger.phases import AT_LEAST_ONCE, is_outside, step_of
 from spanctl.ledger.receipt import Outcome, Receipt
 from spanctl.orchestration.api import PrefectApi
 from spanctl.spanner import receipts
@@ -123,6 +123,11 @@ def _open(one: "Unsettled") -> RunTransaction:
         note=f"{word}: {one.owned.note}",
         in_limbo=limbo,
     )
+
+
+def told(one: RunTransaction) -> str:
+    """Return the outcome as it is told: AT_LEAST_ONCE for an entry of DDL or partitioned DML."""
+    return AT_LEAST_ONCE if is_outside(one.step) else one.outcome.value
 
 
 def counted(transactions: Sequence[RunTransaction]) -> Mapping[Outcome, int]:

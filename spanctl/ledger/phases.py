@@ -7,6 +7,7 @@ transactions that commit; what they tell of is applied "at least once".
 import json
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Final
 
 from spanctl.errors import UsageError
 from spanctl.ledger.keys import OperationKey
@@ -15,6 +16,9 @@ from spanctl.ledger.receipt import Receipt, StatementKind
 _OUTSIDE = frozenset({StatementKind.DDL, StatementKind.PARTITIONED_DML})
 CHECKED, ASSUMED = "checked", "assumed"
 """How it is known that partitioned DML may be applied twice."""
+
+AT_LEAST_ONCE: Final = "AT_LEAST_ONCE"
+"""What stands for the outcome of such entries: that they committed says nothing of the rest."""
 
 _STARTED, _FINISHED = "-started", "-finished"
 

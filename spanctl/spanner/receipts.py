@@ -5,7 +5,7 @@ Every look-up is strong: it sees each receipt that committed before the call beg
 
 import heapq
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -225,7 +225,7 @@ def listing(  # noqa: PLR0913 - the filters
     since: datetime,
     until: datetime | None = None,
     root_run: str | None = None,
-    kind: EntryKind | None = None,
+    wanted: Callable[[Receipt], bool] | None = None,
     limit: int = 100,
 ) -> list[Receipt]:
     """Return the newest receipts with ``since <= commit_timestamp <= until``, newest first.
@@ -237,7 +237,7 @@ def listing(  # noqa: PLR0913 - the filters
         since: The oldest commit timestamp of interest.
         until: The newest; None for now.
         root_run: Only those of this root flow run.
-        kind: Only those of this kind.
+        wanted: Only those of which this says so.
         limit: At most this many.
     """
     if limit <= 0 or (until is not None and until < since):
@@ -245,12 +245,12 @@ def listing(  # noqa: PLR0913 - the filters
     page = max(_MIN_PAGE, limit // 4)
     index = BY_TIME if root_run is None else BY_RUN
     entries = _Listing(database, since, until, root_run, page, index).entries()
-    wanted: list[Receipt] = []
-    while len(wanted) < limit and (batch := list(islice(entries, limit))):
+    listed: list[Receipt] = []
+    while len(listed) < limit and (batch := list(islice(entries, limit))):
         found = get_many(database, [txn_id for _, txn_id in batch])
         receipts = (found[txn_id] for _, txn_id in batch if txn_id in found)
-        wanted += [one for one in receipts if kind is None or one.kind is kind]
-    return wanted[:limit]
+        listed += [one for one in receipts if wanted is None or wanted(one)]
+    return listed[:limit]
 
 
 _Entry = tuple[datetime, str]

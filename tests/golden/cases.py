@@ -46,7 +46,12 @@ def transactions() -> Listing:
             "flow": "transfer",
             "reason": 'a "quoted", line\nand \x1b[31mred\u202egnp',
         },
-        {"outcome": "COMMITTED", "rows": 1, "changes": "ddl t: finished", "step": "ddl finished"},
+        {
+            "outcome": "AT_LEAST_ONCE",
+            "rows": 1,
+            "changes": "ddl t: finished",
+            "step": "ddl finished",
+        },
     )
     rows = [
         {"txn_id": txn_id, "commit_timestamp": WHEN - timedelta(days=number), **one}

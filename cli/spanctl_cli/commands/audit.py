@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from spanctl.audit.outside import Outside
-    from spanctl.ledger.receipt import EntryKind, Receipt
+    from spanctl.ledger.receipt import Receipt
     from spanctl.orchestration.api import PrefectApi
 
 _TERMINAL_ROWS = 20
@@ -73,10 +73,11 @@ class TrailFormat(StrEnum):
 
 
 class ListedOutcome(StrEnum):
-    """The outcomes that a receipt can prove."""
+    """The outcomes that the ledger's entries tell."""
 
     COMMITTED = "COMMITTED"
     NOT_COMMITTED = "NOT_COMMITTED"
+    AT_LEAST_ONCE = "AT_LEAST_ONCE"
 
 
 app = typer.Typer(
@@ -218,6 +219,7 @@ def list_(  # noqa: PLR0913 - one parameter an option
         from spanctl.spanner import receipts
 
         _ = database.ledger  # says what to do where there is none
+        from spanctl.audit.model import told_of
         from spanctl.audit.outside import outside
 
         found = receipts.listing(
@@ -225,7 +227,7 @@ def list_(  # noqa: PLR0913 - one parameter an option
             since=oldest,
             until=newest,
             root_run=_root_run(api, flow_run) if flow_run is not None else None,
-            kind=_kind(outcome),
+            wanted=(lambda one: told_of(one) == outcome) if outcome else None,
             limit=limit,
         )
         pairs = outside(database, found)
@@ -234,7 +236,7 @@ def list_(  # noqa: PLR0913 - one parameter an option
     def view() -> "Iterable[RenderableType]":
         from spanctl_cli.views.trail_tables import listing
 
-        return listing(found, [row["changes"] for row in rows], pairs)
+        return listing(found, [row["changes"] for row in rows])
 
     where = f"of flow run {flow_run}" if flow_run else f"since {since or '24h'}"
     listing = Listing(
@@ -264,23 +266,15 @@ def _root_run(api: "PrefectApi | None", flow_run: str) -> str:
         return flow_run  # Prefect may have forgotten what the ledger still names
 
 
-def _kind(outcome: ListedOutcome | None) -> "EntryKind | None":
-    from spanctl.ledger.receipt import EntryKind
-
-    if outcome is None:
-        return None
-    return EntryKind.COMMITTED if outcome is ListedOutcome.COMMITTED else EntryKind.FENCED
-
-
 def _listed(receipt: "Receipt", pair: "Outside | None") -> dict[str, Any]:
-    from spanctl.audit.model import outcome_of
+    from spanctl.audit.model import told_of
     from spanctl.ledger.phases import step_of
 
     origin = receipt.provenance
     return {
         "txn_id": receipt.txn_id,
         "commit_timestamp": receipt.commit_timestamp,
-        "outcome": outcome_of(receipt),
+        "outcome": told_of(receipt),
         "rows": receipt.rows,
         "rows_at_least": receipt.rows_at_least,
         "changes": f"{summary(receipt)}: {pair.words_here}" if pair else summary(receipt),

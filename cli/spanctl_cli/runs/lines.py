@@ -147,7 +147,7 @@ def _logged(line: "Log") -> Row:
 
 
 def _committed(one: "Receipt") -> Row:
-    from spanctl.audit.model import outcome_of
+    from spanctl.audit.model import told_of
     from spanctl.ledger.phases import step_of
     from spanctl_cli.runs import counted
 
@@ -156,7 +156,7 @@ def _committed(one: "Receipt") -> Row:
         "timestamp": one.commit_timestamp,
         "source": "ledger",
         "level": "INFO",
-        "message": f"{outcome_of(one)} {step_of(one)}{rows}",
+        "message": f"{told_of(one)} {step_of(one)}{rows}",
         "txn_id": one.txn_id,
         "logger": None,
         "flow_run": one.provenance.flow_run,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from spanctl.clock import monotonic
 from spanctl.errors import NotFoundError, StatementError, UsageError
+from spanctl.ledger.phases import AT_LEAST_ONCE
 from spanctl_cli import live, talk
 from spanctl_cli.context import AppContext
 from spanctl_cli.output import Column, Kind, Listing, Record, emit
@@ -153,7 +154,7 @@ def _values(result: "SqlResult") -> dict[str, Any]:
     return {
         "mode": result.mode.value,
         "txn_id": first.txn_id if first else None,
-        "outcome": inside.outcome.value if inside else live.AT_LEAST_ONCE if first else None,
+        "outcome": inside.outcome.value if inside else AT_LEAST_ONCE if first else None,
         "commit_timestamp": inside.commit_timestamp if inside else None,
         "rows": sum(counts) if counts else None,
         "replayed": first.replayed if first else None,

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from spanctl.audit.model import Coverage, Source, SourceName, Subject, Trail, outcome_of
+from spanctl.audit.model import Coverage, Source, SourceName, Subject, Trail, told_of
 from spanctl.audit.trail import totals
 from spanctl.ledger.fences import reopened_by
 from spanctl.ledger.phases import ASSUMED, CHECKED, step_of
@@ -162,7 +162,7 @@ def _transaction(trail: Trail) -> dict[str, Any]:
     return {
         "subject": trail.subject,
         "txn_id": receipt.txn_id,
-        "outcome": outcome_of(receipt),
+        "outcome": told_of(receipt),
         "at_least_once": trail.outside.words if trail.outside else None,
         "paired_with": trail.outside.pair if trail.outside else None,
         "commit_timestamp": receipt.commit_timestamp,
@@ -313,7 +313,7 @@ def _receipt(receipt: Receipt) -> dict[str, Any]:
     return {
         "txn_id": receipt.txn_id,
         "commit_timestamp": receipt.commit_timestamp,
-        "outcome": outcome_of(receipt),
+        "outcome": told_of(receipt),
         "rows": receipt.rows,
         "rows_at_least": receipt.rows_at_least,
         "task": receipt.provenance.task,

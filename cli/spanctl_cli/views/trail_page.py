@@ -9,10 +9,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from spanctl.audit.model import Link, Trail, outcome_of
+from spanctl.audit.model import Link, Trail, outcome_of, told_of
 from spanctl.audit.trail import totals
 from spanctl.ledger.fences import reopened_by
-from spanctl.ledger.phases import Phase, noted, step_of, step_words
+from spanctl.ledger.phases import Phase, step_of, step_words
 from spanctl.ledger.receipt import Outcome, Receipt, Statement
 from spanctl.spanner.changes import ModType, RowChange
 from spanctl.spanner.values import display
@@ -256,7 +256,7 @@ def _transactions(receipts: Sequence[Receipt]) -> Iterator[RenderableType]:
         table.add_row(
             text(receipt.txn_id, Kind.ID),
             pieces.clock(receipt.commit_timestamp),
-            _said(receipt),
+            text(told_of(receipt), Kind.STATE),
             pieces.rows(receipt.rows, least=receipt.rows_at_least),
             text(step_of(receipt)),
         )
@@ -270,12 +270,7 @@ def _stacked(receipts: Sequence[Receipt]) -> Iterator[RenderableType]:
             yield Text(more, style="yellow")
             continue
         yield text(receipt.txn_id, Kind.ID)
-        line = Text().append_text(_said(receipt))
+        line = Text().append_text(text(told_of(receipt), Kind.STATE))
         line.append("  ").append_text(pieces.clock(receipt.commit_timestamp))
         line.append(f"  {pieces.least(receipt.rows, bound=receipt.rows_at_least)}")
         yield from pieces.stacked(line, Text(safe(step_of(receipt)), style="dim"))
-
-
-def _said(receipt: Receipt) -> Text:
-    pair = noted(receipt)
-    return text(pair.phase.value if pair else outcome_of(receipt), Kind.STATE)

@@ -1,14 +1,13 @@
 """Tables of trails: transactions in a list, a timeline, sources; stacked where it is narrow."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.console import RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from spanctl.audit.model import Event, EventKind, Source, SourceName, outcome_of
-from spanctl.audit.outside import Outside
+from spanctl.audit.model import Event, EventKind, Source, SourceName, told_of
 from spanctl.ledger.phases import step_of
 from spanctl.ledger.receipt import Receipt
 from spanctl_cli.output import Kind, text
@@ -35,15 +34,12 @@ _SOURCES = {
 }
 
 
-def listing(
-    receipts: Sequence[Receipt], changes: Sequence[str], pairs: Mapping[str, Outside]
-) -> Iterator[RenderableType]:
+def listing(receipts: Sequence[Receipt], changes: Sequence[str]) -> Iterator[RenderableType]:
     """Yield transactions, a row each; on a narrow terminal what they changed goes below.
 
     Args:
         receipts: The transactions.
         changes: What each of them did, in a few words.
-        pairs: Those that tell of DDL or partitioned DML, by txn ID.
     """
     width = terminal_width()
     wide, widest = width >= _WIDE, width >= _WIDEST
@@ -54,7 +50,7 @@ def listing(
         origin = receipt.provenance
         step = step_of(receipt)
         by = f"{origin.flow} / {step}" if origin.flow else origin.reason or step
-        when, outcome = age(receipt.commit_timestamp), _outcome(receipt, pairs.get(receipt.txn_id))
+        when, outcome = age(receipt.commit_timestamp), text(told_of(receipt), Kind.STATE)
         if wide:
             rows = pieces.rows(receipt.rows, least=receipt.rows_at_least)
             identifier = text(receipt.txn_id, Kind.ID)
@@ -69,11 +65,6 @@ def listing(
             yield Padding(Text(safe(said), style="dim"), (0, 0, 0, 2), expand=False)
     if wide:
         yield table
-
-
-def _outcome(receipt: Receipt, pair: Outside | None) -> Text:
-    """Return what came of a transaction; an entry of a pair says what it tells of instead."""
-    return text(pair.said.value if pair else outcome_of(receipt), Kind.STATE)
 
 
 def timeline(events: Sequence[Event]) -> Iterator[RenderableType]:
