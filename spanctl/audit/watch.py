@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from spanctl.clock import monotonic, now
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _POLL: Final = 0.3
 _LATE: Final = timedelta(seconds=10)
 """How far back each look into the ledger overlaps the one before."""
+_RECEIPTS: Final = 10_000
+"""So many receipts at most are told at a look."""
 _DRAIN: Final = 1.5
 """Seconds in which the last log lines of an ended run still arrive; less when the engine's last
 line has come."""
@@ -51,11 +53,52 @@ class Follower:
     note: Callable[[str], None]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """What earlier attempts of a flow run have left, which is no news of the next one.
+
+    Attributes:
+        logs: The ids of their log lines.
+        receipts: The txn IDs of the newest of their receipts.
+        last: The commit timestamp of the very newest; None when there is none.
+    """
+
+    logs: frozenset[str] = frozenset()
+    receipts: frozenset[str] = frozenset()
+    last: datetime | None = None
+
+
+def past(api: PrefectApi, database: "Database | None", run: FlowRun) -> Past:
+    """Return what a flow run has told so far: ask before it is run again.
+
+    Args:
+        api: Prefect.
+        database: Where the run writes; None when its transactions are not to be told.
+        run: The root flow run.
+
+    Raises:
+        UnreachableError: Prefect or the database did not answer.
+    """
+    logs = frozenset(line.id for line in api.logs(run.id))
+    if database is None:
+        return Past(logs=logs)
+    since = (run.created or now()) - _LATE
+    found = receipts.listing(database, since=since, root_run=run.id, limit=_RECEIPTS)
+    last = found[0].commit_timestamp if found else None
+    return Past(logs=logs, receipts=frozenset(one.txn_id for one in found), last=last)
+
+
 class Following:
     """One flow run that is followed: each look tells what is new."""
 
     def __init__(
-        self, api: PrefectApi, database: "Database | None", run: FlowRun, follower: Follower
+        self,
+        api: PrefectApi,
+        database: "Database | None",
+        run: FlowRun,
+        follower: Follower,
+        *,
+        after: Past | None = None,
     ) -> None:
         """Begin with a flow run as Prefect told it.
 
@@ -64,18 +107,20 @@ class Following:
             database: Where the run writes; None when its transactions are not to be told.
             run: The root flow run.
             follower: Who is told.
+            after: What is told no more; None to tell all.
         """
+        after = after or Past()
         self.run = run
         self._api = api
         self._database = database
         self._follower = follower
-        self._since = run.created or now()
+        self._since = after.last or run.created or now()
         self._state = ""
         self._due: float | None = None
         self._noted = False
-        self._logs: set[str] = set()
+        self._logs: set[str] = {*after.logs}
         self._last_line = False
-        self._receipts: set[str] = set()
+        self._receipts: set[str] = {*after.receipts}
         self._answered = monotonic()
         self._ended: float | None = None
 
@@ -131,7 +176,7 @@ class Following:
 
     def _tell_receipts(self, database: "Database") -> None:
         found = receipts.listing(
-            database, since=self._since - _LATE, root_run=self.run.id, limit=10_000
+            database, since=self._since - _LATE, root_run=self.run.id, limit=_RECEIPTS
         )
         for receipt in reversed(found):
             if receipt.txn_id not in self._receipts:
@@ -189,13 +234,14 @@ def _draining(left: Sequence[Following]) -> bool:
     return all(one.has_ended for one in left)
 
 
-def follow(
+def follow(  # noqa: PLR0913 - who is asked, who is told, and how long
     api: PrefectApi,
     database: "Database | None",
     flow_run: str,
     follower: Follower,
     *,
     timeout: float | None = None,
+    after: Past | None = None,
 ) -> FlowRun:
     """Tell the follower what happens until the run has ended; return it as it ended.
 
@@ -207,12 +253,13 @@ def follow(
         flow_run: The root flow run's id.
         follower: Who is told.
         timeout: Seconds to wait; None for as long as it takes.
+        after: What is told no more; None to tell all.
 
     Raises:
         PendingError: It had not ended when the time was over; it goes on.
         UnreachableError: Prefect did not answer for a minute; the run goes on.
     """
-    one = Following(api, database, api.flow_run(flow_run), follower)
+    one = Following(api, database, api.flow_run(flow_run), follower, after=after)
     follow_all([one], timeout=timeout)
     if not one.has_ended:
         raise pending(one.run)

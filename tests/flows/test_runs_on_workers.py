@@ -84,6 +84,8 @@ def test_a_failed_run_is_run_again(
 ) -> None:
     """It goes on as the same run: what had committed is found, not done again; why is kept.
 
+    Only what this attempt wrote and logged is told of it.
+
     One that fails again is watched past what it said of its end before.
     """
     name = deploy(mended, path=str(gate))
@@ -95,13 +97,16 @@ def test_a_failed_run_is_run_again(
     assert (again.exit_code, error_of(again)["code"]) == (1, "flow_failed")
     assert (run_of(run).run_count, bank.receipts(), bank.balance()) == (2, [before], 5)
     gate.touch()
-    again = spanctl("runs", "retry", run, "--reason", "the file is there", *PATIENT, "-o", "json")
+    again = spanctl("runs", "retry", run, "--reason", "the file is there", *PATIENT, "-o", "jsonl")
     assert again.exit_code == 0, again.stderr
-    data = json.loads(again.stdout)
+    *events, data = [json.loads(line) for line in again.stdout.splitlines()]
+    assert not [one for one in events if "not there yet" in one.get("message", "")]
+    assert [one["step"] for one in events if one["event"] == "transaction"] == ["deposit#1"]
     assert (data["flow_run"], data["flow"], data["state"]) == (run, name, "Completed")
     written = sorted(bank.receipts(), key=lambda one: one.commit_timestamp)
-    assert [one["txn_id"] for one in data["transactions"]] == [one.txn_id for one in written]
     assert written[0] == before
+    assert [one["txn_id"] for one in data["transactions"]] == [written[1].txn_id]
+    assert (data["committed"], data["rows"]) == (1, written[1].rows)
     assert (len(written), bank.balance("a"), bank.balance("b")) == (2, 5, 7)
     assert bank.leases(only_open=True) == 0
     shown = json.loads(spanctl("runs", "show", run, "-o", "json").stdout)

@@ -325,7 +325,7 @@ def retry(  # noqa: PLR0913 - one parameter an option
     """Have workers run a run again that failed, crashed or was cancelled.
 
     It stays the same flow run: transactions that it committed are not done again, their receipts
-    are found.
+    are found. What is told and counted is this attempt's.
 
     Example: spanctl runs retry bold-fox --reason "the disk was full"
     """
@@ -343,10 +343,11 @@ def retry(  # noqa: PLR0913 - one parameter an option
     )
     with connect(application) as api:
         found = api.find_flow_run(run)
-        api.retry(found, message("retried", reason))
+        why = message("retried", reason)
         if watch:
-            again.watch(application, api, api.flow_run(found.id), asked)
+            again.retry(application, api, found, why, asked)
             return
+        api.retry(found, why)
         emit(again.accepted(api, api.flow_run(found.id)), output)
     application.note(f"accepted; next: spanctl runs watch {found.id}")
 

@@ -10,7 +10,7 @@ from spanctl_cli.live import Seen, View
 from spanctl_cli.runs import Asked, facts_of
 
 if TYPE_CHECKING:
-    from spanctl.audit.watch import Follower
+    from spanctl.audit.watch import Follower, Past
     from spanctl.ledger.receipt import Receipt
     from spanctl.orchestration.api import PrefectApi
     from spanctl.orchestration.model import FlowRun, Log
@@ -34,10 +34,13 @@ def watch(  # noqa: PLR0913, PLR0917 - what is watched, and where it is shown
     of: str | None,
     asked: Asked,
     view: View,
+    *,
+    after: "Past | None" = None,
 ) -> "tuple[FlowRun, list[Seen]]":
     """Watch a flow run to its end, and return it as it ended, with its transactions.
 
-    Ctrl-C leaves it to itself, or cancels it where that was asked for, and says which.
+    Ctrl-C leaves it to itself, or cancels it where that was asked for, and says which. Of a run
+    that is run again only what comes ``after`` its earlier attempts is told.
 
     Raises:
         PendingError: It had not ended when ``--timeout`` was over.
@@ -51,7 +54,7 @@ def watch(  # noqa: PLR0913, PLR0917 - what is watched, and where it is shown
         database = ledger(app, stack)
         told = follower(app, view, seen)
         try:
-            ended = watcher.follow(api, database, run.id, told, timeout=asked.timeout)
+            ended = watcher.follow(api, database, run.id, told, timeout=asked.timeout, after=after)
         except KeyboardInterrupt:
             interrupted(app, api, [run], cancel=asked.cancel_on_interrupt)
             raise
