@@ -250,7 +250,12 @@ def import_(  # noqa: PLR0913 - one parameter an option
         str | None, typer.Option("--delimiter", help="What separates the fields of a CSV.")
     ] = None,
     null: Annotated[
-        str | None, typer.Option("--null", metavar="TEXT", help="Text that means NULL in a CSV.")
+        str | None,
+        typer.Option(
+            "--null",
+            metavar="TEXT",
+            help="Text that means NULL in a CSV, instead of an empty field.",
+        ),
     ] = None,
     chunk_rows: Annotated[
         int | None, typer.Option("--chunk-rows", min=1, help="Rows in one transaction.")
@@ -275,6 +280,10 @@ def import_(  # noqa: PLR0913 - one parameter an option
     The whole file is checked before the first row is written. Each chunk is a transaction with a
     receipt of its own, and no row is ever written twice. The file's content, the table and the
     mode name an import; an idempotency key stands in for them.
+
+    An empty field of a CSV is NULL where its column may be NULL; in a STRING column that is NOT
+    NULL, keys included, it is empty text, and in any other a bad row. With --null TEXT only that
+    text is NULL.
 
     Example: spanctl run import airports.csv --table airports --reason "first load"
     """

@@ -36,6 +36,8 @@ def test_fields_become_values():
 def test_empty_fields():
     """Empty is NULL where the column may be NULL, and the empty string in a NOT NULL STRING."""
     assert convert(["id", "name", "note", "born"], ["1", "", "", ""]) == [1, "", None, None]
+    with pytest.raises(ValueError, match="Id is NULL, which its column can't be"):
+        convert(["id", "name"], ["", "x"])
 
 
 def test_null_as_a_text():
