@@ -50,6 +50,11 @@ class RunTransaction:
     note: str = ""
     in_limbo: bool = False
 
+    @property
+    def told(self) -> str:
+        """The outcome as it is told: AT_LEAST_ONCE for an entry of DDL or partitioned DML."""
+        return AT_LEAST_ONCE if is_outside(self.step) else self.outcome.value
+
 
 def transactions_of(
     database: "Database", api: PrefectApi, root: "FlowRun"
@@ -123,11 +128,6 @@ def _open(one: "Unsettled") -> RunTransaction:
         note=f"{word}: {one.owned.note}",
         in_limbo=limbo,
     )
-
-
-def told(one: RunTransaction) -> str:
-    """Return the outcome as it is told: AT_LEAST_ONCE for an entry of DDL or partitioned DML."""
-    return AT_LEAST_ONCE if is_outside(one.step) else one.outcome.value
 
 
 def counted(transactions: Sequence[RunTransaction]) -> Mapping[Outcome, int]:

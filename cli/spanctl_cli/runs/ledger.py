@@ -50,13 +50,11 @@ class Told:
     @property
     def rows(self) -> list[dict[str, Any]]:
         """The transactions as rows of :data:`TRANSACTION_COLUMNS`."""
-        from spanctl.audit.runtransactions import told
-
         return [
             {
                 "txn_id": one.txn_id,
                 "step": one.step,
-                "outcome": told(one),
+                "outcome": one.told,
                 "commit_timestamp": one.committed,
                 "rows": one.rows,
                 "attempt": one.attempt,
