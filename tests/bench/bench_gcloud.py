@@ -7,6 +7,7 @@ where gcloud is not installed.
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -93,13 +94,15 @@ def _served() -> Iterator[tuple[str, str]]:
     grpc, http = free_port(), free_port()
     command = [str(program.with_name("gateway_main")), "--hostname", "127.0.0.1"]
     command += ["--grpc_binary", str(program), "--grpc_port", str(grpc), "--http_port", str(http)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     rest = f"http://127.0.0.1:{http}/"
     try:
         _await(f"{rest}v1/projects/{PROJECT}/instanceConfigs", process)
         yield f"127.0.0.1:{grpc}", rest
     finally:
-        process.terminate()  # it ends the emulator
+        os.killpg(process.pid, signal.SIGKILL)  # it would leave the emulator behind
         process.wait()
 
 
