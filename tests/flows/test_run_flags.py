@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect import flow
 from prefect.client.orchestration import get_client
 
+from spanctl.flows import using
 from tests.fixtures.cli import Spanctl
-from tests.flows.bank import Bank
+from tests.flows.bank import Bank, deposit
 
 pytestmark = [pytest.mark.emulator, pytest.mark.prefect, pytest.mark.usefixtures("prefect")]
 
@@ -279,12 +281,17 @@ def test_a_key_is_looked_up_in_the_ledger(
 
 
 def test_a_key_of_several_runs(spanctl: Spanctl, bank: Bank, rows: Callable[..., str]) -> None:
-    """An import and SQL under one key are both found under it, whichever run wrote them."""
+    """All that was done under one key is found under it, whichever run wrote it."""
+
+    @flow
+    def settle() -> None:
+        deposit("a", 9)
+
     path = rows("id,balance", "c,1")
     key = ("--idempotency-key", "july")
     assert spanctl("run", "import", path, "--table", "accounts", *key).exit_code == 0
-    sql = "UPDATE accounts SET balance = 9 WHERE id = 'a'"
-    assert spanctl("run", "sql", "-e", sql, *key).exit_code == 0
+    with using(idempotency_key="july"):
+        settle()
     shown = json.loads(spanctl("audit", "july", "-o", "json").stdout)
     found = {one["txn_id"] for one in shown["transactions"]}
     assert found == {one.txn_id for one in bank.receipts()}
