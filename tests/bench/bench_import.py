@@ -7,7 +7,6 @@ is told both without and with what Prefect takes to start and to end a flow run 
 whatever the file's size).
 """
 
-import contextlib
 import csv
 import json
 import os
@@ -15,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +21,8 @@ from spanctl.spanner import schema
 from spanctl.spanner.client import Database
 from tests.bench.measure import Figure, Sample
 from tests.faults import raw
-from tests.faults.emulator import INSTANCE, PROJECT, Emulator, free_port
+from tests.faults.emulator import INSTANCE, PROJECT, Emulator
+from tests.fixtures.prefect import server
 
 _DDL = """CREATE TABLE airports (
   icao STRING(8) NOT NULL, iata STRING(8), name STRING(MAX), city STRING(MAX), subd STRING(MAX),
@@ -38,7 +37,11 @@ _FLAT = 1.2
 
 def figures() -> Iterator[Figure]:
     """Yield throughput at the raw loop's best chunk, then peak memory at 1 and 10 times."""
-    with tempfile.TemporaryDirectory() as folder, Emulator() as emulator, _prefect(folder) as api:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Emulator() as emulator,
+        server(Path(folder)) as api,
+    ):
         once = _airports()
         ours: list[dict[str, float]] = []
         theirs: dict[int, list[float]] = {chunk: [] for chunk in _CHUNKS}
@@ -153,38 +156,3 @@ def _import(address: str, path: Path, api: str) -> dict[str, float]:
         raise AssertionError(msg)
     raw.drop_database(address, name)
     return told
-
-
-@contextlib.contextmanager
-def _prefect(folder: str) -> Iterator[str]:
-    """Run a Prefect server with a database of its own; yield its API."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}/api"
-    home = Path(folder) / "prefect"
-    environment = {**os.environ, "PREFECT_HOME": str(home), "PREFECT_API_URL": url}
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
-    process = subprocess.Popen(
-        [*command, "--port", str(port)],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + 90
-        while True:
-            try:
-                urllib.request.urlopen(f"{url}/health", timeout=2).close()  # noqa: S310 - loopback
-            except OSError:
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.1)
-            else:
-                break
-        yield url
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()

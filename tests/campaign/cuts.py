@@ -15,7 +15,7 @@ from spanctl.spanner.run import Run
 from tests.campaign import ground
 from tests.campaign.ground import Report, Truth
 from tests.campaign.matrix import POINTS
-from tests.campaign.model import Case, Form, Stage, Verdict, total
+from tests.campaign.model import Case, Form, Stage, Verdict, in_turn, total
 from tests.faults import raw
 from tests.faults.proxy import FaultProxy, cut
 
@@ -41,11 +41,7 @@ class Cuts:
 
     def cases(self, form: Form) -> Sequence[Case]:
         """The three kinds in turn."""
-        kinds = itertools.cycle(_KINDS)
-        return [
-            Case(f"{kind}/{number}", {"kind": kind})
-            for number, kind in zip(range(_CASES[form]), kinds, strict=False)
-        ]
+        return in_turn("kind", _KINDS, _CASES[form])
 
     def stage(self) -> contextlib.AbstractContextManager[Stage]:
         """Open an emulator."""

@@ -1,5 +1,6 @@
 """What a campaign is: cases by seed, a judge, and figures that nobody writes by hand."""
 
+import itertools
 import random
 import statistics
 from collections import Counter, defaultdict
@@ -69,6 +70,12 @@ class Verdict:
     def bad(self) -> int:
         """How much is not as it must be."""
         return self.wrong + self.duplicate + self.lost + self.unresolved
+
+
+def in_turn(what: str, kinds: Sequence[str], number: int, *, before: str = "") -> "list[Case]":
+    """Return so many cases, each of the next kind, which is given to it as ``what``."""
+    turns = itertools.islice(itertools.cycle(kinds), number)
+    return [Case(f"{before}{kind}/{seed}", {what: kind}) for seed, kind in enumerate(turns)]
 
 
 def total(*verdicts: Verdict, **more: Any) -> Verdict:

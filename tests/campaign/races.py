@@ -17,7 +17,7 @@ from spanctl.spanner.run import Run
 from tests.campaign import ground
 from tests.campaign.ground import Truth
 from tests.campaign.matrix import POINTS
-from tests.campaign.model import Case, Form, Stage, Verdict, total
+from tests.campaign.model import Case, Form, Stage, Verdict, in_turn, total
 from tests.faults import raw
 from tests.faults.proxy import FaultProxy, Rule, hold
 
@@ -41,11 +41,7 @@ class Races:
 
     def cases(self, form: Form) -> Sequence[Case]:
         """The three opponents in turn."""
-        opponents = itertools.cycle(_AGAINST)
-        return [
-            Case(f"against {one}/{number}", {"against": one})
-            for number, one in zip(range(_CASES[form]), opponents, strict=False)
-        ]
+        return in_turn("against", _AGAINST, _CASES[form], before="against ")
 
     def stage(self) -> contextlib.AbstractContextManager[Stage]:
         """Open an emulator."""
