@@ -36,11 +36,13 @@ class _Handler:
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
         """Unwind the process, so that open transactions are resolved; or leave."""
+        if interrupts.reminded():
+            return
         if self._heard:
             _leave(number)
         self._heard = True
         interrupts.ask()
-        interrupts.deliver(lambda: _raise(number))
+        interrupts.deliver(number, lambda: _raise(number))
 
 
 def _raise(number: int) -> NoReturn:

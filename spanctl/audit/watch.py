@@ -10,7 +10,7 @@ from spanctl.clock import monotonic, now
 from spanctl.errors import PendingError, UnreachableError
 from spanctl.ledger.receipt import Receipt
 from spanctl.orchestration.api import PrefectApi
-from spanctl.orchestration.model import FlowRun, Log, StateType
+from spanctl.orchestration.model import FlowRun, Log, State, StateType
 from spanctl.spanner import receipts
 
 if TYPE_CHECKING:
@@ -22,11 +22,15 @@ _LATE: Final = timedelta(seconds=10)
 _RECEIPTS: Final = 10_000
 """So many receipts at most are told at a look."""
 _DRAIN: Final = 1.5
-"""Seconds in which the last log lines of an ended run still arrive; less when the engine's last
-line has come."""
+"""Seconds in which the last log lines of an ended run still arrive."""
+_DRAIN_OWED: Final = 30.0
+"""Seconds that they may take when the engine has logged its first line and ended the run itself:
+then it also logs a last one, and watching is over as soon as that has come."""
 _DRAIN_POLL: Final = 0.1
 _ENGINE: Final = "prefect.flow_runs"
+_FIRST_LINE: Final = "Beginning flow run"
 _LAST_LINE: Final = "Finished in state"
+_ENDED_BY_ENGINE: Final = frozenset({StateType.COMPLETED, StateType.FAILED})
 _PATIENCE: Final = 60.0
 _OVERDUE: Final = 10.0
 """Seconds that a worker usually needs at most to take a run that is due."""
@@ -119,6 +123,7 @@ class Following:
         self._due: float | None = None
         self._noted = False
         self._logs: set[str] = {*after.logs}
+        self._owed = False
         self._last_line = False
         self._receipts: set[str] = {*after.receipts}
         self._answered = monotonic()
@@ -127,7 +132,12 @@ class Following:
     @property
     def is_over(self) -> bool:
         """Whether the run has ended and all was told of it."""
-        return self._ended is not None and (self._last_line or monotonic() - self._ended >= _DRAIN)
+        if self._ended is None or self.run.state is None:
+            return False
+        if self._last_line:
+            return True
+        owed = self._owed and self.run.state.type in _ENDED_BY_ENGINE
+        return monotonic() - self._ended >= (_DRAIN_OWED if owed else _DRAIN)
 
     @property
     def has_ended(self) -> bool:
@@ -155,11 +165,8 @@ class Following:
         self.run = run = self._api.flow_run(self.run.id)
         for line in self._new_lines():
             self._logs.add(line.id)
-            ended = run.state is not None and run.state.type.is_final
-            # Of an earlier attempt's last line, more may come.
-            self._last_line = (
-                ended and line.logger == _ENGINE and line.message.startswith(_LAST_LINE)
-            )
+            self._owed |= line.logger == _ENGINE and line.message.startswith(_FIRST_LINE)
+            self._last_line = _ends(line, run.state)
             self._follower.log(line)
         if self._database is not None and (run.start_time is not None or run.run_count):
             self._tell_receipts(self._database)
@@ -196,6 +203,14 @@ class Following:
             self._noted = True
             where = f"work pool {run.work_pool}" if run.work_pool else "it is in no work pool"
             self._follower.note(f"{what} yet: {where}; see: spanctl local status")
+
+
+def _ends(line: Log, state: State | None) -> bool:
+    """Tell whether a line is the engine's last of the attempt that the run has ended with."""
+    if line.logger != _ENGINE or not line.message.startswith(_LAST_LINE):
+        return False
+    # The state was read before the line; one of an earlier attempt is older than the state.
+    return state is not None and (state.type.is_final or line.timestamp >= state.timestamp)
 
 
 def _waits(run: FlowRun) -> str | None:

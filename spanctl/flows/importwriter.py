@@ -262,7 +262,7 @@ def write(
         StatementError: Spanner refused a chunk; those before it are committed.
         LimitError: A chunk is over a limit, since the table has changed; likewise.
         ConflictError: The file or the table changed since the import began.
-        SpanctlError: As :meth:`spanctl.spanner.client.Database.transact` raises.
+        SpanctlError: As :meth:`spanctl.spanner.protocol.Execution.run` raises.
     """
     from spanctl.spanner.run import Run
 

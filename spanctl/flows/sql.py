@@ -66,7 +66,7 @@ def run_sql(
         UsageError: The script isn't in this process, or is another one.
         StatementError: Spanner refused a statement; nothing is committed.
         ConflictError: DDL of the same key was started before, and may have been applied.
-        SpanctlError: As :meth:`spanctl.spanner.client.Database.transact` raises.
+        SpanctlError: As :meth:`spanctl.spanner.protocol.Execution.run` raises.
     """
     started = monotonic()
     script = _held(statements, parameters, mode)

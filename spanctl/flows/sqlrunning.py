@@ -126,7 +126,7 @@ class Committing:
             options: Fields of :class:`~spanctl.spanner.run.TransactionOptions`.
 
         Raises:
-            SpanctlError: As :meth:`spanctl.spanner.client.Database.transact` raises.
+            SpanctlError: As :meth:`spanctl.spanner.protocol.Execution.run` raises.
         """
         from spanctl.spanner.run import TransactionOptions
 

@@ -23,7 +23,7 @@ from spanctl.clock import monotonic
 from spanctl.closing import Closing
 from spanctl.credentials.live import LiveCredentials
 from spanctl.errors import ConflictError
-from spanctl.ledger.receipt import Provenance, TransactionResult
+from spanctl.ledger.receipt import Provenance
 from spanctl.spanner import values
 from spanctl.spanner.actors import Actors
 from spanctl.spanner.failures import lost_session, translate
@@ -209,60 +209,31 @@ class Database(Closing):
 
     # -- writing
 
-    def transact(  # noqa: PLR0913 - one operation, told in full
-        self,
-        call: Call,
-        body: Callable[[Transaction], T],
-        *,
-        provenance: Provenance,
-        arguments: Mapping[str, Any] | None = None,
-        options: TransactionOptions | None = None,
-        expect_replay: bool = False,
-    ) -> TransactionResult:
-        """Run ``body`` in a read-write transaction that commits at most once per operation.
-
-        The caller holds a lease on ``call`` (see :class:`spanctl.spanner.run.Run`, which most
-        callers use instead).
-
-        Args:
-            call: The operation.
-            body: Gets the :class:`~spanctl.spanner.transaction.Transaction`; it is run again
-                whenever an attempt is lost, so it must not have effects elsewhere.
-            provenance: Where the operation comes from.
-            arguments: What the body works on; the same operation with others is refused.
-            options: Deadlines, and what the receipt keeps.
-            expect_replay: Look for the receipt before the body is run: for retries and keys that
-                somebody else may have used before.
-
-        Raises:
-            KeyReusedError: The operation was committed before with other arguments.
-            KeyClosedError: The operation is fenced.
-            OutcomeUnknownError: The database could not be reached to find the outcome.
-            DeadlineError: Every attempt was aborted until the deadline; not committed.
-            StatementError: Spanner refused a statement or a mutation; not committed.
-            LimitError: It is over one of Spanner's limits; not committed, Commit was not sent.
-            Exception: What the body raised; not committed.
-        """
-        return self.execution(
-            call,
-            body,
-            provenance=provenance,
-            arguments=arguments,
-            options=options,
-            expect_replay=expect_replay,
-        ).run()
-
     def execution(  # noqa: PLR0913 - one operation, told in full
         self,
         call: Call,
         body: Callable[[Transaction], T],
         *,
         provenance: Provenance,
+        lease_anew: Callable[[Call], None],
         arguments: Mapping[str, Any] | None = None,
         options: TransactionOptions | None = None,
         expect_replay: bool = False,
     ) -> Execution[T]:
-        """Prepare what :meth:`transact` runs; its ``in_doubt`` tells afterwards what stayed open.
+        """Prepare a read-write transaction that commits at most once per operation.
+
+        The caller holds a lease on ``call``: :class:`spanctl.spanner.run.Run` is that caller.
+
+        Args:
+            call: The operation.
+            body: Gets the :class:`~spanctl.spanner.transaction.Transaction`; it is run again
+                whenever an attempt is lost, so it must not have effects elsewhere.
+            provenance: Where the operation comes from.
+            lease_anew: Leases the operation once more, in the epoch in which it was reopened.
+            arguments: What the body works on; the same operation with others is refused.
+            options: Deadlines, and what the receipt keeps.
+            expect_replay: Look for the receipt before the body is run: for retries and keys that
+                somebody else may have used before.
 
         Raises:
             UsageError: The transaction tag is one that Spanner would refuse.
@@ -273,6 +244,7 @@ class Database(Closing):
             call=call,
             body=body,
             provenance=provenance,
+            lease_anew=lease_anew,
             arguments=arguments,
             options=options or TransactionOptions(),
             fresh=not expect_replay,

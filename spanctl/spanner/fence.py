@@ -6,6 +6,7 @@ takes the receipt's place: whoever comes second meets ALREADY_EXISTS.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from spanctl import __version__
@@ -33,10 +34,13 @@ class Standing:
     Attributes:
         call: The operation in the epoch that counts.
         entry: The receipt or the closing fence there; None while it is open.
+        reopened: When an operator last opened it again; None when nobody did. What executors
+            leased before that they have leased anew, if they went on.
     """
 
     call: Call
     entry: Receipt | None
+    reopened: datetime | None = None
 
     @property
     def is_closed(self) -> bool:
@@ -55,7 +59,8 @@ def standing(database: "Database", key: OperationKey) -> Standing:
 
 def standings(database: "Database", keys: Iterable[OperationKey]) -> dict[OperationKey, Standing]:
     """Return where each of these operations stands, as :func:`standing` does."""
-    found = {}
+    found: dict[OperationKey, Standing] = {}
+    opened: dict[OperationKey, datetime] = {}
     calls = [Call(key) for key in dict.fromkeys(keys)]
     while calls:
         entries = receipts.get_many(database, [call.txn_id for call in calls])
@@ -68,11 +73,14 @@ def standings(database: "Database", keys: Iterable[OperationKey]) -> dict[Operat
             entry = entries.get(call.txn_id)
             passed = entry is not None and entry.kind is EntryKind.FENCED
             if entry is not None and passed and fences.closes(entry):
-                passed = fences.reopening_id(entry.txn_id) in reopened
+                reopening = reopened.get(fences.reopening_id(entry.txn_id))
+                passed = reopening is not None
+                if reopening is not None:
+                    opened[call.key] = reopening.commit_timestamp
             if passed:
                 later.append(replace(call, epoch=call.epoch + 1))
             else:
-                found[call.key] = Standing(call, entry)
+                found[call.key] = Standing(call, entry, opened.get(call.key))
         calls = later
     return found
 
@@ -146,7 +154,7 @@ def close(
             database, found.call, author=Author.OPERATOR, provenance=provenance, timeout=timeout
         )
         if not is_passed(database, entry):
-            return Standing(found.call, entry)
+            return Standing(found.call, entry, found.reopened)
 
 
 def reopen(

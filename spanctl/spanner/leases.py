@@ -39,6 +39,7 @@ class Intent:
         last: Last leased ordinal; None for keyed calls.
         keys: The keyed calls.
         root_run: Id of the root flow run, if there is one.
+        epoch: The epoch in which the executor goes on, where it leases anew what it held before.
     """
 
     executor: str
@@ -47,12 +48,14 @@ class Intent:
     last: int | None = None
     keys: tuple[str, ...] = ()
     root_run: str | None = None
+    epoch: int = 0
 
     @property
     def intent_id(self) -> str:
         """Primary key: the same for the same lease, spread over the key space."""
         what = f"{self.first}-{self.last}" if not self.keys else "\n".join(self.keys)
-        return str(uuid.uuid5(NAMESPACE, f"{self.executor}\n{self.prefix}\n{what}"))
+        again = f"\n{self.epoch}" if self.epoch else ""
+        return str(uuid.uuid5(NAMESPACE, f"{self.executor}\n{self.prefix}\n{what}{again}"))
 
     def row(self) -> dict[str, Any]:
         """Return the row to insert."""

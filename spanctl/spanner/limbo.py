@@ -100,7 +100,8 @@ def unsettled(database: "Database", leases: Iterable[OpenLease]) -> list[Leased]
     """Return the operations of these leases that have no receipt, in the leases' order.
 
     Each is listed once, however many executors lease it. Reads are strong: what had committed
-    before the call isn't listed.
+    before the call isn't listed. Nor is what an operator closed and opened again, until somebody
+    runs it: a lease from before holds nothing of it.
 
     Raises:
         SpanctlError: The database could not be read.
@@ -109,17 +110,18 @@ def unsettled(database: "Database", leases: Iterable[OpenLease]) -> list[Leased]
     for lease in leases:
         for key in lease.keys:
             holders.setdefault(key, []).append(lease)
-    stands = fence.standings(database, holders)
-    return [
-        Leased(
-            txn_id=stands[key].call.txn_id,
-            key=key,
-            epoch=stands[key].call.epoch,
-            leases=tuple(held),
-        )
-        for key, held in holders.items()
-        if stands[key].entry is None
-    ]
+    listed = []
+    for key, stands in fence.standings(database, holders).items():
+        held = tuple(one for one in holders[key] if _holds(one, stands))
+        if stands.entry is None and held:
+            call = stands.call
+            listed.append(Leased(txn_id=call.txn_id, key=key, epoch=call.epoch, leases=held))
+    return listed
+
+
+def _holds(lease: OpenLease, stands: fence.Standing) -> bool:
+    """Tell whether something can commit under a lease: who goes on once reopened leases anew."""
+    return stands.reopened is None or lease.since > stands.reopened
 
 
 def find(database: "Database", prefix: str) -> list[Leased]:

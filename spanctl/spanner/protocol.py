@@ -32,6 +32,7 @@ from spanctl.errors import ConflictError, DeadlineError, SpanctlError
 from spanctl.ledger.canonical import arguments_digest, result_json
 from spanctl.ledger.receipt import EntryKind, Receipt, TransactionResult
 from spanctl.spanner import preflight, receipts, values
+from spanctl.spanner.attempt import AttemptLostError
 from spanctl.spanner.failures import (
     NOT_COMMITTED,
     TRANSIENT,
@@ -43,7 +44,7 @@ from spanctl.spanner.resolution import NextEpochError, Resolution, Sent
 from spanctl.spanner.rows import as_datetime
 from spanctl.spanner.rpc import status_of
 from spanctl.spanner.sessions import Lease
-from spanctl.spanner.transaction import AttemptLostError, Transaction
+from spanctl.spanner.transaction import Transaction
 
 T = TypeVar("T")
 
@@ -74,7 +75,7 @@ class _EndedError(Exception):
 
 @dataclass(slots=True, kw_only=True)
 class Execution(Resolution, Generic[T]):
-    """One call of :meth:`spanctl.spanner.client.Database.transact`, from start to outcome.
+    """One leased operation that is run, from start to outcome.
 
     Attributes:
         body: The user's function.
@@ -140,6 +141,8 @@ class Execution(Resolution, Generic[T]):
                     raise _EndedError(error) from None
 
     def _attempt(self, lease: Lease) -> TransactionResult:
+        if self._reopened:
+            self._go_on_reopened()
         self._attempts += 1
         self._request = None
         self._transaction = transaction = Transaction(
@@ -171,6 +174,13 @@ class Execution(Resolution, Generic[T]):
         returned = json.loads(kept) if kept is not None else value
         self._sent[transaction.id.hex()] = Sent(returned, transaction.row_counts)
         return self._commit(request, transaction, lease)
+
+    def _go_on_reopened(self) -> None:
+        try:
+            self.lease_anew(self.call)
+        except SpanctlError as error:
+            raise _EndedError(error) from None
+        self._reopened = False
 
     def _roll_back(self, transaction: Transaction) -> None:
         with interrupts.shielded():

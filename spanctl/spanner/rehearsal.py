@@ -14,10 +14,11 @@ from spanctl import interrupts
 from spanctl.clock import monotonic
 from spanctl.errors import StatementError
 from spanctl.spanner import preflight
+from spanctl.spanner.attempt import AttemptLostError
 from spanctl.spanner.changes import ModType, RowChange
 from spanctl.spanner.failures import lost_session, retry_delay, translate
 from spanctl.spanner.keysets import KeySet
-from spanctl.spanner.transaction import AttemptLostError, Transaction
+from spanctl.spanner.transaction import Transaction
 
 if TYPE_CHECKING:
     from google.cloud.spanner_v1.types import Type

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +17,7 @@ from spanctl.errors import (
     SpanctlError,
     UnreachableError,
 )
+from spanctl.ledger import fences
 from spanctl.ledger.fences import Author
 from spanctl.ledger.receipt import EntryKind, Outcome, Provenance, Receipt, TransactionResult
 from spanctl.spanner import fence, receipts
@@ -54,6 +56,8 @@ class Resolution:
         provenance: Where it comes from; goes into the receipt.
         fresh: Whether nobody can have run this operation before, so that no receipt is looked for
             first.
+        lease_anew: Leases the operation once more, for the epoch in which it goes on: an older
+            lease holds nothing of what an operator has closed and opened again.
         in_doubt: Whether the outcome is open: a Commit was sent whose reply did not tell, or the
             receipt that would tell can't be read.
     """
@@ -63,7 +67,9 @@ class Resolution:
     options: TransactionOptions
     provenance: Provenance
     fresh: bool
+    lease_anew: Callable[[Call], None]
     in_doubt: bool = False
+    _reopened: bool = False
     _landed: bool = False
     _elsewhere: bool = False
     _attempts: int = 0
@@ -99,6 +105,7 @@ class Resolution:
                 return found
             self.call = replace(self.call, epoch=found.epoch + 1)
             self.in_doubt = False
+            self._reopened |= fences.closes(found)
 
     def _look_up(self) -> Receipt | None:
         """Read one entry; while the outcome is open, until time is up."""

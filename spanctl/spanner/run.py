@@ -127,6 +127,23 @@ class Run(Closing):
             self._keyed.update((intent.prefix, key) for key in intent.keys)
             self._open.append(intent)
 
+    def _lease_anew(self, call: Call) -> None:
+        """Lease an operation that goes on reopened: for that, an older lease counts for nothing."""
+        key = call.key
+        ordinal, keys = (key.call, ()) if isinstance(key.call, int) else (None, (key.call,))
+        intent = Intent(
+            executor=self.executor,
+            prefix=key.prefix,
+            first=ordinal,
+            last=ordinal,
+            keys=keys,
+            root_run=self.provenance.root_run,
+            epoch=call.epoch,
+        )
+        leases.acknowledge(self.database, [intent])
+        with self._lock:
+            self._open.append(intent)
+
     # -- running
 
     def execute(  # noqa: PLR0913 - one operation, told in full
@@ -140,7 +157,7 @@ class Run(Closing):
         expect_replay: bool = False,
         tell: Callable[[str, Outcome], None] | None = None,
     ) -> TransactionResult:
-        """Run a leased operation; as :meth:`spanctl.spanner.client.Database.transact` does.
+        """Run a leased operation, as :meth:`spanctl.spanner.protocol.Execution.run` does.
 
         ``tell`` is told under which txn ID, and what came of it, also when it raises.
 
@@ -156,6 +173,7 @@ class Run(Closing):
             call,
             body,
             provenance=provenance or self.provenance,
+            lease_anew=self._lease_anew,
             arguments=arguments,
             options=options,
             expect_replay=expect_replay,
@@ -191,7 +209,7 @@ class Run(Closing):
             expect_replay: Whether the operation may have been run before, under this root.
 
         Raises:
-            SpanctlError: As :meth:`spanctl.spanner.client.Database.transact` raises.
+            SpanctlError: As :meth:`spanctl.spanner.protocol.Execution.run` raises.
         """
         if key is None:
             with self._lock:

@@ -5,110 +5,20 @@ statement begins the transaction (inline begin), which spares a round trip.
 """
 
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from typing import Any
 
-from google.api_core.exceptions import GoogleAPICallError
 from google.cloud.spanner_v1.keyset import KeySet
-from google.cloud.spanner_v1.types import (
-    BeginTransactionRequest,
-    ExecuteSqlRequest,
-    ReadRequest,
-    RequestOptions,
-    RollbackRequest,
-    TransactionOptions,
-    Type,
-)
-from grpc import StatusCode
+from google.cloud.spanner_v1.types import ExecuteSqlRequest, ReadRequest, RequestOptions, Type
 
-from spanctl import interrupts
-from spanctl.clock import monotonic
-from spanctl.errors import SpanctlError, StepIdleError, UsageError
 from spanctl.ledger.receipt import Statement, StatementKind
 from spanctl.spanner import limits, values
 from spanctl.spanner import sql as sql_text
-from spanctl.spanner.failures import NOT_COMMITTED, TRANSIENT, lost_session, translate
-from spanctl.spanner.idle import LIMIT, guard
-from spanctl.spanner.recorded import Recorded
+from spanctl.spanner.attempt import Attempt
 from spanctl.spanner.rows import RowList, Rows
-from spanctl.spanner.rpc import Rpc, Target, status_of
-
-_READ_WRITE = TransactionOptions.pb(TransactionOptions(read_write=TransactionOptions.ReadWrite()))
-_ROLLBACK_TIMEOUT = 5.0
-_NOT_BEGUN = NOT_COMMITTED | {StatusCode.ABORTED}
-"""Statuses that only a server answers with: a statement that ends so has begun nothing."""
 
 
-class Status(StrEnum):
-    """Where a transaction stands."""
-
-    OPEN = "open"
-    DOOMED = "doomed"
-    ENDED = "ended"
-
-
-class AttemptLostError(Exception):
-    """This attempt can't commit any more, and the body may be run again."""
-
-    def __init__(self, cause: GoogleAPICallError) -> None:
-        """Keep why: Google's error."""
-        super().__init__(status_of(cause).name)
-        self.cause = cause
-
-
-class Transaction(Recorded):
-    """One attempt at a read-write transaction; thread-safe, lives as long as the body's call.
-
-    Attributes:
-        txn_id: The ID under which it will be known once it is committed.
-        status: Where it stands.
-        orphaned: Whether it, or a first try at it, may have begun without telling its id: then
-            nobody can roll that back, and its session is of no more use.
-    """
-
-    def __init__(  # noqa: PLR0913 - what one attempt needs, all of it required
-        self,
-        rpc: Rpc,
-        target: Target,
-        session: str,
-        *,
-        txn_id: str,
-        tag: str | None,
-        deadline: float,
-        rpc_timeout: float,
-        idle_limit: float = LIMIT,
-    ) -> None:
-        """Prepare an attempt; nothing is sent yet.
-
-        Args:
-            rpc: The channel to send on.
-            target: The database, for error messages.
-            session: A regular session's name.
-            txn_id: The ID of the operation.
-            tag: Spanner's transaction tag, at most 50 printable ASCII characters.
-            deadline: Monotonic time in seconds after which nothing is sent.
-            rpc_timeout: Longest wait for one reply, in seconds.
-            idle_limit: Seconds that it may be quiet once it has begun.
-        """
-        super().__init__()
-        self.txn_id = txn_id
-        self.status = Status.OPEN
-        self.orphaned = False
-        self._rpc = rpc
-        self._target = target
-        self._session = session
-        self._options = RequestOptions.pb(RequestOptions(transaction_tag=tag or ""))
-        self._deadline = deadline
-        self._rpc_timeout = rpc_timeout
-        self._id: bytes = b""
-        self._seqno = 0
-        self._lost: AttemptLostError | None = None
-        self._released = False
-        self._idle_limit = idle_limit
-        self._active = 0.0
-        self._expired: StepIdleError | None = None
-
-    # -- statements
+class Transaction(Attempt):
+    """One attempt at a read-write transaction; thread-safe, lives as long as the body's call."""
 
     def execute_sql(
         self,
@@ -151,9 +61,7 @@ class Transaction(Recorded):
         described = self._described(sql)
         with self._turn:
             request = self._sql_request(sql, params, param_types)
-            result = self._begun(request, self._rpc.execute_sql)
-            if result.metadata.transaction.id:
-                self._id = result.metadata.transaction.id
+            result = self._begun(request, self._whole)
             count = int(result.stats.row_count_exact)
             self._done(described, params, count)
         return count
@@ -219,164 +127,11 @@ class Transaction(Recorded):
 
     def _parts(self, request: Any, send: Any) -> tuple[RowList, int | None]:  # noqa: ANN401 - read or SQL
         def collect(request: Any, timeout: float) -> tuple[RowList, int | None]:  # noqa: ANN401
-            def remember() -> Any:  # noqa: ANN401 - a generator of parts
-                for part in send(request, timeout=timeout):
-                    # At once: should a later part be lost, this is what can be rolled back.
-                    self._id = self._id or part.metadata.transaction.id
-                    yield part
-
-            rows = Rows(remember())
+            rows = Rows(self._streamed(request, send, timeout))
             return RowList(rows, rows.columns), rows.row_count
 
         listed: tuple[RowList, int | None] = self._begun(request, collect)
         return listed
-
-    def _begun(self, request: Any, send: Any) -> Any:  # noqa: ANN401 - any request, any reply
-        """Send within this transaction; begin it inline with the first statement."""
-        self._check()
-        limits.refuse_large_request(type(request).pb(request).ByteSize(), "a statement or read")
-        inline = not self._id
-        self._select(request)
-        try:
-            return self._send(request, send)
-        except GoogleAPICallError as error:
-            if not inline or self._id:
-                raise self._told(error) from None
-        # The failed statement began nothing. It is sent again inside an explicit transaction, so
-        # that what the body concludes from the failure holds when it commits.
-        self.begin()
-        self._select(request)
-        try:
-            return self._send(request, send)
-        except GoogleAPICallError as error:
-            raise self._told(error) from None
-
-    def _send(self, request: Any, send: Any) -> Any:  # noqa: ANN401 - any request, any reply
-        try:
-            return send(request, timeout=self._patience())
-        except GoogleAPICallError as error:
-            status = status_of(error)
-            self.orphaned |= not self._id and status not in _NOT_BEGUN
-            if status is StatusCode.ABORTED or status in TRANSIENT or lost_session(error):
-                raise self._lose(error) from None
-            raise
-        except BaseException:
-            self.orphaned |= not self._id
-            raise
-        finally:
-            if not self._active:
-                guard.watch(self)
-            self._active = monotonic()
-
-    def expire(self) -> bool:
-        """Roll back if the body was quiet for too long; tell whether there is nothing to guard.
-
-        Its next statement, and its end, raise what it failed by.
-        """
-        if not self._turn.acquire(blocking=False):
-            return False  # a statement is on its way
-        try:
-            if self.status is not Status.OPEN:
-                return True
-            if not self._id or monotonic() - self._active < self._idle_limit:
-                return False
-            msg = f"the body of transaction {self.txn_id} was quiet for {self._idle_limit:g} s"
-            hint = (
-                "nothing is committed; do slow work before the first statement, or outside of the"
-                " step; a read now and then keeps a transaction open"
-            )
-            self._expired = StepIdleError(msg, hint=hint, txn_id=self.txn_id)
-            self.status = Status.DOOMED
-        finally:
-            self._turn.release()
-        self.rollback()
-        return True
-
-    def _told(self, error: GoogleAPICallError) -> Exception:
-        return translate(error, self._target, "a statement was executed")
-
-    def _lose(self, error: GoogleAPICallError) -> AttemptLostError:
-        self.status = Status.DOOMED
-        self._lost = AttemptLostError(error)
-        return self._lost
-
-    def _check(self) -> None:
-        interrupts.check()
-        if self._expired is not None:
-            raise self._expired
-        if self._lost is not None:
-            raise self._lost
-        if self.status is not Status.OPEN:
-            msg = "the transaction has ended"
-            raise UsageError(msg, hint="use txn only inside the function that it was given to")
-
-    def _select(self, request: Any) -> None:  # noqa: ANN401 - any request within a transaction
-        selector = type(request).pb(request).transaction
-        if self._id:
-            selector.id = self._id
-        else:
-            selector.begin.CopyFrom(_READ_WRITE)
-
-    def _patience(self) -> float:
-        return max(0.001, min(self._rpc_timeout, self._deadline - monotonic()))
-
-    # -- for the protocol
-
-    @property
-    def id(self) -> bytes:
-        """Spanner's id of the transaction; empty before it has begun."""
-        return self._id
-
-    def conclude(self) -> None:
-        """Make sure that the transaction has begun and can be committed; refuse all further use.
-
-        It waits for a statement that a thread of the body sends.
-
-        Raises:
-            AttemptLostError: This attempt is over, even if the body swallowed the news.
-            SpanctlError: Spanner refused to begin it.
-        """
-        with self._turn:
-            if not self._id:
-                self.begin()
-            self._check()
-            self.status = Status.ENDED
-        guard.forget(self)
-
-    def begin(self) -> None:
-        """Begin explicitly, when nothing else has begun the transaction.
-
-        Raises:
-            AttemptLostError: This attempt is over.
-            SpanctlError: Spanner refused.
-        """
-        self._check()
-        request = BeginTransactionRequest()
-        message = BeginTransactionRequest.pb(request)
-        message.session = self._session
-        message.options.CopyFrom(_READ_WRITE)
-        message.request_options.CopyFrom(self._options)
-        try:
-            self._id = self._send(request, self._rpc.begin).id
-        except GoogleAPICallError as error:
-            raise translate(error, self._target, "a transaction was begun") from None
-
-    def rollback(self) -> None:
-        """Refuse all further use, and release the locks at once.
-
-        Nothing is concluded from its reply, not even from its OK.
-        """
-        with self._turn:
-            self.status = Status.ENDED
-            released, self._released = self._released, True
-        guard.forget(self)
-        if not self._id or released:
-            return
-        request = RollbackRequest(session=self._session, transaction_id=self._id)
-        try:
-            self._rpc.rollback(request, timeout=_ROLLBACK_TIMEOUT)
-        except (GoogleAPICallError, SpanctlError, ValueError):  # the last: the channel was closed
-            return
 
 
 def _statement(

@@ -39,9 +39,8 @@ class Signals:
     about = (
         f"A child runs {_STEPS} operations and gets Ctrl-C or SIGTERM at one of {OFFSETS} offsets"
         " of its life. It says what became of the operation that was interrupted; the judge"
-        " compares that with rows, events and receipts, then runs the operations again. Counted,"
-        " too, are transactions that were neither committed nor rolled back: those whose begin was"
-        " interrupted before its answer came."
+        " compares that with rows, events and receipts, then runs the operations again. A"
+        " transaction that was neither committed nor rolled back counts as unresolved."
     )
     lanes = 2
 
@@ -128,15 +127,16 @@ class World:
         ]
         began = time.monotonic()
         again = self._again(root, keys)
+        open_still = Verdict(unresolved=left, why=f"{left} left to the server" if left else "")
         return total(
             *first,
+            open_still,
             *again,
             counted={
                 "interrupted": int(ended.status != 0),
                 "told of the interrupted operation": sum(
                     isinstance(word, list) and bool(word[1]) for word in ended.said
                 ),
-                "left to the server": left,
             },
             timed={"the next run": time.monotonic() - began},
         )

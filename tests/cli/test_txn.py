@@ -189,6 +189,20 @@ def test_fence_closes_and_reopen_opens(spanctl: Spanctl, database: Database, lea
         assert row["txn_id"] in refused.stderr
 
 
+def test_what_was_reopened_stays_open(spanctl: Spanctl, database: Database, leave: Leave) -> None:
+    """Its dead executor's leases are still open for another: resolving all leaves it as it is."""
+    reopened, other = leave(2)
+    spanctl("txn", "fence", reopened.txn_id, "--reason", "wrong")
+    spanctl("txn", "reopen", reopened.txn_id, "--reason", "right after all")
+    listed = spanctl("txn", "list", "--unresolved", "-o", "name")
+    assert (listed.exit_code, listed.stdout.split()) == (9, [other.txn_id])
+    resolved = spanctl("txn", "resolve", "--all", "-o", "name")
+    assert (resolved.exit_code, resolved.stdout.split()) == (0, [other.txn_id])
+    assert limbo.open_leases(database) == []
+    result = Run(database, reopened.key.root).step("pay", lambda _: None, key="0")
+    assert result.txn_id == Call(reopened.key, 1).txn_id
+
+
 def test_audit_tells_of_a_fence_what_it_means_now(
     spanctl: Spanctl, database: Database, leave: Leave
 ) -> None:

@@ -7,13 +7,14 @@ from dataclasses import replace
 import pytest
 
 from spanctl.audit.trail import trail
-from spanctl.errors import NotFoundError, OutcomeUnknownError
+from spanctl.errors import NotFoundError, OutcomeUnknownError, UnreachableError
 from spanctl.ledger.fences import Author
 from spanctl.ledger.keys import OperationKey, step_of
 from spanctl.ledger.receipt import Provenance
-from spanctl.spanner import fence, limbo, schema
+from spanctl.spanner import fence, leases, limbo, receipts, schema
 from spanctl.spanner.client import Call, Database
 from spanctl.spanner.run import Run
+from spanctl.spanner.transaction import Transaction
 from tests.faults import raw
 
 pytestmark = pytest.mark.emulator
@@ -68,7 +69,7 @@ def test_a_leased_operation_without_a_receipt(
 
 
 def test_a_fenced_operation_that_goes_on(database: Database, run: Run) -> None:
-    """Behind an executor's fence, or one that was reopened, the next epoch's ID is in limbo."""
+    """Behind an executor's fence, the next epoch's ID is in limbo; a closed one is settled."""
     call = leased(run, 0)
     fence.place(database, call, author=Author.EXECUTOR, provenance=run.provenance)
     second = replace(call, epoch=1)
@@ -76,9 +77,53 @@ def test_a_fenced_operation_that_goes_on(database: Database, run: Run) -> None:
     assert [one.txn_id for one in limbo.find(database, second.txn_id)] == [second.txn_id]
     fence.close(database, call.key, provenance=run.provenance)
     assert limbo.find(database, second.txn_id) == []
+
+
+def test_what_was_reopened_is_in_limbo_once_it_is_run(database: Database, run: Run) -> None:
+    """Older leases hold nothing of it; whoever goes on with it leases it anew."""
+    first, second = leased(run, 0), leased(run, 1)
+    fence.close(database, first.key, provenance=run.provenance)
+    fence.reopen(database, first.key, provenance=run.provenance)
+    (entry,) = fence.standings(database, [first.key]).values()
+    assert entry.reopened is not None
+    third = replace(first, epoch=1)
+    assert limbo.find(database, third.txn_id) == []
+    assert [one.txn_id for one in limbo.find(database, second.txn_id)] == [second.txn_id]
+    while_it_runs: list[limbo.Leased] = []
+
+    def body(txn: Transaction) -> None:
+        txn.insert("T", ("k", "s"), [(7, "x")])
+        while_it_runs[:] = limbo.find(database, third.txn_id)
+
+    result = run.execute(first, body)
+    assert result.txn_id == third.txn_id
+    ((lease,),) = [one.leases for one in while_it_runs]
+    assert (lease.executor, lease.keys) == (run.executor, (first.key,))
+    assert lease.since > entry.reopened
+    run.ended(second)
+    assert run.close()
+    mine = {one.root_run for one in limbo.open_leases(database)}
+    assert run.root not in mine
+
+
+def test_nothing_goes_on_reopened_without_its_lease(
+    database: Database, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spanner does not acknowledge it: no body is run, and nothing is committed."""
+    call = leased(run, "k")
+    fence.close(database, call.key, provenance=run.provenance)
     fence.reopen(database, call.key, provenance=run.provenance)
-    third = replace(call, epoch=2)
-    assert [one.epoch for one in limbo.find(database, third.txn_id[:8])] == [2]
+
+    def refuse(*_: object) -> None:
+        msg = "Spanner did not answer"
+        raise UnreachableError(msg)
+
+    monkeypatch.setattr(leases, "acknowledge", refuse)
+    ran: list[Transaction] = []
+    with pytest.raises(UnreachableError):
+        run.execute(call, ran.append, expect_replay=True)
+    assert ran[1:] == []
+    assert receipts.get(database, replace(call, epoch=1).txn_id) is None
 
 
 def test_two_executors_of_one_operation(database: Database, run: Run) -> None:

@@ -1,11 +1,15 @@
 """What bodies and servers do that isn't a lost reply: swallow, interrupt, go on, forget."""
 
 import contextlib
+import signal
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from google.cloud.spanner_v1.keyset import KeySet
 
+from spanctl import interrupts
 from spanctl.errors import (
     ConflictError,
     NotPermittedError,
@@ -15,9 +19,9 @@ from spanctl.errors import (
 )
 from spanctl.ledger.keys import OperationKey, txn_id
 from spanctl.ledger.receipt import Outcome, Provenance
-from spanctl.spanner import applying, leases
+from spanctl.spanner import applying, attempt, leases
 from spanctl.spanner.client import Database
-from spanctl.spanner.run import Call, Run
+from spanctl.spanner.run import Call, Run, TransactionOptions
 from tests.faults import checks, raw
 from tests.faults.proxy import FaultProxy, black_hole, delay, fail, hold, lose_reply
 from tests.faults.test_protocol import INCREMENT, SHORT, increment, insert_fixed, key, mutate, place
@@ -331,8 +335,7 @@ def update_only(txn) -> None:
     txn.execute_update(INCREMENT)
 
 
-@pytest.mark.parametrize("code", ["UNAVAILABLE", "UNAUTHENTICATED"])
-@pytest.mark.parametrize(
+BEGINS = pytest.mark.parametrize(
     ("method", "body"),
     [
         ("ExecuteStreamingSql", increment),
@@ -340,6 +343,10 @@ def update_only(txn) -> None:
         ("BeginTransaction", mutate),
     ],
 )
+
+
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "UNAUTHENTICATED"])
+@BEGINS
 def test_a_begin_whose_reply_is_lost_costs_its_session(  # noqa: PLR0913, PLR0917 - cases, fixtures
     proxy, emulator_address, ledger, database, method, body, code
 ) -> None:
@@ -359,22 +366,62 @@ def test_a_begin_whose_reply_is_lost_costs_its_session(  # noqa: PLR0913, PLR091
     assert checks.truth(emulator_address, ledger, after.txn_id)[2] == 1
 
 
-def test_an_interrupted_begin_costs_its_session(proxy, database, monkeypatch) -> None:
-    """Ctrl-C while the first statement is on its way: what it began is left behind as well."""
-    sessions = []
+def interrupt_at(rule, *, go_on: bool) -> threading.Thread:
+    """Send this process Ctrl-C when a rule was hit; release that once the signal was heard."""
 
-    def interrupt(request, *, timeout: float) -> None:  # noqa: ARG001 - what it is called with
-        sessions.append(request.session)
-        raise KeyboardInterrupt
+    def send() -> None:
+        rule.wait(60)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        deadline = time.monotonic() + 60
+        while go_on and not interrupts.held_back() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        rule.release()
 
+    thread = threading.Thread(target=send, daemon=True)
+    thread.start()
+    return thread
+
+
+@BEGINS
+def test_an_interrupted_begin_is_rolled_back(  # noqa: PLR0913, PLR0917 - cases, fixtures
+    proxy, emulator_address, ledger, database, method, body
+) -> None:
+    """Ctrl-C before anybody knows the transaction's id: the reply is awaited, and says it."""
     run = Run(database, "job")
-    monkeypatch.setattr(database.rpc, "stream_sql", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        run.step("step", increment)
-    monkeypatch.undo()
-    run.step("after", increment)
-    (orphaned,) = sessions
-    assert orphaned not in {one.peek.session for one in proxy.rpcs("Commit")[-1:]}
+    (call,) = run.lease([key()])
+    rule = proxy.add(method, hold(), when=lambda peek: peek.begins)
+    thread = interrupt_at(rule, go_on=True)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run.execute(call, body)
+    thread.join()
+    assert caught.value.__notes__ == [f"transaction {call.txn_id}: NOT_COMMITTED"]
+    (begun,) = [one.transaction for one in proxy.rpcs(method) if one.peek.begins]
+    assert begun
+    assert [one.transaction for one in proxy.rpcs("Rollback")] == [begun]
+    assert not [one for one in proxy.rpcs("Commit") if one.transaction == begun]
+    assert checks.truth(emulator_address, ledger, call.txn_id) == (0, 0, 0)
+
+
+@BEGINS
+def test_an_interrupted_begin_without_answer_costs_its_session(  # noqa: PLR0913, PLR0917 - as above
+    proxy, emulator_address, ledger, database, monkeypatch, method, body
+) -> None:
+    """Ctrl-C waits for the reply a while only, then leaves to the server what it can't name."""
+    monkeypatch.setattr(attempt, "_NAMING", 0.2)
+    run = Run(database, "job")
+    (call,) = run.lease([key()])
+    rule = proxy.add(method, black_hole(forward=True), when=lambda peek: peek.begins)
+    thread = interrupt_at(rule, go_on=False)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run.execute(call, body, options=TransactionOptions(deadline=3600, rpc_timeout=3600))
+    thread.join()
+    assert caught.value.__notes__ == [f"transaction {call.txn_id}: NOT_COMMITTED"]
+    orphaned = next(one.peek.session for one in proxy.rpcs(method) if one.peek.begins)
+    assert proxy.rpcs("Rollback") == []
+    proxy.clear()
+    after = run.step("after", body)
+    assert orphaned not in {one.peek.session for one in proxy.rpcs()}
+    assert checks.truth(emulator_address, ledger, after.txn_id)[2] == 1
 
 
 def test_a_refused_first_statement_costs_no_session(proxy, database) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.proxy import FaultProxy, black_hole
+from tests.faults.proxy import FaultProxy, black_hole, hold
 from tests.fixtures.cli import Spanctl, child_environment
 from tests.flows.bank import Bank
 
@@ -118,6 +118,29 @@ def test_a_signal_in_a_body_rolls_back_and_says_so(  # noqa: PLR0913, PLR0917 - 
     run = err.rpartition("spanctl audit ")[2].split()[0]
     shown = json.loads(spanctl("runs", "show", run, "-o", "json").stdout)
     assert {one["outcome"] for one in shown["transactions"]} == {"NOT_COMMITTED"}
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "answered"), [(*SIGNALS[1], True), (*SIGNALS[0], False)]
+)
+def test_a_signal_before_the_first_answer(  # noqa: PLR0913, PLR0917 - as above
+    proxy, bank: Bank, flows: str, start, tmp_path: Path, spanctl: Spanctl, number, code, answered
+) -> None:
+    """Nobody knows the transaction's id yet: its answer is awaited, a while, to roll it back."""
+    what = hold() if answered else black_hole(forward=True)
+    rule = proxy.add("ExecuteSql", what, when=lambda peek: peek.begins)
+    process = start(f"{flows}:settle", mark=str(tmp_path / "mark"))
+    wait_for(lambda: rule.hits, process)
+    process.send_signal(number)
+    rule.release()
+    out, err = process.communicate(timeout=_PATIENCE)
+    assert (process.returncode, out) == (code, ""), err
+    assert "NOT_COMMITTED" in err
+    begun = [one.transaction for one in proxy.rpcs("ExecuteSql") if one.peek.begins]
+    rolled_back = [one.transaction for one in proxy.rpcs("Rollback")]
+    assert rolled_back == (begun if answered else [])
+    assert bank.balance() == 0
+    assert spanctl("txn", "list", "--unresolved").exit_code == 0
 
 
 @pytest.mark.parametrize(("number", "code"), SIGNALS)

@@ -10,7 +10,7 @@ import pytest
 from spanctl import clock
 from spanctl.audit import watch
 from spanctl.errors import PendingError
-from spanctl.orchestration.model import FlowRun, State, StateType
+from spanctl.orchestration.model import FlowRun, Log, State, StateType
 
 START = clock.now()
 
@@ -23,7 +23,9 @@ class Stage:
     expected: float = 0.0
     work_pool: str | None = "night"
     name: str = ""
+    lines: list[tuple[float, Log]] = field(default_factory=list)
     seconds: float = 0.0
+    logged: list[str] = field(default_factory=list)
     noted: list[tuple[float, str]] = field(default_factory=list)
 
     def monotonic(self) -> float:
@@ -43,8 +45,9 @@ class Stage:
         return replace(run, created=START, expected_start=due, work_pool=self.work_pool)
 
     def logs(self, flow_run_id: str, *, offset: int = 0) -> Iterator[Any]:
-        assert (flow_run_id, offset) == ("run", 0)
-        return iter(())
+        assert flow_run_id == "run"
+        come = [line for when, line in self.lines if when <= self.seconds]
+        return iter(come[offset:])
 
     def follow(self, timeout: float | None = None) -> FlowRun:
         def ignore(_: object) -> None:
@@ -53,7 +56,10 @@ class Stage:
         def note(text: str) -> None:
             self.noted.append((self.seconds, text))
 
-        follower = watch.Follower(state=ignore, log=ignore, receipt=ignore, note=note)
+        def log(line: Log) -> None:
+            self.logged.append(line.message)
+
+        follower = watch.Follower(state=ignore, log=log, receipt=ignore, note=note)
         return watch.follow(self, None, "run", follower, timeout=timeout)  # type: ignore[arg-type]
 
 
@@ -130,3 +136,57 @@ def test_a_run_that_waits_for_good_reason(stage: Any, states: Any, facts: dict[s
     play = stage(*states, **facts)
     assert play.follow().state.type is DONE
     assert play.noted == []
+
+
+def line(number: int, message: str, *, second: float, logger: str = "prefect.flow_runs") -> Log:
+    """A line that was logged at a simulated second."""
+    logged = START + timedelta(seconds=second)
+    return Log(
+        id=str(number),
+        timestamp=logged,
+        level=20,
+        logger=logger,
+        message=message,
+        task_run_id=None,
+    )
+
+
+BEGUN = line(1, "Beginning flow run 'n' for flow 'f'", second=0)
+WORK = line(2, "after", second=1, logger="mine")
+ENDED = line(3, "Finished in state Completed()", second=2)
+
+
+def test_lines_that_come_late(stage: Any) -> None:
+    """The engine's last line is owed by a run that it began and ended: it is waited for."""
+    play = stage((RUNS, 2), (DONE, 1), lines=[(0, BEGUN), (9, WORK), (9, ENDED)])
+    play.follow()
+    assert play.logged == [one.message for one in (BEGUN, WORK, ENDED)]
+    assert play.seconds == 9
+
+
+@pytest.mark.parametrize(
+    ("states", "lines", "over"),
+    [
+        ([(RUNS, 2), (StateType.CRASHED, 1)], [(0, BEGUN)], 4),
+        ([(RUNS, 2), (DONE, 1)], [], 4),
+        ([(RUNS, 2), (DONE, 1)], [(0, BEGUN)], 32),
+        ([(RUNS, 2), (DONE, 1)], [(0, BEGUN), (1, ENDED)], 2),
+    ],
+    ids=["killed", "logs nothing", "never comes", "came early"],
+)
+def test_how_long_late_lines_are_waited_for(
+    stage: Any, states: Any, lines: list[tuple[float, Log]], over: float
+) -> None:
+    """Not for what a killed run never says, nor for ever."""
+    play = stage(*states, lines=lines)
+    play.follow()
+    assert play.seconds == over
+
+
+def test_an_earlier_attempts_last_line_ends_nothing(stage: Any) -> None:
+    """The lines of the attempt that ended it are still to come."""
+    earlier = line(0, "Finished in state Failed()", second=-5)
+    late = [(0.0, earlier), (0.0, BEGUN), (6.0, ENDED)]
+    play = stage((RUNS, 2), (DONE, 1), lines=late)
+    play.follow()
+    assert play.logged[-1] == ENDED.message
