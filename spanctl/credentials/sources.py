@@ -7,6 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import google.auth
 from google.auth import exceptions
@@ -55,11 +56,11 @@ class GoogleSource:
             try:
                 credentials.refresh(http)
             except exceptions.RefreshError as error:
-                failed = _refused(error.retryable)
+                failed = _refused(credentials, retryable=error.retryable)
             except exceptions.TransportError:
-                failed = _refused(retryable=True)
+                failed = _refused(credentials, retryable=True)
             except (exceptions.GoogleAuthError, ValueError):
-                failed = _refused(retryable=False)
+                failed = _refused(credentials, retryable=False)
         # Raised outside of the handler: Google's error holds what was sent.
         if failed is not None:
             raise failed
@@ -71,12 +72,19 @@ class GoogleSource:
         )
 
 
-def _refused(retryable: bool) -> SpanctlError:
+def _refused(credentials: Credentials, *, retryable: bool) -> SpanctlError:
     if retryable:
-        msg = "the token endpoint did not answer"
+        msg = f"the token endpoint{_at(credentials)} did not answer"
         return UnreachableError(msg, hint="check the network, or: spanctl local status")
     msg = "Google's token endpoint refused the credential"
     return NotPermittedError(msg, hint="log in again, or run: spanctl creds rotate")
+
+
+def _at(credentials: Credentials) -> str:
+    """Return where credentials get their tokens; empty where they don't say."""
+    uri = getattr(credentials, "token_uri", None) or getattr(credentials, "_token_uri", None)
+    host = urlsplit(uri).netloc.rpartition("@")[2] if isinstance(uri, str) else ""
+    return f" at {host}" if host else ""
 
 
 def _named(credentials: Credentials) -> str | None:

@@ -261,8 +261,11 @@ def closest(name: str, known: Sequence[str]) -> str:
     near = get_close_matches(name, known, n=3, cutoff=0.6)
     if near:
         return f"did you mean {' or '.join(near)}?"
-    shown = ", ".join(known[:_SHOWN])
-    return f"known are: {shown}; all: spanctl deployments list" if known else "see: prefect deploy"
+    if not known:
+        return (
+            "there is none yet; make one: prefect deploy, or run a file: spanctl run FILE.py:FLOW"
+        )
+    return f"known are: {', '.join(known[:_SHOWN])}; all: spanctl deployments list"
 
 
 def _check_same(run: FlowRun, deployment: Deployment, given: Mapping[str, Any]) -> None:

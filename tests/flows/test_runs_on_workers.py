@@ -184,6 +184,7 @@ def test_several_targets_in_a_pipe(spanctl: Spanctl, bank: Bank, deploy: Deploy)
     shown = [dict(zip(header, row, strict=True)) for row in rows]
     assert [one["target"] for one in shown] == names
     assert [(one["state"], one["exit_code"]) for one in shown] == [("Scheduled", "0")] * 2
+    assert f"next: spanctl runs wait {' '.join(one['flow_run'] for one in shown)}" in done.stderr
     of = [run_of(one["flow_run"]).deployment_id for one in shown]
     with get_client(sync_client=True) as client:
         assert of == [client.read_deployment_by_name(name).id for name in names]

@@ -48,6 +48,9 @@ def run(app: AppContext, asked: Sequence[Asked]) -> None:
         done = _followed(app, api, started, first, stack) if first.watch else started
     listing, code = settle(done, "run.several", first=_DEPLOYMENT)
     emit(listing, first.output)
+    accepted = [one.run.id for one in started if one.run is not None]
+    if accepted and not first.watch:
+        app.note(f"accepted; next: spanctl runs wait {' '.join(accepted)}")
     if code is not ExitCode.DONE:
         raise typer.Exit(code)
 
