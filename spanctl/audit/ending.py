@@ -5,15 +5,18 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from spanctl import errors
-from spanctl.clock import monotonic
+from spanctl.clock import monotonic, now
 from spanctl.errors import FlowCancelledError, FlowFailedError, OutcomeUnknownError, SpanctlError
 from spanctl.ledger.receipt import Outcome
 from spanctl.orchestration.api import PrefectApi
 from spanctl.orchestration.model import TRANSACTIONS_ARTIFACT, FlowRun, StateType
 
 _POLL: Final = 0.25
-_PATIENCE: Final = 3.0
-"""Seconds in which the artifact of a run that did not complete still arrives."""
+_PATIENCE: Final = 10.0
+"""Seconds after the end of a run in which its hook may still write what became of its
+transactions; less when the engine's last line says that its hooks have run."""
+_PATIENCE_WITHOUT_ENGINE: Final = 3.0
+"""The same for a run that was cancelled or crashed: its worker may run the hook, or nobody."""
 _SUBFLOWS: Final = 100
 _ERRORS: Final = {
     kind.code: kind
@@ -36,10 +39,9 @@ def check(api: PrefectApi, run: FlowRun) -> None:
         FlowCancelledError: It was cancelled or crashed.
         UnreachableError: Prefect did not answer.
     """
-    completed = run.state is None or run.state.type is StateType.COMPLETED
-    rows = told(api, run, patience=0.0 if completed else _PATIENCE)
+    rows = told(api, run, patience=_patience(run))
     _refuse_open(rows)
-    if run.state is None or completed:
+    if run.state is None or run.state.type is StateType.COMPLETED:
         return
     msg = f"flow run {run.id} ended as {run.state.name}"
     hint = f"run: spanctl audit {run.id}"
@@ -55,6 +57,14 @@ def check(api: PrefectApi, run: FlowRun) -> None:
         raise FlowFailedError(msg, hint=hint, flow_run=run.id)
     msg = f"{msg}: step {last.get('step')} with {code.replace('_', ' ')}"
     raise _ERRORS[code](msg, hint=hint, flow_run=run.id, txn_id=last.get("txn_id"))
+
+
+def _patience(run: FlowRun) -> float:
+    """Return how many seconds the hook's word may still take; none for a run that never began."""
+    if run.state is None or run.start_time is None:
+        return 0.0
+    longest = _PATIENCE if run.state.type.is_of_engine else _PATIENCE_WITHOUT_ENGINE
+    return longest - max(0.0, (now() - run.state.timestamp).total_seconds())
 
 
 def _refuse_open(rows: list[Mapping[str, Any]]) -> None:
@@ -85,17 +95,33 @@ def told(api: PrefectApi, run: FlowRun, *, patience: float = 0.0) -> list[Mappin
         UnreachableError: Prefect did not answer.
     """
     deadline = monotonic() + patience
+    hooks_ran = False
     while True:
+        over = hooks_ran or monotonic() >= deadline
         found = [api.artifact(one, TRANSACTIONS_ARTIFACT) for one in _flow_runs(api, run.id)]
-        if any(one is not None for one in found) or monotonic() >= deadline:
+        # Of a run that was retried, what is there may be an earlier attempt's.
+        if over or (run.run_count <= 1 and any(one is not None for one in found)):
             break
-        time.sleep(_POLL)
+        hooks_ran = _hooks_ran(api, run)
+        if not hooks_ran:
+            time.sleep(_POLL)
     last: dict[str, Mapping[str, Any]] = {}
     for rows in reversed(found):
         for row in rows or ():
             last.pop(row["txn_id"], None)
             last[row["txn_id"]] = row
     return list(last.values())
+
+
+def _hooks_ran(api: PrefectApi, run: FlowRun) -> bool:
+    for line in api.last_logs(run.id):
+        if line.begins:
+            return False
+        if line.ends(run.state):
+            # An earlier attempt's is older than the state that this one ended in.
+            later = run.state is not None and line.timestamp >= run.state.timestamp
+            return later or run.run_count <= 1
+    return False
 
 
 def _flow_runs(api: PrefectApi, root: str) -> Iterator[str]:

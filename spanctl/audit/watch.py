@@ -10,7 +10,7 @@ from spanctl.clock import monotonic, now
 from spanctl.errors import PendingError, UnreachableError
 from spanctl.ledger.receipt import Receipt
 from spanctl.orchestration.api import PrefectApi
-from spanctl.orchestration.model import FlowRun, Log, State, StateType
+from spanctl.orchestration.model import FlowRun, Log, StateType
 from spanctl.spanner import receipts
 
 if TYPE_CHECKING:
@@ -27,10 +27,6 @@ _DRAIN_OWED: Final = 30.0
 """Seconds that they may take when the engine has logged its first line and ended the run itself:
 then it also logs a last one, and watching is over as soon as that has come."""
 _DRAIN_POLL: Final = 0.1
-_ENGINE: Final = "prefect.flow_runs"
-_FIRST_LINE: Final = "Beginning flow run"
-_LAST_LINE: Final = "Finished in state"
-_ENDED_BY_ENGINE: Final = frozenset({StateType.COMPLETED, StateType.FAILED})
 _PATIENCE: Final = 60.0
 _OVERDUE: Final = 10.0
 """Seconds that a worker usually needs at most to take a run that is due."""
@@ -136,7 +132,7 @@ class Following:
             return False
         if self._last_line:
             return True
-        owed = self._owed and self.run.state.type in _ENDED_BY_ENGINE
+        owed = self._owed and self.run.state.type.is_of_engine
         return monotonic() - self._ended >= (_DRAIN_OWED if owed else _DRAIN)
 
     @property
@@ -165,8 +161,8 @@ class Following:
         self.run = run = self._api.flow_run(self.run.id)
         for line in self._new_lines():
             self._logs.add(line.id)
-            self._owed |= line.logger == _ENGINE and line.message.startswith(_FIRST_LINE)
-            self._last_line = _ends(line, run.state)
+            self._owed |= line.begins
+            self._last_line = line.ends(run.state)  # an earlier attempt's, when more come
             self._follower.log(line)
         if self._database is not None and (run.start_time is not None or run.run_count):
             self._tell_receipts(self._database)
@@ -203,14 +199,6 @@ class Following:
             self._noted = True
             where = f"work pool {run.work_pool}" if run.work_pool else "it is in no work pool"
             self._follower.note(f"{what} yet: {where}; see: spanctl local status")
-
-
-def _ends(line: Log, state: State | None) -> bool:
-    """Tell whether a line is the engine's last of the attempt that the run has ended with."""
-    if line.logger != _ENGINE or not line.message.startswith(_LAST_LINE):
-        return False
-    # The state was read before the line; one of an earlier attempt is older than the state.
-    return state is not None and (state.type.is_final or line.timestamp >= state.timestamp)
 
 
 def _waits(run: FlowRun) -> str | None:

@@ -8,6 +8,9 @@ from typing import Any, Final, Self
 
 TRANSACTIONS_ARTIFACT = "spanctl-transactions"
 """Key of the artifact in which a flow run lists its transactions."""
+_ENGINE: Final = "prefect.flow_runs"
+_FIRST_LINE: Final = "Beginning flow run"
+_LAST_LINE: Final = "Finished in state"
 
 
 class StateType(StrEnum):
@@ -27,6 +30,11 @@ class StateType(StrEnum):
     def is_final(self) -> bool:
         """Whether a run stays in it, unless somebody retries it."""
         return self in _FINAL
+
+    @property
+    def is_of_engine(self) -> bool:
+        """Whether the run's own process ended it, and so ran its hooks and logged its last line."""
+        return self in {StateType.COMPLETED, StateType.FAILED}
 
 
 _FINAL: Final = frozenset(
@@ -199,6 +207,22 @@ class Log:
             message=data["message"],
             task_run_id=data.get("task_run_id"),
         )
+
+    @property
+    def begins(self) -> bool:
+        """Whether it is the engine's first line of an attempt; then there will be a last one."""
+        return self.logger == _ENGINE and self.message.startswith(_FIRST_LINE)
+
+    def ends(self, state: State | None) -> bool:
+        """Tell whether it is the engine's last line, logged when the hooks of the end have run.
+
+        Args:
+            state: The run's state, read before the line was.
+        """
+        if self.logger != _ENGINE or not self.message.startswith(_LAST_LINE):
+            return False
+        # One of an earlier attempt is older than a state that came since.
+        return state is not None and (state.type.is_final or self.timestamp >= state.timestamp)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ PAGE = 200
 """The server's own default limit."""
 _READERS = 4
 _SHOWN = 5
+_LAST = 20
 
 
 class RunReader(Closing):
@@ -187,6 +188,13 @@ class RunReader(Closing):
         body = {"logs": {"flow_run_id": {"any_": list(flow_run_ids)}}, "sort": "TIMESTAMP_ASC"}
         for data in self._pages("/logs/filter", body, "reading logs", offset=offset):
             yield Log.read(data)
+
+    def last_logs(self, flow_run_id: str) -> list[Log]:
+        """Return the newest lines of a flow run, 20 at most, the newest first."""
+        wanted = {"flow_run_id": {"any_": [flow_run_id]}, "task_run_id": {"is_null_": True}}
+        body = {"logs": wanted, "sort": "TIMESTAMP_DESC", "limit": _LAST}
+        _, found = self._http.request("POST", "/logs/filter", body, doing="reading logs")
+        return [Log.read(data) for data in found]
 
     def _pages(
         self,

@@ -1,5 +1,7 @@
 """How a run that ran elsewhere ended, by what its flow runs wrote of their transactions."""
 
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +16,14 @@ from spanctl.errors import (
     SpanctlError,
     UnreachableError,
 )
-from spanctl.orchestration.model import TRANSACTIONS_ARTIFACT, FlowRun, State, StateType, moment
+from spanctl.orchestration.model import (
+    TRANSACTIONS_ARTIFACT,
+    FlowRun,
+    Log,
+    State,
+    StateType,
+    moment,
+)
 
 NOON = moment("2026-01-01T12:00:00Z")
 
@@ -22,7 +31,8 @@ NOON = moment("2026-01-01T12:00:00Z")
 def flow_run(name: str, kind: StateType = StateType.FAILED) -> FlowRun:
     assert NOON is not None
     state = State(kind, kind.value.title(), NOON)
-    return FlowRun(id=name, name=name, flow_id="flow", parameters={}, labels={}, state=state)
+    run = FlowRun(id=name, name=name, flow_id="flow", parameters={}, labels={}, state=state)
+    return replace(run, start_time=NOON, run_count=1)
 
 
 def row(txn: str, outcome: str = "COMMITTED", error: str | None = None) -> dict[str, Any]:
@@ -36,6 +46,7 @@ class Api:
         self._subflows = [flow_run(one) for one in subflows]
         self._artifacts = artifacts
         self.late = 0
+        self.lines: list[Log] = []
 
     def artifact(self, flow_run_id: str, key: str) -> Any:
         assert key == TRANSACTIONS_ARTIFACT
@@ -44,8 +55,25 @@ class Api:
             return None
         return self._artifacts.get(flow_run_id)
 
+    def last_logs(self, flow_run_id: str) -> list[Log]:
+        assert flow_run_id == "root"
+        return self.lines
+
     def subflow_runs(self, flow_run_id: str) -> list[FlowRun]:
         return self._subflows if flow_run_id == "root" else []
+
+
+def line(message: str, second: int) -> Log:
+    """A line of the engine, some seconds after the run's end."""
+    assert NOON is not None
+    return Log(
+        id=message,
+        timestamp=NOON + timedelta(seconds=second),
+        level=20,
+        logger="prefect.flow_runs",
+        message=message,
+        task_run_id=None,
+    )
 
 
 def check(api: Api, kind: StateType = StateType.FAILED) -> SpanctlError:
@@ -57,6 +85,7 @@ def check(api: Api, kind: StateType = StateType.FAILED) -> SpanctlError:
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ending, "_PATIENCE", 0.0)
+    monkeypatch.setattr(ending, "_PATIENCE_WITHOUT_ENGINE", 0.0)
 
 
 @pytest.mark.parametrize("kind", [StateType.COMPLETED, StateType.FAILED, StateType.CRASHED])
@@ -121,9 +150,72 @@ def test_subflows_count_and_the_last_word_on_a_transaction_stands() -> None:
     ending.check(api, flow_run("root", StateType.COMPLETED))  # type: ignore[arg-type]
 
 
-def test_a_late_artifact_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def just_ended(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """It is NOON, and waits cost no time but by this clock, which is returned."""
+    clock = [0.0]
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+
+    monkeypatch.setattr(ending, "_PATIENCE", 10.0)
+    monkeypatch.setattr(ending, "_PATIENCE_WITHOUT_ENGINE", 3.0)
+    monkeypatch.setattr(ending, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(ending, "now", lambda: NOON)
+    monkeypatch.setattr(ending.time, "sleep", sleep)
+    return clock
+
+
+@pytest.mark.parametrize("kind", [StateType.COMPLETED, StateType.FAILED, StateType.CRASHED])
+@pytest.mark.usefixtures("just_ended")
+def test_a_late_artifact_is_waited_for(kind: StateType) -> None:
     """Prefect's hooks come after the final state: an artifact that isn't there yet is awaited."""
-    monkeypatch.setattr(ending, "_PATIENCE", 30.0)
     api = Api(root=[row("t1", "UNKNOWN")])
-    api.late = 1
-    assert type(check(api)) is OutcomeUnknownError
+    api.late = 3
+    assert type(check(api, kind)) is OutcomeUnknownError
+
+
+@pytest.mark.parametrize(
+    ("kind", "lines", "waited"),
+    [
+        (StateType.FAILED, [], 10),
+        (StateType.CRASHED, [], 3),
+        (StateType.FAILED, [line("Finished in state Failed()", 1)], 0),
+        (StateType.FAILED, [line("Beginning flow run", -1), line("Finished in state", -2)], 10),
+    ],
+    ids=["silent", "killed", "its hooks have run", "an earlier attempt's have"],
+)
+def test_how_long_an_artifact_is_waited_for(
+    just_ended: list[float], kind: StateType, lines: list[Log], waited: float
+) -> None:
+    """Until the engine says that the hooks have run, and not for ever."""
+    api = Api()
+    api.lines = lines
+    check(api, kind)
+    assert just_ended == [waited]
+
+
+@pytest.mark.usefixtures("just_ended")
+def test_what_an_earlier_attempt_wrote_does_not_stand_for_the_next() -> None:
+    """A run that was retried is judged by the artifact that is there when its hooks have run."""
+    api = Api(root=[row("t1", "UNKNOWN")])
+    api.lines = [line("Finished in state Failed()", -9)]
+    run = replace(flow_run("root"), run_count=2)
+    words = iter([[row("t1", "NOT_COMMITTED", "conflict")], [row("t1", "UNKNOWN")]])
+
+    def artifact(flow_run_id: str, key: str) -> Any:
+        assert (flow_run_id, key) == ("root", TRANSACTIONS_ARTIFACT)
+        api.lines = [line("Finished in state Failed()", 1)]
+        return next(words)
+
+    api.artifact = artifact  # type: ignore[method-assign]
+    with pytest.raises(OutcomeUnknownError):
+        ending.check(api, run)  # type: ignore[arg-type]
+
+
+def test_a_run_that_never_began_says_nothing(just_ended: list[float]) -> None:
+    """It was cancelled before: there is nothing to wait for."""
+    run = replace(flow_run("root", StateType.CANCELLED), start_time=None, run_count=0)
+    with pytest.raises(FlowCancelledError):
+        ending.check(Api(), run)  # type: ignore[arg-type]
+    assert just_ended == [0.0]
