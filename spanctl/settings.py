@@ -6,13 +6,14 @@ A setting is looked for in a flag, then the environment, then the context, then 
 
 import os
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 from spanctl.errors import ConfigurationError, NotFoundError, UsageError
 from spanctl.resources import DatabaseName
+from spanctl.variables import CONTEXT_VARIABLE, LOCAL, VARIABLES, Variable
 
 
 class Source(StrEnum):
@@ -35,139 +36,6 @@ class Setting:
     value: str | None
     source: Source
     origin: str
-
-
-@dataclass(frozen=True, slots=True)
-class Variable:
-    """What a setting is called: in a context file, and in the environment (first one set wins).
-
-    ``check`` reads the value and raises ``UsageError`` for one that is none; it is there for
-    settings that refer to secrets, so that a secret pasted in place of its name goes no further.
-    """
-
-    name: str
-    environment: tuple[str, ...]
-    default: str | None = None
-    help: str = ""
-    check: Callable[[str], object] | None = None
-
-    def checked(self, value: str, origin: str) -> str:
-        """Return the value, if it is a possible one.
-
-        Raises:
-            ConfigurationError: It is not; the message says where it is, and does not quote it.
-        """
-        if self.check is not None:
-            try:
-                self.check(value)
-            except UsageError as error:
-                msg = f"{self.name} ({origin}) is not usable: {error.message}"
-                raise ConfigurationError(msg, hint=error.hint) from None
-        return value
-
-
-def _reference(text: str) -> None:
-    from spanctl.references import parse_reference  # --help shall not pay for it
-
-    parse_reference(text)
-
-
-def _reader(text: str) -> None:
-    from spanctl.references import parse_reader
-
-    parse_reader(text)
-
-
-def _accounts(text: str) -> None:
-    from spanctl.references import parse_accounts
-
-    parse_accounts(text)
-
-
-def _secret(text: str) -> None:
-    from spanctl.references import parse_secret
-
-    parse_secret(text)
-
-
-VARIABLES: tuple[Variable, ...] = (
-    Variable("project", ("SPANCTL_PROJECT",), help="Google Cloud project"),
-    Variable("instance", ("SPANCTL_INSTANCE",), help="Spanner instance"),
-    Variable("database", ("SPANCTL_DATABASE",), help="Spanner database"),
-    Variable(
-        "emulator_host",
-        ("SPANNER_EMULATOR_HOST",),
-        help="host:port of a Spanner emulator; unset for the real service",
-    ),
-    Variable(
-        "spanner_endpoint",
-        ("SPANCTL_SPANNER_ENDPOINT",),
-        default="spanner.googleapis.com",
-        help="API endpoint of Spanner",
-    ),
-    Variable(
-        "secretmanager_endpoint",
-        ("SPANCTL_SECRETMANAGER_ENDPOINT",),
-        default="secretmanager.googleapis.com",
-        help="API endpoint of Secret Manager",
-    ),
-    Variable(
-        "iam_endpoint",
-        ("SPANCTL_IAM_ENDPOINT",),
-        default="https://iamcredentials.googleapis.com",
-        help="URL of IAM's APIs",
-    ),
-    Variable(
-        "ca_file",
-        ("SPANCTL_CA_FILE",),
-        help="PEM file of the roots that servers are verified with; the system's when unset",
-    ),
-    Variable(
-        "adc_file",
-        ("SPANCTL_ADC_FILE",),
-        help="file of the application default credentials; Google's usual places when unset",
-    ),
-    Variable(
-        "credentials",
-        ("SPANCTL_CREDENTIALS",),
-        default="adc",
-        help="reference to the credentials that Spanner is reached with",
-        check=_reference,
-    ),
-    Variable(
-        "secret_reader",
-        ("SPANCTL_SECRET_READER",),
-        default="adc",
-        help="reference to the credentials that secrets are read with",
-        check=_reader,
-    ),
-    Variable(
-        "sign_as",
-        # No variable: a flow run's job variables are environment, and anybody's who has Prefect's
-        # API; whose word is taken is not for them to say.
-        (),
-        help="service accounts, comma-separated, whose signature says who asked; first one signs",
-        check=_accounts,
-    ),
-    Variable("prefect_api_url", ("PREFECT_API_URL",), help="Prefect API"),
-    Variable(
-        "prefect_api_key",
-        ("SPANCTL_PREFECT_API_KEY",),
-        help="reference to the secret that holds Prefect's API key",
-        check=_secret,
-    ),
-    Variable(
-        "prefect_auth_string",
-        ("SPANCTL_PREFECT_AUTH_STRING",),
-        help="reference to the secret that holds Prefect's auth string",
-        check=_secret,
-    ),
-    Variable("work_pool", ("SPANCTL_WORK_POOL",), help="Prefect work pool for deployments"),
-)
-"""Every setting of a context, in the order in which it is shown."""
-
-CONTEXT_VARIABLE = "SPANCTL_CONTEXT"
-LOCAL = "local"
 
 
 def config_home(environ: Mapping[str, str] = os.environ) -> Path:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from spanctl.settings import CONTEXT_VARIABLE, Settings, Source
+from spanctl.settings import Settings, Source
+from spanctl.variables import CONTEXT_VARIABLE
 
 AUDIENCE: Final = "//spanctl/creds-exec"
 """Marks a document of ours; being no pool of Google's, it makes clients look nothing up there."""

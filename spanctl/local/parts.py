@@ -16,7 +16,8 @@ from spanctl.local.emulator import Emulator
 from spanctl.local.ports import LOOPBACK
 from spanctl.local.processes import MARK
 from spanctl.local.state import Folder
-from spanctl.settings import CONTEXT_VARIABLE, LOCAL, VARIABLES, config_home
+from spanctl.settings import config_home
+from spanctl.variables import CONTEXT_VARIABLE, LOCAL, VARIABLES
 
 EMULATOR: Final = "emulator"
 IDENTITY: Final = "identity"

@@ -22,7 +22,8 @@ from spanctl.local.results import (
 from spanctl.local.standins.files import Places
 from spanctl.local.starter import Progress, Starter, clean
 from spanctl.local.state import Folder, State
-from spanctl.settings import LOCAL, Contexts, config_home, state_home
+from spanctl.settings import Contexts, config_home, state_home
+from spanctl.variables import LOCAL
 
 _GRACE: Final = 8.0
 _PREPARE_TIMEOUT: Final = 90.0

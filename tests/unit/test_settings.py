@@ -8,14 +8,8 @@ import pytest
 
 from spanctl.errors import ConfigurationError, NotFoundError, UsageError
 from spanctl.resources import DatabaseName
-from spanctl.settings import (
-    VARIABLES,
-    Contexts,
-    Source,
-    config_home,
-    resolve,
-    state_home,
-)
+from spanctl.settings import Contexts, Source, config_home, resolve, state_home
+from spanctl.variables import VARIABLES
 
 PLACE = {"project": "proj-1", "instance": "inst-1", "database": "data-1"}
 

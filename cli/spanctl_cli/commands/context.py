@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from spanctl.errors import ConfigurationError, ConflictError, NotFoundError, UsageError
-from spanctl.settings import VARIABLES, Contexts, Source, chosen
+from spanctl.settings import Contexts, Source, chosen
+from spanctl.variables import VARIABLES
 from spanctl_cli.context import AppContext
 from spanctl_cli.options import FieldsOption, OutputOption, YesOption
 from spanctl_cli.output import Column, Kind, Listing, Record, Section, emit

@@ -7,8 +7,8 @@ import typer
 
 from spanctl.errors import NotPermittedError, UsageError
 from spanctl_cli.context import AppContext
-from spanctl_cli.creds import executing
-from spanctl_cli.creds.access import DEFAULT, Access, access
+from spanctl_cli.creds import executing, trying
+from spanctl_cli.creds.access import DEFAULT, access
 from spanctl_cli.creds.access import names as named
 from spanctl_cli.options import (
     DryRunOption,
@@ -19,34 +19,13 @@ from spanctl_cli.options import (
     YesOption,
     seconds,
 )
-from spanctl_cli.output import Column, Kind, Listing, Record, emit
+from spanctl_cli.output import Listing, Record, emit
 from spanctl_cli.prompts import confirm
 
 if TYPE_CHECKING:
-    from spanctl.credentials.identity import Principal
-    from spanctl.credentials.live import LiveCredentials
     from spanctl.credentials.rotation.driver import RotationResult
 
 app = typer.Typer(help="Look at the credentials of flows, try them, and rotate them.")
-
-_WHO = (
-    Column("principal", kind=Kind.ID),
-    Column("standing", kind=Kind.STATE),
-    Column("chain", title="asked through"),
-    Column("chain_standing", title="chain", kind=Kind.STATE),
-    Column("expires", kind=Kind.TIME),
-    Column("seconds_left", title="time left", kind=Kind.DURATION),
-    Column("scopes", extra=True),
-    Column("reference", title="resolved from"),
-)
-_CHECK = (
-    *_WHO,
-    Column("database"),
-    Column("reads", kind=Kind.FLAG),
-    Column("writes", kind=Kind.FLAG),
-    Column("enough", title="enough would be"),
-    Column("excess", title="needless"),
-)
 
 NameArgument = Annotated[
     str, typer.Argument(metavar="NAME", help="The secret's id, or projects/P/secrets/S.")
@@ -147,9 +126,9 @@ def whoami(
     Example: spanctl creds whoami spanner-runner
     """
     with access(AppContext.of(ctx)) as reached:
-        _, who = _identified(reached, reference)
-        values = _told(reached, reference, who)
-    emit(Record("creds.whoami", _WHO, values), output, fields=fields)
+        _, who = trying.identified(reached, reference)
+        values = trying.told(reached, reference, who)
+    emit(Record("creds.whoami", trying.WHO, values), output, fields=fields)
 
 
 @app.command()
@@ -168,11 +147,11 @@ def check(
     app_context = AppContext.of(ctx)
     with access(app_context) as reached:
         door = reached.door
-        live, who = _identified(reached, reference)
+        live, who = trying.identified(reached, reference)
         with app_context.status(f"asking {door.endpoint}"):
             admission = door.enter(live)
-        values = _told(reached, reference, who)
-        warning = _key_warning(reached, reference)
+        values = trying.told(reached, reference, who)
+        warning = trying.key_warning(reached, reference)
     if not admission.reads:
         msg = f"{who.name} is let in to {door.database}, but may not read all that a flow does"
         raise NotPermittedError(msg, hint="grant roles/spanner.databaseReader at least")
@@ -187,7 +166,7 @@ def check(
         "enough": admission.enough,
         "excess": list(admission.excess),
     }
-    emit(Record("creds.check", _CHECK, values), output, fields=fields)
+    emit(Record("creds.check", trying.CHECK, values), output, fields=fields)
 
 
 @app.command("exec", cls=executing.Trailing)
@@ -402,49 +381,3 @@ def _resumable(app_context: AppContext, name: str, act: Any, **how: Any) -> "Rot
         app_context.note(f"to go on: spanctl creds rotate {name} --resume")
         raise
     return result
-
-
-def _identified(reached: Access, text: str) -> "tuple[LiveCredentials, Principal]":
-    """Resolve a reference and ask the issuer whose token came out."""
-    from spanctl.credentials.http import Http
-    from spanctl.credentials.identity import identify
-    from spanctl.credentials.resolve import resolve
-
-    live = resolve(reached.reference(text), reached.endpoints)
-    live.ensure()
-    token = live.live
-    if token is None:
-        msg = "there is no token"
-        raise NotPermittedError(msg, hint="run: spanctl local up")
-    return live, identify(Http(reached.endpoints), reached.endpoints, token)
-
-
-def _key_warning(reached: Access, text: str) -> str:
-    """Return what to say when a reference leads to a key; empty when it doesn't."""
-    from spanctl.credentials.reference import SecretReference
-    from spanctl_cli.creds import facts
-
-    reference = reached.reference(text)
-    if not isinstance(reference, SecretReference):
-        return ""
-    from spanctl.credentials.rotation.status import read_status
-
-    try:
-        return facts.hint(read_status(reached.store, reference.name))
-    except NotPermittedError:
-        return ""  # who may only access the payload can't look at the secret
-
-
-def _told(reached: Access, text: str, who: "Principal") -> dict[str, Any]:
-    from spanctl_cli.creds.facts import left
-
-    return {
-        "principal": who.name,
-        "standing": who.standing,
-        "chain": list(who.chain),
-        "chain_standing": who.chain_standing if who.chain else None,
-        "expires": who.expiry,
-        "seconds_left": left(who.expiry),
-        "scopes": sorted(who.scopes),
-        "reference": str(reached.reference(text)),
-    }

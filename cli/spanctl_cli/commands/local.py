@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spanctl.errors import SpanctlError, UnreachableError, UsageError
-from spanctl.settings import LOCAL, Contexts
+from spanctl.settings import Contexts
+from spanctl.variables import LOCAL
 from spanctl_cli.context import AppContext
 from spanctl_cli.exit_codes import ExitCode
 from spanctl_cli.options import FieldsOption, OutputOption, YesOption

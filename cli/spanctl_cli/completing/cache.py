@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from spanctl.settings import CONTEXT_VARIABLE, state_home
+from spanctl.settings import state_home
+from spanctl.variables import CONTEXT_VARIABLE
 
 if TYPE_CHECKING:
     from spanctl.settings import Settings
