@@ -161,8 +161,9 @@ class Following:
         self.run = run = self._api.flow_run(self.run.id)
         for line in self._new_lines():
             self._logs.add(line.id)
-            self._owed |= line.begins
-            self._last_line = line.ends(run.state)  # an earlier attempt's, when more come
+            if line.begins:  # a last line before it was an earlier attempt's
+                self._owed, self._last_line = True, False
+            self._last_line |= line.ends(run.state)
             self._follower.log(line)
         if self._database is not None and (run.start_time is not None or run.run_count):
             self._tell_receipts(self._database)

@@ -54,6 +54,7 @@ def identified(reached: Access, text: str) -> "tuple[LiveCredentials, Principal]
 def key_warning(reached: Access, text: str) -> str:
     """Return what to say when a reference leads to a key; empty when it doesn't."""
     from spanctl.credentials.reference import SecretReference
+
     reference = reached.reference(text)
     if not isinstance(reference, SecretReference):
         return ""

@@ -171,8 +171,9 @@ def test_lines_that_come_late(stage: Any) -> None:
         ([(RUNS, 2), (DONE, 1)], [], 4),
         ([(RUNS, 2), (DONE, 1)], [(0, BEGUN)], 32),
         ([(RUNS, 2), (DONE, 1)], [(0, BEGUN), (1, ENDED)], 2),
+        ([(RUNS, 2), (DONE, 1)], [(0, BEGUN), (3, ENDED), (3, WORK)], 3),
     ],
-    ids=["killed", "logs nothing", "never comes", "came early"],
+    ids=["killed", "logs nothing", "never comes", "came early", "others come after it"],
 )
 def test_how_long_late_lines_are_waited_for(
     stage: Any, states: Any, lines: list[tuple[float, Log]], over: float
