@@ -77,11 +77,6 @@ def deliver(number: int, act: Callable[[], object]) -> None:
         act()
 
 
-def held_back() -> bool:
-    """Tell whether a signal waits for a shield to end."""
-    return bool(_waiting)
-
-
 def reminded() -> bool:
     """Tell whether the signal that is handled is no second one, but reminds of one held back.
 
@@ -97,7 +92,7 @@ def reminded() -> bool:
 def _hold(number: int, act: Callable[[], object]) -> None:
     global _reminder  # noqa: PLW0603 - there is one main thread
     _waiting.append(act)
-    if _longest is not None:
+    if _longest is not None and len(_waiting) == 1:
         _reminder = _Reminder(number, _longest)
 
 
@@ -160,14 +155,18 @@ def shielded(longest: float | None = None) -> Iterator[None]:
     try:
         yield
     finally:
-        if _depth == 1 and _reminder is not None:
-            _reminder.cancel()
-        _depth -= 1
-        for number, handler in replaced.items():
-            if handler is not None:
-                signal.signal(number, handler)
-        if _depth == 0:
-            _release()
+        try:
+            if _depth == 1:
+                _longest = None
+                if _reminder is not None:
+                    _reminder.cancel()
+        finally:  # the reminder may have come just now, and raise
+            _depth -= 1
+            for number, handler in replaced.items():
+                if handler is not None:
+                    signal.signal(number, handler)
+            if _depth == 0:
+                _release()
 
 
 def _hold_back(number: int) -> Any:  # noqa: ANN401 - a handler, as signal has it

@@ -1,7 +1,7 @@
 """How a run that ran elsewhere failed: from what its flow runs wrote of their transactions."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from spanctl import errors
@@ -9,14 +9,17 @@ from spanctl.clock import monotonic, now
 from spanctl.errors import FlowCancelledError, FlowFailedError, OutcomeUnknownError, SpanctlError
 from spanctl.ledger.receipt import Outcome
 from spanctl.orchestration.api import PrefectApi
-from spanctl.orchestration.model import TRANSACTIONS_ARTIFACT, FlowRun, StateType
+from spanctl.orchestration.model import TRANSACTIONS_ARTIFACT, FlowRun, Log, StateType
 
 _POLL: Final = 0.25
 _PATIENCE: Final = 10.0
 """Seconds after the end of a run in which its hook may still write what became of its
 transactions; less when the engine's last line says that its hooks have run."""
 _PATIENCE_WITHOUT_ENGINE: Final = 3.0
-"""The same for a run that was cancelled or crashed: its worker may run the hook, or nobody."""
+"""The same for a run that was cancelled or crashed: its worker may run the hook, or nobody. And for
+one that has logged nothing."""
+_LEAST: Final = 1.0
+"""Seconds that are waited at least: Prefect's clock may not be this one."""
 _SUBFLOWS: Final = 100
 _ERRORS: Final = {
     kind.code: kind
@@ -64,7 +67,7 @@ def _patience(run: FlowRun) -> float:
     if run.state is None or run.start_time is None:
         return 0.0
     longest = _PATIENCE if run.state.type.is_of_engine else _PATIENCE_WITHOUT_ENGINE
-    return longest - max(0.0, (now() - run.state.timestamp).total_seconds())
+    return max(_LEAST, longest - max(0.0, (now() - run.state.timestamp).total_seconds()))
 
 
 def _refuse_open(rows: list[Mapping[str, Any]]) -> None:
@@ -94,15 +97,18 @@ def told(api: PrefectApi, run: FlowRun, *, patience: float = 0.0) -> list[Mappin
     Raises:
         UnreachableError: Prefect did not answer.
     """
-    deadline = monotonic() + patience
+    began = monotonic()
     hooks_ran = False
     while True:
-        over = hooks_ran or monotonic() >= deadline
+        over = hooks_ran or monotonic() >= began + patience
         found = [api.artifact(one, TRANSACTIONS_ARTIFACT) for one in _flow_runs(api, run.id)]
         # Of a run that was retried, what is there may be an earlier attempt's.
         if over or (run.run_count <= 1 and any(one is not None for one in found)):
             break
-        hooks_ran = _hooks_ran(api, run)
+        lines = api.last_logs(run.id)
+        hooks_ran = _hooks_ran(lines, run)
+        if not lines:
+            patience = min(patience, _PATIENCE_WITHOUT_ENGINE)
         if not hooks_ran:
             time.sleep(_POLL)
     last: dict[str, Mapping[str, Any]] = {}
@@ -113,8 +119,8 @@ def told(api: PrefectApi, run: FlowRun, *, patience: float = 0.0) -> list[Mappin
     return list(last.values())
 
 
-def _hooks_ran(api: PrefectApi, run: FlowRun) -> bool:
-    for line in api.last_logs(run.id):
+def _hooks_ran(newest: Iterable[Log], run: FlowRun) -> bool:
+    for line in newest:
         if line.begins:
             return False
         if line.ends(run.state):

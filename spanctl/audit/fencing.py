@@ -27,11 +27,13 @@ class Fencing:
         author: Who placed it.
         now: Where its operation stands.
         txn_id: The txn ID that counts for the operation now.
+        root_run: The root flow run's id, if there is one.
     """
 
     author: Author
     now: Now
     txn_id: str
+    root_run: str | None
 
     @property
     def words(self) -> str:
@@ -49,7 +51,11 @@ class Fencing:
         """The command to type next."""
         if self.now is Now.CLOSED:
             return f"spanctl txn reopen {self.txn_id} --reason WHY"
-        return f"spanctl audit {self.txn_id}" if self.now is Now.COMMITTED else "spanctl txn list"
+        if self.now is Now.COMMITTED:
+            return f"spanctl audit {self.txn_id}"
+        # What was reopened is leased again only when somebody runs it.
+        reopened = self.author is Author.OPERATOR and self.root_run
+        return f"spanctl runs show {self.root_run}" if reopened else "spanctl txn list"
 
 
 def fencing(database: Database, entry: Receipt) -> Fencing | None:
@@ -62,9 +68,9 @@ def fencing(database: Database, entry: Receipt) -> Fencing | None:
         return None
     author = fences.author_of(entry)
     if not fence.is_passed(database, entry):
-        return Fencing(author, Now.CLOSED, entry.txn_id)
+        return Fencing(author, Now.CLOSED, entry.txn_id, entry.provenance.root_run)
     stands = fence.standing(database, OperationKey.parse(entry.operation_key))
     now = Now.OPEN if stands.entry is None else Now.COMMITTED
     if stands.is_closed:
         now = Now.CLOSED
-    return Fencing(author, now, stands.call.txn_id)
+    return Fencing(author, now, stands.call.txn_id, entry.provenance.root_run)

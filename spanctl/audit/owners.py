@@ -1,6 +1,6 @@
 """Who owns an operation without a receipt, and whether that run still goes on."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -98,7 +98,11 @@ class Owners:
 
     def of(self, operation: Leased) -> Owned:
         """Return how the owner of an operation is."""
-        judged = [self.of_lease(lease) for lease in operation.leases]
+        return self.of_all(operation.leases)
+
+    def of_all(self, leases: Iterable[OpenLease]) -> Owned:
+        """Return how the owner of what one or more leases hold is."""
+        judged = [self.of_lease(lease) for lease in leases]
         return min(judged, key=lambda owned: _ORDER.index(owned.owner))
 
     def of_lease(self, lease: OpenLease) -> Owned:

@@ -57,8 +57,16 @@ class Survey:
     owners: Owners
 
     def owned(self, key: OperationKey) -> Owned | None:
-        """Return who owns an operation; None when nobody leases it, or it is settled."""
-        return next((one.owned for one in self.operations if one.operation.key == key), None)
+        """Return who owns an operation; None when nobody leases it.
+
+        That may be an executor who leased it before it was reopened: if it is alive it may still
+        come to it, and leases it anew then.
+        """
+        for one in self.operations:
+            if one.operation.key == key:
+                return one.owned
+        held = [lease for lease in self.leases if key in lease.keys]
+        return self.owners.of_all(held) if held else None
 
     @property
     def limbo(self) -> tuple[Unsettled, ...]:

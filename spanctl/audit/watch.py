@@ -124,6 +124,7 @@ class Following:
         self._receipts: set[str] = {*after.receipts}
         self._answered = monotonic()
         self._ended: float | None = None
+        self._age = 0.0
 
     @property
     def is_over(self) -> bool:
@@ -133,7 +134,8 @@ class Following:
         if self._last_line:
             return True
         owed = self._owed and self.run.state.type.is_of_engine
-        return monotonic() - self._ended >= (_DRAIN_OWED if owed else _DRAIN)
+        longest = max(_DRAIN, _DRAIN_OWED - self._age) if owed else _DRAIN
+        return monotonic() - self._ended >= longest
 
     @property
     def has_ended(self) -> bool:
@@ -155,6 +157,7 @@ class Following:
         self._answered = monotonic()
         if self._ended is None and self.run.state is not None and self.run.state.type.is_final:
             self._ended = monotonic()
+            self._age = (now() - self.run.state.timestamp).total_seconds()
         self._note_overdue()
 
     def _look(self) -> None:
@@ -229,7 +232,8 @@ def follow_all(followings: Sequence[Following], *, timeout: float | None = None)
         left = [one for one in followings if not one.is_over]
         if not left:
             return
-        if deadline is not None and monotonic() > deadline and not _draining(left):
+        over = _DRAIN if _draining(left) else 0.0
+        if deadline is not None and monotonic() > deadline + over:
             return
         time.sleep(_DRAIN_POLL if _draining(left) else _POLL)
 

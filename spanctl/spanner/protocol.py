@@ -125,8 +125,13 @@ class Execution(Resolution, Generic[T]):
             self.provenance = self.database.actors.asked(self.provenance)
         while True:
             try:
+                # On no session: what leases takes one of its own, and all may be on loan.
+                if self._reopened:
+                    self._go_on_reopened()
                 with self.database.sessions.writer(self.options.deadline) as lease:
                     return self._on_session(lease)
+            except NextEpochError:
+                continue
             except _EndedError as ended:
                 cause = ended.cause
             with suppress(NextEpochError), interrupts.shielded():
@@ -139,10 +144,10 @@ class Execution(Resolution, Generic[T]):
             except AttemptLostError as lost:
                 if (error := self._gives_up(lost.cause, lease)) is not None:
                     raise _EndedError(error) from None
+                if self._reopened:
+                    raise NextEpochError from None
 
     def _attempt(self, lease: Lease) -> TransactionResult:
-        if self._reopened:
-            self._go_on_reopened()
         self._attempts += 1
         self._request = None
         self._transaction = transaction = Transaction(

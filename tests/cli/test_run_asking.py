@@ -22,6 +22,7 @@ OTHER = "de900000-0000-4000-8000-0000000000d2"
 def api(scripted_prefect: ScriptedPrefect, monkeypatch: pytest.MonkeyPatch) -> ScriptedPrefect:
     """A server with two deployments, whose runs end as 1: Completed and 2: Failed."""
     monkeypatch.setattr("spanctl.audit.ending._PATIENCE", 0.0)
+    monkeypatch.setattr("spanctl.audit.ending._LEAST", 0.0)
     monkeypatch.setattr("spanctl.audit.watch._DRAIN", 0.0)
     scripted_prefect.add_runs(a_run(1), a_run(2, "FAILED"))
     for number, (name, identifier) in enumerate((("nightly", DEPLOYMENT), ("weekly", OTHER)), 1):

@@ -56,6 +56,7 @@ def test_one_is_waited_for(  # noqa: PLR0913, PLR0917 - fixtures and cases
 ) -> None:
     """The exit code says how it ended, or 8 when time is up; a failure leaves stdout empty."""
     monkeypatch.setattr("spanctl.audit.ending._PATIENCE", 0.0)
+    monkeypatch.setattr("spanctl.audit.ending._LEAST", 0.0)
     scripted_prefect.add_runs(a_run(1, state))
     done = spanctl("runs", "wait", ONE, "--timeout", "10ms", "-o", "json")
     assert done.exit_code == code, done.stderr
@@ -70,6 +71,7 @@ def test_several_are_told_apart(
 ) -> None:
     """Each has its own code in the JSON, what doesn't exist too; the worst one is the exit code."""
     monkeypatch.setattr("spanctl.audit.ending._PATIENCE", 0.0)
+    monkeypatch.setattr("spanctl.audit.ending._LEAST", 0.0)
     scripted_prefect.add_runs(a_run(1), a_run(2, "CRASHED"), a_run(3, "RUNNING"))
     runs = [a_run(number)["id"] for number in (1, 2, 3)]
     done = spanctl("runs", "wait", *runs, "no-such-run", "--timeout", "10ms", "-o", "json")
@@ -103,6 +105,7 @@ def test_a_state_is_waited_for(  # noqa: PLR0913, PLR0917 - fixtures and cases
 ) -> None:
     """Reached, also on the way to the end, is 0; ended otherwise is as it ended, or 6."""
     monkeypatch.setattr("spanctl.audit.ending._PATIENCE", 0.0)
+    monkeypatch.setattr("spanctl.audit.ending._LEAST", 0.0)
     scripted_prefect.add_runs(a_run(1, state))
     scripted_prefect.routes["GET /flow_run_states/"] = states(*history)
     options = [part for word in wanted for part in ("--for", word)]
@@ -285,7 +288,7 @@ def play(scripted_prefect: ScriptedPrefect) -> list[str]:
         said = [a_line("one", 1), a_line("two", 2)]
         if len(left) == 1:
             said.append(a_line("Finished in state Completed()", 3))
-        return said[body["offset"] :]
+        return said[body.get("offset", 0) :]
 
     scripted_prefect.add_runs(a_run(1, "PENDING"))
     scripted_prefect.routes[f"GET /flow_runs/{ONE}"] = look
@@ -362,6 +365,7 @@ def test_a_watched_run_fails(
 ) -> None:
     """The exit code is the run's, by its failed step."""
     monkeypatch.setattr("spanctl.audit.ending._PATIENCE", 0.0)
+    monkeypatch.setattr("spanctl.audit.ending._LEAST", 0.0)
     play[-1] = "FAILED"
     step = {"txn_id": "t", "step": "pay", "outcome": "NOT_COMMITTED", "error": "key_closed"}
     scripted_prefect.routes["POST /artifacts/filter"] = [{"data": json.dumps([step])}]

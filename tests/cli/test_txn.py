@@ -203,6 +203,20 @@ def test_what_was_reopened_stays_open(spanctl: Spanctl, database: Database, leav
     assert result.txn_id == Call(reopened.key, 1).txn_id
 
 
+def test_what_was_reopened_is_its_living_executors(
+    spanctl: Spanctl, database: Database, leave: Leave
+) -> None:
+    """It may still come to it: resolving it by name spares it; its way on is named."""
+    (call,) = leave(alive=True)
+    spanctl("txn", "fence", call.txn_id, "--reason", "wrong")
+    spanctl("txn", "reopen", call.txn_id, "--reason", "right after all")
+    assert spanctl("txn", "list", "--unresolved").exit_code == 0
+    spared = spanctl("txn", "resolve", str(call.key), "-o", "json")
+    assert (spared.exit_code, "its run is alive" in spared.stderr) == (6, True)
+    result = Run(database, call.key.root).step("pay", lambda _: None, key="0")
+    assert result.txn_id == Call(call.key, 1).txn_id
+
+
 def test_audit_tells_of_a_fence_what_it_means_now(
     spanctl: Spanctl, database: Database, leave: Leave
 ) -> None:

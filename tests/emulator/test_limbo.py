@@ -1,8 +1,11 @@
 """What is leased and has no receipt: found by its txn ID, and told as UNKNOWN."""
 
+import threading
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -11,9 +14,9 @@ from spanctl.errors import NotFoundError, OutcomeUnknownError, UnreachableError
 from spanctl.ledger.fences import Author
 from spanctl.ledger.keys import OperationKey, step_of
 from spanctl.ledger.receipt import Provenance
-from spanctl.spanner import fence, leases, limbo, receipts, schema
+from spanctl.spanner import fence, leases, limbo, receipts, schema, sessions
 from spanctl.spanner.client import Call, Database
-from spanctl.spanner.run import Run
+from spanctl.spanner.run import Run, TransactionOptions
 from spanctl.spanner.transaction import Transaction
 from tests.faults import raw
 
@@ -104,6 +107,31 @@ def test_what_was_reopened_is_in_limbo_once_it_is_run(database: Database, run: R
     assert run.close()
     mine = {one.root_run for one in limbo.open_leases(database)}
     assert run.root not in mine
+
+
+def test_all_that_was_reopened_goes_on_side_by_side(
+    database: Database, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads that use up all sessions lease anew without waiting for one another."""
+    monkeypatch.setattr(sessions, "MAX_SESSIONS", 4)
+    calls = run.lease([OperationKey(run.root, (), "wide", str(n)) for n in range(8)])
+    for call in calls:
+        fence.close(database, call.key, provenance=run.provenance)
+        fence.reopen(database, call.key, provenance=run.provenance)
+    gate = threading.Barrier(len(calls))
+
+    def execute(call: Call) -> str:
+        gate.wait(60)
+        body = partial(insert, f"{run.root}-{call.key.call}")
+        return run.execute(call, body, options=TransactionOptions(deadline=600)).txn_id
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        done = list(pool.map(execute, calls))
+    assert done == [replace(call, epoch=1).txn_id for call in calls]
+
+
+def insert(text: str, txn: Transaction) -> None:
+    txn.insert("T", ("k", "s"), [(uuid.uuid4().int >> 70, text)])
 
 
 def test_nothing_goes_on_reopened_without_its_lease(

@@ -18,6 +18,7 @@ from uuid import UUID
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterId
 from prefect.flow_engine import run_flow
 from prefect.states import Pending
 
@@ -443,11 +444,17 @@ def test_a_run_that_calls_another_its_parent(bank: Bank, deploy: Callable[..., D
     genuine = deployed.ask(nonce, deployed.signed(nonce, cents=7).labels, cents=7)
     assert deployed.work(genuine) is None
     before = only(bank)
+    parent = UUID(before.provenance.task_run)
+    deadline = time.monotonic() + 60
     with get_client(sync_client=True) as client:
+        known = TaskRunFilter(id=TaskRunFilterId(any_=[parent]))
+        while not client.read_task_runs(task_run_filter=known):  # events tell the server of it
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
         child = client.create_flow_run_from_deployment(
             UUID(deployed.id),
             parameters={"cents": 700, "note": "child"},
-            parent_task_run_id=UUID(before.provenance.task_run),
+            parent_task_run_id=parent,
         )
     assert deployed.work(str(child.id)) is None
     (receipt,) = [one for one in bank.receipts() if one.txn_id != before.txn_id]

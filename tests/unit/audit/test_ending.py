@@ -86,6 +86,7 @@ def check(api: Api, kind: StateType = StateType.FAILED) -> SpanctlError:
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ending, "_PATIENCE", 0.0)
     monkeypatch.setattr(ending, "_PATIENCE_WITHOUT_ENGINE", 0.0)
+    monkeypatch.setattr(ending, "_LEAST", 0.0)
 
 
 @pytest.mark.parametrize("kind", [StateType.COMPLETED, StateType.FAILED, StateType.CRASHED])
@@ -178,12 +179,13 @@ def test_a_late_artifact_is_waited_for(kind: StateType) -> None:
 @pytest.mark.parametrize(
     ("kind", "lines", "waited"),
     [
-        (StateType.FAILED, [], 10),
+        (StateType.FAILED, [], 3),
+        (StateType.FAILED, [line("Beginning flow run", -1)], 10),
         (StateType.CRASHED, [], 3),
         (StateType.FAILED, [line("Finished in state Failed()", 1)], 0),
         (StateType.FAILED, [line("Beginning flow run", -1), line("Finished in state", -2)], 10),
     ],
-    ids=["silent", "killed", "its hooks have run", "an earlier attempt's have"],
+    ids=["silent", "begun", "killed", "its hooks have run", "an earlier attempt's have"],
 )
 def test_how_long_an_artifact_is_waited_for(
     just_ended: list[float], kind: StateType, lines: list[Log], waited: float

@@ -169,7 +169,7 @@ def test_lines_that_come_late(stage: Any) -> None:
     [
         ([(RUNS, 2), (StateType.CRASHED, 1)], [(0, BEGUN)], 4),
         ([(RUNS, 2), (DONE, 1)], [], 4),
-        ([(RUNS, 2), (DONE, 1)], [(0, BEGUN)], 32),
+        ([(RUNS, 2), (DONE, 1)], [(0, BEGUN)], 30),
         ([(RUNS, 2), (DONE, 1)], [(0, BEGUN), (1, ENDED)], 2),
         ([(RUNS, 2), (DONE, 1)], [(0, BEGUN), (3, ENDED), (3, WORK)], 3),
     ],
