@@ -161,6 +161,8 @@ class Receipt:
         result: What the function returned, as JSON text, if it was asked to be kept.
         undoes: The txn ID that this one undoes.
         client_version: The version of spanctl that wrote it.
+        step_identity: Which function the operation is; see :mod:`spanctl.ledger.identity`. None
+            where nobody said.
     """
 
     txn_id: str
@@ -175,6 +177,7 @@ class Receipt:
     result: str | None = None
     undoes: str | None = None
     client_version: str | None = None
+    step_identity: str | None = None
 
     @property
     def row_counts(self) -> tuple[int, ...]:

@@ -91,6 +91,11 @@ class Database(Closing):
                 self._ledger = read_identity(self)
             return self._ledger
 
+    def assume_ledger(self, ledger: LedgerIdentity) -> None:
+        """Take a ledger for the one in the database: of whoever is installing it just now."""
+        with self._identifying:
+            self._ledger = ledger
+
     def forget_ledger(self) -> None:
         """Read the ledger's identity anew when it is next asked for."""
         with self._identifying:

@@ -14,6 +14,7 @@ from spanctl.ledger.keys import KEYED
 from spanctl.spanner import attestations, receipts
 from spanctl.spanner.identity import SETTINGS
 
+WATCHES: Final = "spanctl_watches"
 _SHARD: Final = "shard INT64 NOT NULL AS (ABS(MOD(FARM_FINGERPRINT({key}), 16))) STORED"
 
 TABLES: Final[dict[str, str]] = {
@@ -55,6 +56,7 @@ TABLES: Final[dict[str, str]] = {
   executor_claim STRING(MAX),
   attestation STRING(MAX),
   keyed_root STRING(MAX) AS (REGEXP_EXTRACT(operation_key, r'^({KEYED}[^/]*)/')) STORED,
+  step_identity STRING(MAX),
 ) PRIMARY KEY (txn_id)""",
     "spanctl_intents": f"""CREATE TABLE spanctl_intents (
   intent_id STRING(36) NOT NULL,
@@ -70,12 +72,19 @@ TABLES: Final[dict[str, str]] = {
   leased_at TIMESTAMP NOT NULL OPTIONS (allow_commit_timestamp = true),
   open_since TIMESTAMP OPTIONS (allow_commit_timestamp = true),
   closed_at TIMESTAMP OPTIONS (allow_commit_timestamp = true),
+  request STRING(64),
 ) PRIMARY KEY (intent_id)""",
     attestations.TABLE: f"""CREATE TABLE {attestations.TABLE} (
   attestation_id STRING(64) NOT NULL,
   flow_run STRING(36) NOT NULL,
   used_at TIMESTAMP NOT NULL OPTIONS (allow_commit_timestamp = true),
 ) PRIMARY KEY (attestation_id)""",
+    WATCHES: f"""CREATE TABLE {WATCHES} (
+  table_name STRING(MAX) NOT NULL,
+  since TIMESTAMP NOT NULL OPTIONS (allow_commit_timestamp = true),
+  watched STRING(16) NOT NULL,
+  columns ARRAY<STRING(MAX)>,
+) PRIMARY KEY (table_name, since)""",
 }
 """Table name to the DDL that creates it, in the newest version."""
 
@@ -92,7 +101,9 @@ ADDED: Final[dict[str, dict[int, tuple[str, ...]]]] = {
             "attestation",
             "keyed_root",
         ),
+        3: ("step_identity",),
     },
+    "spanctl_intents": {3: ("request",)},
 }
 """Table name to version to the columns that it added: a migration only expands."""
 
@@ -105,6 +116,8 @@ INDEXES: Final[dict[str, str]] = {
     " (shard, keyed_root, commit_timestamp DESC)",
     "spanctl_intents_open": "CREATE NULL_FILTERED INDEX spanctl_intents_open"
     " ON spanctl_intents (shard, open_since)",
+    "spanctl_intents_by_request": "CREATE NULL_FILTERED INDEX spanctl_intents_by_request"
+    " ON spanctl_intents (request, leased_at DESC)",
 }
 """Index name to the DDL that creates it."""
 

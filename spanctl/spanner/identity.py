@@ -1,6 +1,7 @@
 """Which ledger a database holds: its id, its key, the version of its schema."""
 
 import base64
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,9 @@ from spanctl.spanner.keysets import KeySet
 if TYPE_CHECKING:
     from spanctl.spanner.client import Database
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+OLDEST_VERSION = 2
+"""The version before is worked with too, so that an upgrade can be rolled out."""
 SETTINGS = "spanctl_settings"
 LEDGER_ID = "ledger_id"
 LEDGER_KEY = "ledger_key"
@@ -59,9 +62,14 @@ def read_identity(database: "Database") -> LedgerIdentity:
         msg = f"{database.target.database} has no ledger yet"
         raise SchemaVersionError(msg, hint="run: spanctl init")
     version = int(settings[VERSION])
-    if version != SCHEMA_VERSION:
+    if not OLDEST_VERSION <= version <= SCHEMA_VERSION:
         msg = f"the ledger has schema version {version}, this spanctl knows {SCHEMA_VERSION}"
         hint = "run: spanctl init" if version < SCHEMA_VERSION else "upgrade spanctl"
         raise SchemaVersionError(msg, hint=hint)
+    return ledger_of(settings)
+
+
+def ledger_of(settings: Mapping[str, str]) -> LedgerIdentity:
+    """Return the ledger that these settings describe."""
     key = base64.b64decode(settings[LEDGER_KEY])
-    return LedgerIdentity(settings[LEDGER_ID], key, version)
+    return LedgerIdentity(settings[LEDGER_ID], key, int(settings[VERSION]))

@@ -59,8 +59,12 @@ COLUMNS: tuple[str, ...] = (
     "executor_chain_standing",
     "executor_claim",
     "attestation",
+    "step_identity",
 )
 """The columns of a receipt's row, in the order of :func:`row` (``shard`` is generated)."""
+
+_BEFORE = {2: COLUMNS[:-1]}
+"""What there is of them in a ledger of an older version."""
 
 _PROVENANCE = frozenset(Provenance.__dataclass_fields__)
 _STANDINGS = ("initiator_standing", "executor_standing", "executor_chain_standing")
@@ -91,6 +95,7 @@ def row(receipt: Receipt) -> tuple[Any, ...]:
         "result": receipt.result,
         "undoes": receipt.undoes,
         "client_version": receipt.client_version,
+        "step_identity": receipt.step_identity,
     }
     source = receipt.provenance
     values |= {name: getattr(source, name) for name in _PROVENANCE}
@@ -99,9 +104,14 @@ def row(receipt: Receipt) -> tuple[Any, ...]:
     return tuple(values[column] for column in COLUMNS)
 
 
-def insert(receipt: Receipt) -> dict[str, Any]:
+def columns(database: "Database") -> tuple[str, ...]:
+    """Return those of :data:`COLUMNS` that a database's ledger has, in their order."""
+    return _BEFORE.get(database.ledger.schema_version, COLUMNS)
+
+
+def insert(database: "Database", receipt: Receipt) -> dict[str, Any]:
     """Return what to insert for a receipt, by column; what is unset costs no mutation."""
-    written = zip(COLUMNS, row(receipt), strict=True)
+    written = zip(columns(database), row(receipt), strict=False)
     return {column: value for column, value in written if value is not None}
 
 
@@ -112,12 +122,13 @@ def statements_text(statements: Iterable[Statement]) -> str:
 
 
 def receipt(row: Sequence[Any]) -> Receipt:  # noqa: PLR0917, RUF100 - one row
-    """Read a row that was read with :data:`COLUMNS`.
+    """Read a row that was read with :func:`columns`.
 
     Raises:
         SchemaVersionError: A newer spanctl wrote it in a way that this one doesn't know.
     """
-    values = dict(zip(COLUMNS, row, strict=True))
+    values: dict[str, Any] = dict.fromkeys(COLUMNS)
+    values |= dict(zip(COLUMNS, row, strict=False))
     source = {name: values.pop(name) for name in _PROVENANCE}
     try:
         # Receipts of version 1 have none of these: all that they said was claimed.
@@ -160,7 +171,7 @@ def get_many(
     found = {}
     for start in range(0, len(wanted), _FETCH):
         keys = KeySet(keys=[[txn_id] for txn_id in wanted[start : start + _FETCH]])
-        for values in database.read(TABLE, COLUMNS, keys, timeout=timeout):
+        for values in database.read(TABLE, columns(database), keys, timeout=timeout):
             one = receipt(values)
             found[one.txn_id] = one
     return found
@@ -179,7 +190,7 @@ def find(database: "Database", prefix: str, *, limit: int = 2) -> list[Receipt]:
         raise UsageError(msg, hint="give 8 or more of its first characters")
     start = _hyphenated(prefix)
     span = KeyRange(start_closed=[start], end_open=[start + "g"])  # g: after every hex digit
-    rows = database.read(TABLE, COLUMNS, KeySet(ranges=[span]), limit=limit)
+    rows = database.read(TABLE, columns(database), KeySet(ranges=[span]), limit=limit)
     return [receipt(values) for values in rows]
 
 

@@ -18,6 +18,7 @@ from spanctl.spanner.identity import (
     SCHEMA_VERSION,
     SETTINGS,
     VERSION,
+    ledger_of,
     read_settings,
 )
 from spanctl.spanner.keysets import one
@@ -166,11 +167,14 @@ def install(database: "Database", tables: Sequence[str] = ()) -> SchemaStatus:
         admin.execute_ddl(database.target, missing, database.rpc.credentials)
     settings = read_settings(database)
     created = LEDGER_ID not in settings
-    if created:
-        _write_identity(database)
-    elif int(settings[VERSION]) < SCHEMA_VERSION:
-        _raise_version(database)
-    database.forget_ledger()
+    try:
+        if created:
+            _write_identity(database)
+        elif int(settings[VERSION]) < SCHEMA_VERSION:
+            database.assume_ledger(ledger_of({**settings, VERSION: str(SCHEMA_VERSION)}))
+            _raise_version(database)
+    finally:
+        database.forget_ledger()
     return SchemaStatus(
         ledger_id=database.ledger.ledger_id,
         schema_version=database.ledger.schema_version,
@@ -187,6 +191,7 @@ def _write_identity(database: "Database") -> None:
         LEDGER_KEY: base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode(),
         VERSION: str(SCHEMA_VERSION),
     }
+    database.assume_ledger(ledger_of(values))
 
     def insert(txn: "Transaction") -> None:
         if _has_identity(txn):

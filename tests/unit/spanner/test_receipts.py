@@ -55,6 +55,7 @@ FULL = Receipt(
     result='{"ok":true}',
     undoes="1e8fb6ce-7b0d-5d62-9b0c-6b8d2a4c9e11",
     client_version="0.1.0",
+    step_identity="1 payments:pay",
 )
 BARE = Receipt(
     txn_id=FULL.txn_id, kind=EntryKind.FENCED, commit_timestamp=MOMENT, operation_key="k"
