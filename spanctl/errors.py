@@ -64,6 +64,18 @@ class KeyRequiredError(UsageError):
     code = "key_required"
 
 
+class ContextLostError(KeyRequiredError):
+    """A write was called without the context of the flow run that is executed here (exit 2)."""
+
+    code = "context_lost"
+
+
+class ArgumentChangedError(UsageError):
+    """A body changed what it was given, and would see something else when run again (exit 2)."""
+
+    code = "argument_changed"
+
+
 class UnreachableError(SpanctlError):
     """A server did not answer in time (exit 3)."""
 

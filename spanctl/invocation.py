@@ -38,12 +38,14 @@ class Invocation:
         reason: Why, in the person's words.
         idempotency_key: Stands in for the root flow run's id in operation keys, so that another
             flow run with the same key is the same job.
+        job: Names the job that calls outside of flows belong to: the root of their operation keys.
     """
 
     database: DatabaseLike | None = None
     initiator: str | None = None
     reason: str | None = None
     idempotency_key: str | None = None
+    job: str | None = None
 
     @property
     def labels(self) -> dict[str, str]:
@@ -90,20 +92,29 @@ def using(
     initiator: str | None = None,
     reason: str | None = None,
     idempotency_key: str | None = None,
+    job: str | None = None,
 ) -> Iterator[Invocation]:
     """Apply a database, an initiator, a reason or an idempotency key to every step called inside.
 
-    What is left out stays as it was. The root flow run gets all but the database as labels at its
-    first step, so that a later retry in another process is still the same job.
+    What is left out stays as it was. The root flow run gets initiator, reason and key as labels at
+    its first step, so that a later retry in another process is still the same job.
+
+    A job's name is for calls outside of flows: two programs whose steps share a name and a key each
+    write under the name of their own job. Inside a flow the flow run is the job.
 
     Raises:
-        UsageError: The idempotency key is empty.
+        UsageError: The idempotency key or the job's name is empty.
     """
-    if idempotency_key is not None and not idempotency_key.strip():
-        msg = "an idempotency key can't be empty"
-        raise UsageError(msg)
+    for what, text in (("an idempotency key", idempotency_key), ("a job's name", job)):
+        if text is not None and not text.strip():
+            msg = f"{what} can't be empty"
+            raise UsageError(msg)
     given = Invocation(
-        database=database, initiator=initiator, reason=reason, idempotency_key=idempotency_key
+        database=database,
+        initiator=initiator,
+        reason=reason,
+        idempotency_key=idempotency_key,
+        job=job,
     )
     token = _current.set(given.over(_current.get()))
     try:

@@ -9,12 +9,21 @@ from typing import TYPE_CHECKING, Any, Self
 from prefect.context import TaskRunContext
 
 from spanctl import invocation
-from spanctl.errors import KeyRequiredError, KeyReusedError, SpanctlError, UsageError
+from spanctl.errors import (
+    ArgumentChangedError,
+    KeyRequiredError,
+    KeyReusedError,
+    SpanctlError,
+    UsageError,
+)
 from spanctl.flows.asking import attested
 from spanctl.flows.callsite import CallSite, Origin
+from spanctl.flows.identity import surroundings_of
 from spanctl.flows.ledgers import refuse_other_ledger
 from spanctl.flows.runs import Entry, registry, tell_interrupted
+from spanctl.ledger.digests import ModuleNames, injective
 from spanctl.ledger.receipt import Outcome, Provenance, TransactionResult
+from spanctl.spanner.operation import COPY_FIRST
 
 if TYPE_CHECKING:
     from spanctl.invocation import DatabaseLike
@@ -32,6 +41,7 @@ class Step:
 
     Attributes:
         name: Its name in operation keys.
+        pinned: Whether the caller gave that name, so that it stands for the function's closure too.
         function: The function ``(txn, ...)``.
         signature: The function's signature.
         database: Where it writes, None for what applies at the call.
@@ -44,6 +54,7 @@ class Step:
     name: str
     function: Callable[..., Any]
     signature: inspect.Signature
+    pinned: bool = False
     database: "DatabaseLike | None" = None
     tag: str | None = None
     keep_result: bool = False
@@ -63,7 +74,11 @@ class Step:
         signature = inspect.signature(function)
         _check(function, signature, options.get("ignore_arguments", ()))
         return cls(
-            name=name or function.__name__, function=function, signature=signature, **options
+            name=name or function.__name__,
+            function=function,
+            signature=signature,
+            pinned=name is not None,
+            **options,
         )
 
     def as_task_function(self) -> Callable[..., TransactionResult]:
@@ -96,10 +111,27 @@ class Step:
         arguments = {k: v for k, v in bound.arguments.items() if k not in ignored}
 
         def body(txn: "Transaction") -> Any:  # noqa: ANN401 - what the function returns
+            self._refuse_changed(site, arguments)
             bound.arguments[first] = txn
             return self.function(*bound.args, **bound.kwargs)
 
         return self._transact(site.origin, body, arguments)
+
+    def _refuse_changed(self, site: CallSite, arguments: dict[str, Any]) -> None:
+        """Compare what the body is about to see with what it saw when it was first run.
+
+        The call site is the same object in every retry of a task run.
+
+        Raises:
+            ArgumentChangedError: The body changed its arguments, its closure or its defaults.
+        """
+        identified = site.origin.identified
+        names = identified.names if identified else ModuleNames.of_run()
+        now = injective(arguments, names), surroundings_of(self, names)
+        before = site.__dict__.setdefault("seen", now)
+        if before != now:
+            msg = f"step {self.name!r} changed what it was given, so it can't be run again"
+            raise ArgumentChangedError(msg, hint=COPY_FIRST, step=self.name)
 
     def _transact(
         self,
@@ -127,6 +159,7 @@ class Step:
                     body,
                     provenance=provenance,
                     arguments=arguments,
+                    identified=origin.identified,
                     options=options,
                     expect_replay=again or origin.expect_replay,
                     tell=tell,

@@ -7,28 +7,30 @@ wherever it is made: no path goes into it.
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from prefect.context import FlowRunContext
 
 from spanctl import invocation
-from spanctl.errors import KeyRequiredError, SpanctlError, UsageError
+from spanctl.errors import ContextLostError, KeyRequiredError, SpanctlError, UsageError
+from spanctl.flows import contexts
 from spanctl.flows.asking import Asking, asking
+from spanctl.flows.identity import identify
 from spanctl.flows.ledgers import ledger_label
 from spanctl.flows.place import Place, here, put_labels
 from spanctl.flows.targets import resolve
 from spanctl.invocation import Invocation
-from spanctl.ledger.keys import KEYED, OperationKey
+from spanctl.ledger.digests import ModuleNames
+from spanctl.ledger.keys import JOB, KEYED, OUTSIDE, OperationKey
 from spanctl.ledger.receipt import Provenance
+from spanctl.spanner.operation import Identified
 
 if TYPE_CHECKING:
+    from spanctl.flows.body import Step
     from spanctl.invocation import DatabaseLike
     from spanctl.spanner.rpc import Target
-
-OUTSIDE = "keyed"
-"""Root of the operation keys of calls with ``key=`` that are made outside of any flow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,7 @@ class Origin:
         expect_replay: Whether the operation may well have been committed by an earlier run.
         ledger: Id of the ledger that the root flow run belongs to; None while nobody has said.
         asked: The signed statement of who asked for a deployment's run; None without one.
+        identified: Which function is called; None for what has no function of the user's.
     """
 
     key: OperationKey
@@ -50,6 +53,7 @@ class Origin:
     expect_replay: bool = False
     ledger: str | None = None
     asked: Asking | None = None
+    identified: Identified | None = None
 
 
 class CallSite(str):  # noqa: SLOT000 - the origin is kept in its dictionary, which pickles
@@ -71,8 +75,9 @@ class CallSite(str):  # noqa: SLOT000 - the origin is kept in its dictionary, wh
 
 
 def allot(
-    step: str,
+    name: str,
     *,
+    step: "Step | None" = None,
     count: int | None = None,
     key: object = None,
     database: "DatabaseLike | None" = None,
@@ -80,39 +85,90 @@ def allot(
     """Give out the keys of one call of a step, or of the elements of one ``map``.
 
     Args:
-        step: The declared name of the step.
+        name: The declared name of the step.
+        step: The step, whose function no other one answers for; None where it has none.
         count: The number of elements; None for a single call.
         key: The caller's own key; for several elements one key each.
         database: The database that the call or its decorator names.
 
     Raises:
         KeyRequiredError: Ordinals are not stable here, and no key was given.
+        ContextLostError: A flow run is executed here, and the call doesn't know which is its own.
         UsageError: A key is of the wrong type, or there is not one for each element.
         ConfigurationError: No database is set.
     """
     found = here()
-    keys = _named(step, count, key) if key is not None else _counted(step, count or 1, found)
     place = found[1] if found else None
+    _refuse_lost(name, place, named=key is not None)
+    keys = _named(name, count, key) if key is not None else _counted(name, count or 1, found)
     given = _invocation(place)
-    root = f"{KEYED}{given.idempotency_key}" if given.idempotency_key else None
-    root = root or (str(place.root_run) if place else OUTSIDE)
+    root = _root(place, given)
     path = place.path if place and key is None else ()
     target = resolve(database or given.database, scope=root)
     provenance = _provenance(place, given, target)
     asked = asking(place) if place else None
+    identity = _identity(step, place, root, named=key is not None) if step else None
     origins = [
         Origin(
-            key=OperationKey(root, path, step, call),
+            key=OperationKey(root, path, name, call),
             target=target,
             provenance=provenance,
             # Outside of flows anybody may have used the key before.
             expect_replay=place is None or place.rerun or bool(given.idempotency_key),
             ledger=place.labels.get(ledger_label(target)) if place else None,
             asked=asked,
+            identified=_unnamed(identity, root, name, call),
         )
         for call in keys
     ]
     return [CallSite.of(origin) for origin in origins]
+
+
+def _root(place: Place | None, given: Invocation) -> str:
+    if given.idempotency_key:
+        return f"{KEYED}{given.idempotency_key}"
+    if place is not None:
+        return str(place.root_run)
+    return f"{JOB}{given.job}" if given.job else OUTSIDE
+
+
+def _refuse_lost(name: str, place: Place | None, *, named: bool) -> None:
+    """Refuse a call that may belong to a run that is executed here and doesn't know it.
+
+    Raises:
+        ContextLostError: It may; with its own job or idempotency key it says what it belongs to.
+    """
+    given = invocation.current()
+    if given.idempotency_key or (given.job and place is None):
+        return
+    where = place.lost if place else contexts.lost() or _hook_outside()
+    if not where:
+        return
+    what = "the context of its flow run" if named else "key= and the context of its flow run"
+    msg = f"step {name!r} needs {what}, because it is called {where} that has lost it"
+    hint = "start the thread's work with contextvars.copy_context().run, or use the task runner"
+    raise ContextLostError(msg, hint=f"{hint}; or: with using(job=...)", step=name)
+
+
+def _hook_outside() -> str:
+    return "in a hook" if contexts.in_hook() else ""
+
+
+def _identity(step: "Step", place: Place | None, root: str, *, named: bool) -> Identified:
+    names = ModuleNames.of_run(*filter(None, [place.module if place else None]))
+    path = place.path if place and named else ()
+    fixed = place is None or not place.unstable
+    found = identify(step, names, root=root, path=path, fixed=fixed)
+    return Identified(step=found, names=names)
+
+
+def _unnamed(
+    identified: Identified | None, root: str, name: str, call: int | str
+) -> Identified | None:
+    """Add the key that a call had before its job was given a name."""
+    if identified is None or not root.startswith(JOB):
+        return identified
+    return replace(identified, unnamed=OperationKey(OUTSIDE, (), name, call))
 
 
 def _counted(step: str, count: int, found: tuple[FlowRunContext, Place] | None) -> Sequence[int]:

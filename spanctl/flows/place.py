@@ -18,6 +18,7 @@ from prefect.context import FlowRunContext, TaskRunContext
 from prefect.exceptions import ObjectNotFound, PrefectException
 
 from spanctl.errors import NotFoundError, UnreachableError
+from spanctl.flows import contexts
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,9 @@ class Place:
         begun: The root flow run as Prefect gave it when it began in this process; None where it
             runs in another one: whoever makes a flow run can name any other as its parent.
         is_asked_here: Whether this process is the one that was asked for the root flow run.
+        module: The module of the flow that was called first in this process: the run's own file.
+        lost: Where in this process the root flow was called while another run was executed, of
+            which it may be a part; empty when it wasn't.
     """
 
     root_run: UUID
@@ -63,6 +67,8 @@ class Place:
     rerun: bool = False
     begun: FlowRun | None = None
     is_asked_here: bool = False
+    module: str | None = None
+    lost: str = ""
 
 
 def in_own_context(context: FlowRunContext) -> bool:
@@ -74,7 +80,7 @@ def in_own_context(context: FlowRunContext) -> bool:
     """
     variable = FlowRunContext.__var__
     token = context._token  # noqa: SLF001 - Prefect keeps the token nowhere else
-    if token is None:
+    if token is None or contexts.is_forked(context):
         return False
     try:
         variable.reset(token)
@@ -107,6 +113,7 @@ def here() -> tuple[FlowRunContext, Place] | None:
     flow_run = context.flow_run
     above = _ancestry(flow_run)
     begun = _begun(context, above.root.id)
+    outermost = _outermost(context)
     return context, Place(
         root_run=above.root.id,
         flow_run=flow_run.id,
@@ -118,7 +125,19 @@ def here() -> tuple[FlowRunContext, Place] | None:
         begun=begun,
         is_asked_here=begun is not None and not context.detached and not _is_remote(begun),
         rerun=max(flow_run.run_count or 0, above.root.run_count or 0) > 1,
+        module=outermost.flow.fn.__module__ if outermost.flow else None,
+        lost=contexts.lost_run(outermost) if above.root.id == _run_of(outermost) else "",
     )
+
+
+def _outermost(context: FlowRunContext) -> FlowRunContext:
+    while (outer := outer_context(context)) is not None:
+        context = outer
+    return context
+
+
+def _run_of(context: FlowRunContext) -> UUID | None:
+    return context.flow_run.id if context.flow_run is not None else None
 
 
 def _begun(context: FlowRunContext | None, root: UUID) -> FlowRun | None:
@@ -140,6 +159,8 @@ def _calling_side(context: FlowRunContext) -> str:
         return "it is called inside a task, whose turn among others is not fixed"
     if context.detached or not in_own_context(context):
         return "it is called in another thread or asyncio task than the flow's own"
+    if contexts.in_hook():
+        return "it is called in a hook"
     return ""
 
 

@@ -206,7 +206,8 @@ class TransactionTask(Task[P, TransactionResult]):
         return self._allot(None, key)[0]
 
     def _allot(self, count: int | None, key: object) -> list[CallSite]:
-        sites = allot(self.step.name, count=count, key=key, database=self.step.database)
+        step = self.step
+        sites = allot(step.name, step=step, count=count, key=key, database=step.database)
         if sites:
             watch(sites[0].origin.provenance.root_run)
         return sites

@@ -19,6 +19,12 @@ NAMESPACE = uuid.UUID("5f0c1f0e-3c1b-5d62-9b0c-6b8d2a4c9e11")
 KEYED = "key:"
 """Begins the root of operation keys in which an idempotency key stands in for the root run."""
 
+OUTSIDE = "keyed"
+"""Root of the operation keys of calls with ``key=`` that are made outside of any flow."""
+
+JOB = "job:"
+"""Begins the root of operation keys of a named job outside of any flow."""
+
 MIN_PREFIX = 8
 _MAX_COMPONENT = 512
 _PREFIX = re.compile(r"[0-9a-f]{8}(-?[0-9a-f-]*)?")

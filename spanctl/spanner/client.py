@@ -30,7 +30,7 @@ from spanctl.spanner.failures import lost_session, translate
 from spanctl.spanner.identity import LedgerIdentity, read_identity
 from spanctl.spanner.keysets import KeySet
 from spanctl.spanner.limits import refuse_large_request
-from spanctl.spanner.operation import Call, TransactionOptions, check_tag
+from spanctl.spanner.operation import Call, Identified, TransactionOptions, check_tag
 from spanctl.spanner.preflight import Tables
 from spanctl.spanner.protocol import Execution
 from spanctl.spanner.rows import Rows
@@ -222,6 +222,7 @@ class Database(Closing):
         provenance: Provenance,
         lease_anew: Callable[[Call], None],
         arguments: Mapping[str, Any] | None = None,
+        identified: Identified | None = None,
         options: TransactionOptions | None = None,
         expect_replay: bool = False,
     ) -> Execution[T]:
@@ -236,6 +237,7 @@ class Database(Closing):
             provenance: Where the operation comes from.
             lease_anew: Leases the operation once more, in the epoch in which it was reopened.
             arguments: What the body works on; the same operation with others is refused.
+            identified: Which function the body is; the same operation with another is refused.
             options: Deadlines, and what the receipt keeps.
             expect_replay: Look for the receipt before the body is run: for retries and keys that
                 somebody else may have used before.
@@ -251,6 +253,7 @@ class Database(Closing):
             provenance=provenance,
             lease_anew=lease_anew,
             arguments=arguments,
+            identified=identified,
             options=options or TransactionOptions(),
             fresh=not expect_replay,
         )

@@ -5,6 +5,7 @@ block is inserted once and never changed but to be closed, so a lease whose repl
 sent again, and one that lands late reopens nothing.
 """
 
+import json
 import os
 import socket
 import uuid
@@ -12,8 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from spanctl.errors import VerificationError
 from spanctl.ledger.keys import NAMESPACE
 from spanctl.spanner.applying import apply, mutation
+from spanctl.spanner.keysets import KeySet
 from spanctl.spanner.receipts import COMMIT_TIMESTAMP
 
 if TYPE_CHECKING:
@@ -52,10 +55,9 @@ class Intent:
 
     @property
     def intent_id(self) -> str:
-        """Primary key: the same for the same lease, spread over the key space."""
-        what = f"{self.first}-{self.last}" if not self.keys else "\n".join(self.keys)
-        again = f"\n{self.epoch}" if self.epoch else ""
-        return str(uuid.uuid5(NAMESPACE, f"{self.executor}\n{self.prefix}\n{what}{again}"))
+        """Primary key: the same for the same lease and no other, spread over the key space."""
+        what = [self.executor, self.prefix, self.first, self.last, list(self.keys), self.epoch]
+        return str(uuid.uuid5(NAMESPACE, json.dumps(what)))
 
     def row(self) -> dict[str, Any]:
         """Return the row to insert."""
@@ -79,14 +81,30 @@ def acknowledge(database: "Database", intents: Sequence[Intent]) -> None:
 
     Raises:
         UnreachableError: Spanner did not acknowledge in time; nothing may commit under them.
+        VerificationError: Another lease, or a closed one, stands in the place of one of them.
         SpanctlError: Spanner refused.
     """
     mutations = [mutation("insert", TABLE, intent.row()) for intent in intents]
-    if apply(database, mutations, timeout=_TIMEOUT, doing=_DOING) or len(mutations) == 1:
+    if apply(database, mutations, timeout=_TIMEOUT, doing=_DOING):
         return
     # One of them is there from an earlier send, so none of the others went in with it.
-    for one in mutations:
-        apply(database, [one], timeout=_TIMEOUT, doing=_DOING)
+    for intent, one in zip(intents, mutations, strict=True):
+        if not apply(database, [one], timeout=_TIMEOUT, doing=_DOING):
+            _compare(database, intent)
+
+
+def _compare(database: "Database", intent: Intent) -> None:
+    """Check that the row under a lease's key is that lease, and open."""
+    columns = ("executor", "prefix", "first", "last", "keys", "open_since")
+    keys = KeySet(keys=[[intent.intent_id]])
+    for executor, prefix, first, last, named, since in database.read(TABLE, columns, keys):
+        found = (executor, prefix, first, last, tuple(named or ()))
+        if found == (intent.executor, intent.prefix, intent.first, intent.last, intent.keys):
+            if since is not None:
+                return
+            break
+    msg = f"the lease {intent.intent_id} of {intent.prefix} is not there as it was written"
+    raise VerificationError(msg, hint="look at what is open: spanctl txn list; then run it again")
 
 
 def close(database: "Database", intent_ids: Sequence[str]) -> None:

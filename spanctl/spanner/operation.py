@@ -4,7 +4,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from spanctl.errors import UsageError
+from spanctl.ledger.digests import ModuleNames
 from spanctl.ledger.keys import OperationKey, txn_id
+from spanctl.ledger.step_identity import StepIdentity
+
+COPY_FIRST: Final = "let the body work on a copy, as in: items = list(items)"
+"""Hint for a body that changes what it was given."""
 
 _MAX_TAG: Final = 50
 
@@ -20,6 +25,21 @@ class Call:
     def txn_id(self) -> str:
         """The txn ID of the operation in this epoch."""
         return txn_id(self.key, self.epoch)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identified:
+    """Which function an operation is.
+
+    Attributes:
+        step: Its identity.
+        names: What modules are called, in the identity and in the arguments' digest.
+        unnamed: The key under which it was committed, if it was, before its job had a name.
+    """
+
+    step: StepIdentity
+    names: ModuleNames
+    unnamed: OperationKey | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,11 +16,11 @@ In short (the reasons are in ``docs/PROTOCOL.md``):
 import json
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from google.api_core.exceptions import GoogleAPICallError
 from google.cloud.spanner_v1.types import CommitRequest, Mutation
@@ -29,7 +29,7 @@ from grpc import StatusCode
 from spanctl import __version__, interrupts
 from spanctl.clock import monotonic, now
 from spanctl.errors import ConflictError, DeadlineError, SpanctlError
-from spanctl.ledger.canonical import arguments_digest, result_json
+from spanctl.ledger.canonical import result_json
 from spanctl.ledger.receipt import EntryKind, Receipt, TransactionResult
 from spanctl.spanner import preflight, receipts, values
 from spanctl.spanner.attempt import AttemptLostError
@@ -79,12 +79,9 @@ class Execution(Resolution, Generic[T]):
 
     Attributes:
         body: The user's function.
-        arguments: What the body was called with, for the digest; None when there is nothing to
-            compare.
     """
 
     body: Callable[[Transaction], T]
-    arguments: Mapping[str, Any] | None
     _aborts: int = 0
     _transaction: Transaction | None = None
     _request: CommitRequest | None = None
@@ -93,7 +90,8 @@ class Execution(Resolution, Generic[T]):
         """Run the body until its outcome is known.
 
         Raises:
-            KeyReusedError: The key was used before with other arguments.
+            KeyReusedError: The key was used before with other arguments, or by another function.
+            ArgumentChangedError: The body changed its arguments, so it can't be run again.
             KeyClosedError: An operator's fence closes the operation.
             OutcomeUnknownError: The database could not be reached to find out.
             DeadlineError: Every attempt was aborted until the deadline; not committed.
@@ -115,10 +113,13 @@ class Execution(Resolution, Generic[T]):
 
     def _run(self) -> TransactionResult:
         self._deadline = monotonic() + self.options.deadline
-        if self.arguments is not None:
-            self._digest = arguments_digest(self.database.ledger.key, self.arguments)
+        self._digest = self._taken()
+        if self.identified is not None:
+            self._identity = self.identified.step.sealed(self.database.ledger.key)
         if not self.fresh and (found := self._receipt()) is not None:
             return self._from_receipt(found)
+        if (replayed := self._from_unnamed()) is not None:
+            return replayed
         # Asked for now: the transaction would have to wait for the issuer's answer.
         self.database.actors.acting()
         if self.provenance.initiator is None:
@@ -149,6 +150,8 @@ class Execution(Resolution, Generic[T]):
 
     def _attempt(self, lease: Lease) -> TransactionResult:
         self._attempts += 1
+        if self._attempts > 1 and self._taken() != self._digest:
+            raise _EndedError(self._changed())
         self._request = None
         self._transaction = transaction = Transaction(
             self.database.rpc,
@@ -307,6 +310,7 @@ class Execution(Resolution, Generic[T]):
             result=kept,
             undoes=self.options.undoes,
             client_version=__version__,
+            step_identity=self._identity,
         )
 
     # -- once more, or not

@@ -2,13 +2,14 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from spanctl.clock import monotonic
 from spanctl.errors import (
+    ArgumentChangedError,
     DeadlineError,
     KeyClosedError,
     KeyReusedError,
@@ -18,10 +19,13 @@ from spanctl.errors import (
     UnreachableError,
 )
 from spanctl.ledger import fences
+from spanctl.ledger.digests import arguments_digest, is_digest_of
 from spanctl.ledger.fences import Author
+from spanctl.ledger.keys import OUTSIDE
 from spanctl.ledger.receipt import EntryKind, Outcome, Provenance, Receipt, TransactionResult
+from spanctl.ledger.step_identity import difference
 from spanctl.spanner import fence, receipts
-from spanctl.spanner.operation import Call, TransactionOptions
+from spanctl.spanner.operation import COPY_FIRST, Call, Identified, TransactionOptions
 
 if TYPE_CHECKING:
     from spanctl.spanner.client import Database
@@ -56,6 +60,8 @@ class Resolution:
         provenance: Where it comes from; goes into the receipt.
         fresh: Whether nobody can have run this operation before, so that no receipt is looked for
             first.
+        arguments: What the body was called with; None when there is nothing to compare.
+        identified: Which function the body is; None when there is nothing to compare.
         lease_anew: Leases the operation once more, for the epoch in which it goes on: an older
             lease holds nothing of what an operator has closed and opened again.
         in_doubt: Whether the outcome is open: a Commit was sent whose reply did not tell, or the
@@ -68,6 +74,8 @@ class Resolution:
     provenance: Provenance
     fresh: bool
     lease_anew: Callable[[Call], None]
+    arguments: Mapping[str, Any] | None = None
+    identified: Identified | None = None
     in_doubt: bool = False
     _reopened: bool = False
     _landed: bool = False
@@ -75,6 +83,7 @@ class Resolution:
     _attempts: int = 0
     _deadline: float = 0.0
     _digest: str | None = None
+    _identity: str | None = None
     _sent: dict[str, Sent] = field(default_factory=dict)
 
     @property
@@ -188,13 +197,11 @@ class Resolution:
             raise KeyClosedError(msg, hint=hint, txn_id=found.txn_id)
         if found.api_transaction_id in self._sent:
             return self._result(found.api_transaction_id, found.commit_timestamp)
-        if found.arguments_digest != self._digest:
-            msg = f"operation {found.operation_key} was committed before with other arguments"
-            hint = (
-                f"run: spanctl audit {found.txn_id}; for another write use another key; what one"
-                " step hands to the next needs keep_result, to be the same on a retry"
-            )
-            raise KeyReusedError(msg, hint=hint, txn_id=found.txn_id)
+        if (refused := self._refusal(found)) is not None:
+            raise refused
+        return self._replayed(found)
+
+    def _replayed(self, found: Receipt) -> TransactionResult:
         return TransactionResult(
             txn_id=found.txn_id,
             commit_timestamp=found.commit_timestamp,
@@ -203,6 +210,48 @@ class Resolution:
             row_counts=found.row_counts,
             result=json.loads(found.result) if found.result is not None else None,
         )
+
+    # -- whose operation it is
+
+    def _taken(self) -> str | None:
+        """Return the digest of the arguments as they are now; None when there are none."""
+        if self.arguments is None:
+            return None
+        names = self.identified.names if self.identified else None
+        return arguments_digest(self.database.ledger.key, self.arguments, names)
+
+    def _changed(self) -> ArgumentChangedError:
+        msg = f"the body of {self.call.key} changed its arguments, so it can't be run again"
+        return ArgumentChangedError(msg, hint=COPY_FIRST, txn_id=self.call.txn_id)
+
+    def _refusal(self, found: Receipt) -> KeyReusedError | None:
+        """Return why a receipt is not the one of this call; None when it is."""
+        look = f"run: spanctl audit {found.txn_id}"
+        if other := difference(found.step_identity, self._identity):
+            msg = f"operation {found.operation_key} was committed before by {other}"
+            hint = f"{look}; for another write use another key"
+            if self.call.key.root == OUTSIDE:
+                hint = f"{look}; give the job a name: with spanctl.flows.using(job=...)"
+            return KeyReusedError(msg, hint=hint, txn_id=found.txn_id)
+        key = self.database.ledger.key
+        if is_digest_of(found.arguments_digest, key, self.arguments, self._digest):
+            return None
+        msg = f"operation {found.operation_key} was committed before with other arguments"
+        hint = (
+            f"{look}; for another write use another key; what one"
+            " step hands to the next needs keep_result, to be the same on a retry"
+        )
+        return KeyReusedError(msg, hint=hint, txn_id=found.txn_id)
+
+    def _from_unnamed(self) -> TransactionResult | None:
+        """Return what was committed of the operation before its job had a name, if it was."""
+        if self.identified is None or self.identified.unnamed is None:
+            return None
+        found = fence.standing(self.database, self.identified.unnamed).entry
+        if found is None or (found.kind is EntryKind.COMMITTED and self._refusal(found)):
+            return None
+        self.call = Call(self.identified.unnamed, found.epoch)
+        return self._from_receipt(found)
 
     def _result(self, api_transaction_id: str, committed_at: datetime) -> TransactionResult:
         self._settle(landed=True)

@@ -13,7 +13,7 @@ from spanctl.ledger.receipt import Outcome, Provenance, TransactionResult
 from spanctl.spanner import fence, leases
 from spanctl.spanner.client import Database
 from spanctl.spanner.leases import LARGEST_BLOCK, LARGEST_LIST, Intent
-from spanctl.spanner.operation import Call, TransactionOptions
+from spanctl.spanner.operation import Call, Identified, TransactionOptions
 from spanctl.spanner.transaction import Transaction
 
 __all__ = ["Call", "Run", "TransactionOptions"]
@@ -153,6 +153,7 @@ class Run(Closing):
         *,
         provenance: Provenance | None = None,
         arguments: Mapping[str, Any] | None = None,
+        identified: Identified | None = None,
         options: TransactionOptions | None = None,
         expect_replay: bool = False,
         tell: Callable[[str, Outcome], None] | None = None,
@@ -175,6 +176,7 @@ class Run(Closing):
             provenance=provenance or self.provenance,
             lease_anew=self._lease_anew,
             arguments=arguments,
+            identified=identified,
             options=options,
             expect_replay=expect_replay,
         )

@@ -1,0 +1,148 @@
+"""Which flow runs are executed in this process, and whether a call has lost the context of its own.
+
+Threads, pools and processes start without the context of the flow that feeds them. A call that is
+made there looks like one outside of any flow, and a flow that is called there like a run of its
+own: both would get other keys on every attempt. So while a flow run is executed here, what comes
+from elsewhere without its context is refused.
+
+Prefect keeps no list of the contexts that are entered, so entering and leaving are watched.
+"""
+
+import asyncio
+import multiprocessing
+import os
+import sys
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from weakref import ref
+
+from prefect.context import FlowRunContext
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+_INHERITED: Final = "spanctl_executes_a_flow"
+_HOOKS: Final = frozenset(
+    {"call_hooks", "run_hook", "_run_hooks", "_execute_hook"}
+    | {"_run_on_cancellation_hooks", "_run_on_crashed_hooks"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entered:
+    """A flow run's context that was entered here.
+
+    Attributes:
+        context: The context.
+        process: Where: the process, the thread, and the asyncio task or None.
+        thread: See above.
+        task: See above.
+        lost: Why its run may be part of another one that it doesn't know; empty when it can't.
+    """
+
+    context: FlowRunContext
+    process: int
+    thread: int
+    task: "ref[asyncio.Task[Any]] | None"
+    lost: str
+
+
+_entered: dict[int, _Entered] = {}
+_changing = threading.Lock()
+_enter, _exit = FlowRunContext.__enter__, FlowRunContext.__exit__
+
+
+def lost() -> str:
+    """Return where a call without a flow run's context is made, while one is executed here.
+
+    Empty where none is executed, or the call is known to be no part of it.
+    """
+    for one in list(_entered.values()):
+        if one.process != os.getpid():
+            return "in a forked process"
+        if one.thread != threading.get_ident():
+            return "in a thread"
+        task = _current_task()
+        if task is None or (one.task is not None and one.task() is task):
+            return "in an empty context"
+    if multiprocessing.parent_process() is not None and _config().get(_INHERITED):
+        return "in a process of a pool"
+    return ""
+
+
+def lost_run(context: FlowRunContext) -> str:
+    """Return where a root flow was called while another was executed here; else nothing."""
+    found = _entered.get(id(context))
+    return found.lost if found is not None else ""
+
+
+def is_forked(context: FlowRunContext) -> bool:
+    """Tell whether a context was entered in a process of which this one is a fork."""
+    found = _entered.get(id(context))
+    return found is not None and found.process != os.getpid()
+
+
+def in_hook() -> bool:
+    """Tell whether the caller is called by a hook: of a flow, a task or a Prefect transaction."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the only way to see who calls
+    while frame is not None:
+        module = frame.f_globals.get("__name__", "")
+        if frame.f_code.co_name in _HOOKS and module.startswith("prefect."):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _current_task() -> "asyncio.Task[Any] | None":
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no loop runs in this thread
+        return None
+
+
+def _config() -> dict[str, Any]:
+    # What a process passes on to those that it starts, however it starts them.
+    config: dict[str, Any] = multiprocessing.current_process()._config  # type: ignore[attr-defined]  # noqa: SLF001
+    return config
+
+
+def _entering(self: FlowRunContext) -> FlowRunContext:
+    outer = FlowRunContext.get()
+    why = lost() if outer is None and not self.detached else ""
+    entered = _enter(self)
+    if not self.detached:
+        task = _current_task()
+        with _changing:
+            _entered[id(self)] = _Entered(
+                self, os.getpid(), threading.get_ident(), ref(task) if task else None, why
+            )
+            _config()[_INHERITED] = True
+    return entered
+
+
+def _leaving(self: FlowRunContext, *error: object) -> None:
+    with _changing:
+        _entered.pop(id(self), None)
+        if not _entered:
+            _config().pop(_INHERITED, None)
+    _exit(self, *error)
+
+
+def _watch() -> None:
+    FlowRunContext.__enter__ = _entering  # type: ignore[method-assign,assignment]
+    FlowRunContext.__exit__ = _leaving  # type: ignore[method-assign,assignment]
+    # Steps may be imported by a flow that is under way.
+    context = FlowRunContext.get()
+    while context is not None and not context.detached:
+        task = _current_task()
+        found = _Entered(
+            context, os.getpid(), threading.get_ident(), ref(task) if task else None, ""
+        )
+        _entered[id(context)] = found
+        outer = context._token.old_value if context._token is not None else None  # noqa: SLF001
+        context = outer if isinstance(outer, FlowRunContext) else None
+
+
+_watch()
+os.register_at_fork(after_in_child=lambda: globals().update(_changing=threading.Lock()))

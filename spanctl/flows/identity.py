@@ -1,0 +1,167 @@
+"""The identity of a step, taken at its call: its function, its closure and its defaults."""
+
+import functools
+import hashlib
+import marshal
+import threading
+import types
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+from weakref import ref
+
+from prefect.flows import Flow
+from prefect.tasks import Task
+
+from spanctl.errors import UsageError
+from spanctl.ledger.digests import Encoder, ModuleNames, part
+from spanctl.ledger.step_identity import StepIdentity
+
+if TYPE_CHECKING:
+    from spanctl.flows.body import Step
+
+_CLAIMS: Final = 10_000
+_LAMBDA: Final = "<lambda>"
+
+
+class _Surroundings(Encoder):
+    """Writes what a function sees besides its arguments; functions count by their names."""
+
+    def __init__(self, names: ModuleNames, *, strict: bool = True) -> None:
+        super().__init__(names)
+        self._strict = strict
+
+    def function(self, function: types.FunctionType, ignored: frozenset[str]) -> bytes:
+        """Return the bytes of a function's closure and defaults; empty when it has neither."""
+        parts = [part(b"k", name.encode(), self._cell(cell)) for name, cell in _cells(function)] + [
+            part(b"=", name.encode(), self.encode(value))
+            for name, value in _defaults(function)
+            if name not in ignored
+        ]
+        return part(b"(", *parts) if parts else b""
+
+    def again(self, value: Any) -> bytes:  # noqa: ANN401 - of any type
+        return part(b"^", type(value).__qualname__.encode())
+
+    def other(self, value: Any) -> bytes:  # noqa: ANN401 - of any type
+        match value:
+            case types.FunctionType():
+                code = _code(value) if value.__name__ == _LAMBDA else b""
+                return part(b")", self.named(value), self.function(value, frozenset()), code)
+            case types.ModuleType():
+                written = part(b"%", self.names.of(value.__name__).encode())
+            case type() | types.BuiltinFunctionType() | types.MethodDescriptorType():
+                written = self.named(value)
+            case types.MethodType():
+                written = part(b".", self.encode(value.__self__), self.encode(value.__func__))
+            case functools.partial():
+                bound = (value.func, value.args, value.keywords)
+                written = part(b"|", *map(self.encode, bound))
+            case Task() | Flow():
+                step: Step | None = getattr(value, "step", None)
+                written = self.encode(step.function if step is not None else value.fn)
+            case _ if not self._strict:
+                written = part(b"~", self.named(type(value)))
+            case _:
+                written = super().other(value)
+        return written
+
+    def _cell(self, cell: types.CellType) -> bytes:
+        try:
+            value = cell.cell_contents
+        except ValueError:  # not filled yet
+            return b"-"
+        return self.encode(value)
+
+
+def identify(
+    step: "Step", names: ModuleNames, *, root: str, path: tuple[str, ...], fixed: bool
+) -> StepIdentity:
+    """Return the identity of a step that is called.
+
+    Args:
+        step: The step.
+        names: What modules are called in this run.
+        root: First part of the operation key.
+        path: Subflows down to the call of a key.
+        fixed: Whether the path's ordinals are the same on every attempt.
+
+    Raises:
+        UsageError: Its closure has no canonical form and it has no name of its own, or two
+            functions claim one name.
+    """
+    function: Any = step.function
+    module = names.of(function.__module__)
+    if step.pinned:
+        known_as = f"{module}:{step.name}="
+        _claim(root, known_as, step, _Surroundings(names, strict=False))
+        return StepIdentity(function=known_as, path=path, fixed=fixed)
+    known_as = f"{module}:{function.__qualname__}"
+    surroundings = surroundings_of(step, names)
+    _claim(root, f"{known_as} {hashlib.sha256(surroundings).hexdigest()}", step, None)
+    return StepIdentity(function=known_as, surroundings=surroundings, path=path, fixed=fixed)
+
+
+def surroundings_of(step: "Step", names: ModuleNames) -> bytes:
+    """Return the bytes of a step's closure and defaults; empty where its name is given.
+
+    Raises:
+        UsageError: They have no canonical form.
+    """
+    if step.pinned:
+        return b""
+    function: Any = step.function
+    encoder = _Surroundings(names)
+    try:
+        found = encoder.function(function, step.ignore_arguments)
+    except UsageError as error:
+        what = error.message.removeprefix("an argument of type ")
+        msg = f"step {step.name!r} has a value in its closure or defaults of type {what}"
+        hint = "pass it as an argument, or name the step: @transaction(name=...)"
+        raise UsageError(msg, hint=hint) from None
+    code = _code(function) if function.__name__ == _LAMBDA else b""
+    return part(b"l", found, code) if code else found
+
+
+_Claim = tuple["ref[types.FunctionType]", types.CodeType, bytes]
+"""The function that claimed a name, its code, and what can be said of its closure."""
+
+_claims: "OrderedDict[tuple[str, str], _Claim]" = OrderedDict()
+_claiming = threading.Lock()
+
+
+def _claim(root: str, known_as: str, step: "Step", encoder: _Surroundings | None) -> None:
+    """Note which function a name stands for in a run; the same one may be made again and again.
+
+    Raises:
+        UsageError: Another function has the name.
+    """
+    function: Any = step.function
+    seen = encoder.function(function, step.ignore_arguments) if encoder else b""
+    mine = (ref(function), function.__code__, seen)
+    with _claiming:
+        claimed = _claims.setdefault((root, known_as), mine)
+        _claims.move_to_end((root, known_as))
+        if len(_claims) > _CLAIMS:
+            _claims.popitem(last=False)
+    if claimed[0]() is function or claimed[1:] == mine[1:]:
+        return
+    msg = f"two functions of this run claim the name {step.name!r}"
+    raise UsageError(msg, hint="give one of them another name: @transaction(name=...)")
+
+
+def _cells(function: types.FunctionType) -> Iterator[tuple[str, types.CellType]]:
+    return zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+
+
+def _defaults(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    code, defaults = function.__code__, function.__defaults__ or ()
+    positional = code.co_varnames[: code.co_argcount]
+    yield from zip(positional[len(positional) - len(defaults) :], defaults, strict=True)
+    yield from sorted((function.__kwdefaults__ or {}).items())
+
+
+def _code(function: types.FunctionType) -> bytes:
+    """Return what a lambda does: it has no name that would tell it from another one."""
+    code = function.__code__.replace(co_filename="", co_firstlineno=1, co_linetable=b"")
+    return hashlib.sha256(marshal.dumps(code)).digest()
