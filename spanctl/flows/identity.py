@@ -50,10 +50,12 @@ class _Surroundings(Encoder):
                 return part(b")", self.named(value), self.function(value, frozenset()), code)
             case types.ModuleType():
                 written = part(b"%", self.names.of(value.__name__).encode())
-            case type() | types.BuiltinFunctionType() | types.MethodDescriptorType():
-                written = self.named(value)
             case types.MethodType():
                 written = part(b".", self.encode(value.__self__), self.encode(value.__func__))
+            case types.BuiltinFunctionType() if not _is_static(value):
+                written = part(b":", self.encode(value.__self__), value.__name__.encode())
+            case type() | types.BuiltinFunctionType() | types.MethodDescriptorType():
+                written = self.named(value)
             case functools.partial():
                 bound = (value.func, value.args, value.keywords)
                 written = part(b"|", *map(self.encode, bound))
@@ -148,6 +150,11 @@ def _claim(root: str, known_as: str, step: "Step", encoder: _Surroundings | None
         return
     msg = f"two functions of this run claim the name {step.name!r}"
     raise UsageError(msg, hint="give one of them another name: @transaction(name=...)")
+
+
+def _is_static(builtin: types.BuiltinFunctionType) -> bool:
+    """Whether it is a function of a module, not a method of some object."""
+    return isinstance(builtin.__self__, types.ModuleType | type | None)
 
 
 def _cells(function: types.FunctionType) -> Iterator[tuple[str, types.CellType]]:

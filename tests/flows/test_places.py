@@ -13,7 +13,7 @@ from prefect import flow, task
 from prefect.context import FlowRunContext
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from spanctl.errors import KeyRequiredError, UsageError
+from spanctl.errors import ContextLostError, KeyRequiredError, UsageError
 from spanctl.flows.place import in_own_context
 from tests.flows.bank import Bank, Fails, deposit
 
@@ -107,16 +107,16 @@ def test_a_key_makes_it_safe_anywhere_in_a_run(bank: Bank, call: Callable[..., A
     assert bank.keys() == ["deposit=k"]
 
 
-def test_a_thread_without_a_context_is_outside_of_the_flow(bank: Bank) -> None:
-    """A bare thread knows of no flow: with key= the write is named by the key alone."""
+def test_a_thread_without_a_context_can_t_name_its_run(bank: Bank) -> None:
+    """A bare thread knows of no flow: with key= its write would be every run's."""
 
     @flow
-    def settle() -> list[Any]:
-        return [in_a_thread("k"), step("k")]
+    def settle() -> None:
+        in_a_thread("k")
 
-    bare, inside = settle()
-    assert bare.txn_id != inside.txn_id
-    assert bank.balance() == 2
+    with pytest.raises(ContextLostError, match="needs the context of its flow run"):
+        settle()
+    assert bank.balance() == 0
 
 
 def test_outside_of_any_flow_a_key_is_needed_and_enough(bank: Bank) -> None:
