@@ -46,6 +46,21 @@ ERRORS: Final[dict[str, Explanation]] = {
         "Name the call: pass key=... to the step. With several elements, give each its own key."
         " Then run it again: spanctl run TARGET.",
     ),
+    "context_lost": Explanation(
+        ExitCode.USAGE,
+        "A write was called from a thread, a pool or a process that has lost the context of the flow"
+        " run that is being executed. Its operation key would be another one on every attempt.",
+        "Start the thread's work with contextvars.copy_context().run and pass key=..., or submit the"
+        " step to the flow's task runner. Work of its own names its job: with using(job=...)."
+        " Then run it again: spanctl run TARGET.",
+    ),
+    "argument_changed": Explanation(
+        ExitCode.USAGE,
+        "A step's body changed an argument, a closure value or a default that it was given. Run again"
+        " after an abort or an error it would see something else, and commit something else.",
+        "Let the body work on a copy, as in items = list(items). Then run it again:"
+        " spanctl run TARGET.",
+    ),
     "not_idempotent": Explanation(
         ExitCode.USAGE,
         "Partitioned DML is applied at least once in each partition, and this statement may do harm"
@@ -89,9 +104,10 @@ ERRORS: Final[dict[str, Explanation]] = {
     ),
     "key_reused": Explanation(
         ExitCode.CONFLICT,
-        "The idempotency key or operation key was used before with other arguments. It was neither"
-        " run nor replayed.",
-        "See what was done under it: spanctl audit KEY. Pass the same arguments, or another key.",
+        "The idempotency key or operation key was used before with other arguments, or by another"
+        " function of the same name. It was neither run nor replayed.",
+        "See what was done under it: spanctl audit KEY. Pass the same arguments, or another key. Outside"
+        " of flows give each program's job a name: with using(job=...).",
     ),
     "key_closed": Explanation(
         ExitCode.CONFLICT,

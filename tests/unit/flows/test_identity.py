@@ -170,7 +170,7 @@ def test_a_given_name_stands_for_one_function_in_a_run() -> None:
     def another(txn) -> None:
         pass
 
-    with pytest.raises(UsageError, match="two functions of this run claim the name .mine."):
+    with pytest.raises(UsageError, match="claim the name 'mine'"):
         identity(another, root="r")
 
 
