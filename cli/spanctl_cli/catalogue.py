@@ -48,16 +48,16 @@ ERRORS: Final[dict[str, Explanation]] = {
     ),
     "context_lost": Explanation(
         ExitCode.USAGE,
-        "A write was called from a thread, a pool or a process that has lost the context of the flow"
-        " run that is being executed. Its operation key would be another one on every attempt.",
-        "Start the thread's work with contextvars.copy_context().run and pass key=..., or submit the"
-        " step to the flow's task runner. Work of its own names its job: with using(job=...)."
+        "A write was called from a thread, a pool or a process that has lost the context of the"
+        " flow run that is being executed. Its operation key would differ on every attempt.",
+        "Start the thread's work with contextvars.copy_context().run and pass key=..., or submit"
+        " the step to the flow's task runner. Work of its own names its job: with using(job=...)."
         " Then run it again: spanctl run TARGET.",
     ),
     "argument_changed": Explanation(
         ExitCode.USAGE,
-        "A step's body changed an argument, a closure value or a default that it was given. Run again"
-        " after an abort or an error it would see something else, and commit something else.",
+        "A step's body changed an argument, a closure value or a default that it was given. Run"
+        " again after an abort or an error it would see, and commit, something else.",
         "Let the body work on a copy, as in items = list(items). Then run it again:"
         " spanctl run TARGET.",
     ),
@@ -106,8 +106,8 @@ ERRORS: Final[dict[str, Explanation]] = {
         ExitCode.CONFLICT,
         "The idempotency key or operation key was used before with other arguments, or by another"
         " function of the same name. It was neither run nor replayed.",
-        "See what was done under it: spanctl audit KEY. Pass the same arguments, or another key. Outside"
-        " of flows give each program's job a name: with using(job=...).",
+        "See what was done under it: spanctl audit KEY. Pass the same arguments, or another key."
+        " Outside of flows give each program's job a name: with using(job=...).",
     ),
     "key_closed": Explanation(
         ExitCode.CONFLICT,
