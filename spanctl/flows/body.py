@@ -18,7 +18,7 @@ from spanctl.errors import (
 )
 from spanctl.flows.asking import attested
 from spanctl.flows.callsite import CallSite, Origin
-from spanctl.flows.identity import surroundings_of
+from spanctl.flows.identity import contents_of
 from spanctl.flows.ledgers import refuse_other_ledger
 from spanctl.flows.runs import Entry, registry, tell_interrupted
 from spanctl.ledger.digests import ModuleNames, injective
@@ -123,11 +123,11 @@ class Step:
         The call site is the same object in every retry of a task run.
 
         Raises:
-            ArgumentChangedError: The body changed its arguments, its closure or its defaults.
+            ArgumentChangedError: The body changed its arguments, or a container in its closure.
         """
         identified = site.origin.identified
         names = identified.names if identified else ModuleNames.of_run()
-        now = injective(arguments, names), surroundings_of(self, names)
+        now = injective(arguments, names), contents_of(self, names)
         before = site.__dict__.setdefault("seen", now)
         if before != now:
             msg = f"step {self.name!r} changed what it was given, so it can't be run again"

@@ -104,6 +104,22 @@ def identify(
     return StepIdentity(function=known_as, surroundings=surroundings, path=path, fixed=fixed)
 
 
+class _Contents(_Surroundings):
+    """Writes the containers of a closure alone: objects in it may count, log and be called."""
+
+    def __init__(self, names: ModuleNames) -> None:
+        super().__init__(names, strict=False)
+
+    def record(self, value: Any) -> bytes:  # noqa: ANN401 - of any type
+        return part(b"~", self.named(type(value)))
+
+
+def contents_of(step: "Step", names: ModuleNames) -> bytes:
+    """Return the bytes of the data in a step's closure and defaults, which its body may consume."""
+    function: Any = step.function
+    return _Contents(names).function(function, step.ignore_arguments)
+
+
 def surroundings_of(step: "Step", names: ModuleNames) -> bytes:
     """Return the bytes of a step's closure and defaults; empty where its name is given.
 

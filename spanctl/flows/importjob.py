@@ -132,7 +132,7 @@ class ImportJob:
         last: Receipt | None = None
         while True:
             plan, finish = self._ends()
-            if finish is None and (plan is None or plan.arguments_digest == self._digest):
+            if finish is None and (plan is None or self._is_of(plan)):
                 break
             if finish is None and not self.options.new:
                 raise _other_options(self.source.path, "or --new to begin once more")
@@ -158,7 +158,7 @@ class ImportJob:
             msg = f"idempotency key {self._key!r} was used to import another {', '.join(other)}"
             hint = f"run: spanctl audit {plan.txn_id}; for another import use another key"
             raise KeyReusedError(msg, hint=hint, txn_id=plan.txn_id)
-        if self.finished is None and plan.arguments_digest != self._digest:
+        if self.finished is None and not self._is_of(plan):
             raise _other_options(self.source.path, "or use another key")
         self.plan = ImportPlan.from_json(kept)
 
@@ -170,11 +170,13 @@ class ImportJob:
         found = fence.standings(self.database, [first, last])
         return committed(found[first].entry), committed(found[last].entry)
 
-    @property
-    def _digest(self) -> str:
-        from spanctl.ledger.canonical import arguments_digest
+    def _is_of(self, plan: "Receipt") -> bool:
+        """Whether a plan was made with these options."""
+        from spanctl.ledger.digests import arguments_digest, is_digest_of
 
-        return arguments_digest(self.database.ledger.key, self.arguments)
+        key = self.database.ledger.key
+        digest = arguments_digest(key, self.arguments)
+        return is_digest_of(plan.arguments_digest, key, self.arguments, digest)
 
     # -- validation
 

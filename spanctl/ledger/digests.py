@@ -177,6 +177,10 @@ class Encoder:
         msg = f"an argument of type {type(value).__qualname__} has no canonical form"
         raise UsageError(msg, hint=_HINT)
 
+    def record(self, value: Any) -> bytes:  # noqa: ANN401 - of any type
+        """Return the bytes of an object that is made of its fields."""
+        return part(b"O", self.named(type(value)), self._state(value))
+
     def named(self, thing: Any) -> bytes:  # noqa: ANN401 - what has a qualified name
         """Return the bytes of what is known by its qualified name."""
         module = self.names.of(str(getattr(thing, "__module__", "")))
@@ -194,9 +198,7 @@ class Encoder:
         for base in _BASES:
             if isinstance(value, base):
                 return part(b"C", self.named(kind), self._base(value, base), self._state(value))
-        if _is_record(value):
-            return part(b"O", self.named(kind), self._state(value))
-        return self.other(value)
+        return self.record(value) if _is_record(value) else self.other(value)
 
     def _base(self, value: Any, base: type) -> bytes:  # noqa: ANN401, PLR0911 - one line a type
         if (plain := _PLAIN.get(base)) is not None:

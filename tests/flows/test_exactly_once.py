@@ -388,7 +388,7 @@ def test_the_same_key_with_other_arguments_is_refused(bank: Bank) -> None:
     """A key names one write: with other arguments it neither runs, nor replays, nor is retried."""
     runs = Fails(times=0)
 
-    @transaction(retries=3)
+    @transaction(name="noted", retries=3)
     def noted(txn, account: str, cents: int) -> None:
         runs()
         add(txn, account, cents)

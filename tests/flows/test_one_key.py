@@ -429,11 +429,12 @@ def test_a_retried_task_s_body_sees_what_the_first_saw(bank: Bank) -> None:
     assert events(bank) == []
 
 
-def test_a_body_that_consumes_its_closure_fails_by_name(bank: Bank) -> None:
+@pytest.mark.parametrize("name", [None, "drain"])
+def test_a_body_that_consumes_its_closure_fails_by_name(bank: Bank, name: str | None) -> None:
     """What it closes over is given to it just as well."""
     items = ["a", "b"]
 
-    @transaction(retries=1)
+    @transaction(name=name, retries=1)
     def drain(txn) -> None:
         drained = [items.pop() for _ in list(items)]
         txn.insert("events", ("id",), [(one,) for one in drained])
