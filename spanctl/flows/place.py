@@ -125,7 +125,7 @@ def here() -> tuple[FlowRunContext, Place] | None:
         begun=begun,
         is_asked_here=begun is not None and not context.detached and not _is_remote(begun),
         rerun=max(flow_run.run_count or 0, above.root.run_count or 0) > 1,
-        module=outermost.flow.fn.__module__ if outermost.flow else None,
+        module=getattr(outermost.flow.fn, "__module__", None) if outermost.flow else None,
         lost=contexts.lost_run(outermost) if above.root.id == _run_of(outermost) else "",
     )
 
