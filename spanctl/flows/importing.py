@@ -15,7 +15,8 @@ from prefect.cache_policies import NO_CACHE
 
 from spanctl.clock import monotonic
 from spanctl.errors import UsageError
-from spanctl.flows.converting import Converter, Mode
+from spanctl.flows.columns import Mode
+from spanctl.flows.converting import Converter
 from spanctl.flows.cutting import rows_per_chunk
 from spanctl.flows.importjob import ImportJob
 from spanctl.flows.importplan import UNLIMITED, ImportOptions, ImportPlan
@@ -62,6 +63,7 @@ class ImportResult:
         written: Rows written by this run.
         present: Rows that other runs of this import have written, earlier or meanwhile.
         bad: Rows that were left out.
+        skipped: Rows that were in the table before, in mode insert-absent.
         chunks: Transactions of the whole import.
         chunks_written: Those of this run.
         imported_by: Id of the root flow run that finished it.
@@ -81,6 +83,7 @@ class ImportResult:
     written: int
     present: int
     bad: int
+    skipped: int
     chunks: int
     chunks_written: int
     imported_by: str | None
@@ -151,6 +154,7 @@ def import_file(  # noqa: PLR0913 - a command's options
     skip_bad: int = 0,
     rejects: str | None = None,
     new: bool = False,
+    omitted_null: bool = False,
 ) -> ImportResult:
     """Import a CSV or JSON Lines file into a table; see :class:`ImportOptions`.
 
@@ -159,6 +163,8 @@ def import_file(  # noqa: PLR0913 - a command's options
         NotFoundError: There is no such file or table.
         KeyReusedError: The idempotency key was used for another import.
         ConflictError: It was begun with other options, or the file changed meanwhile.
+        DuplicateKeyError: A key is in the file twice, and nothing was written; or it is in the
+            table already, and the chunks before its own are committed.
         StatementError: Spanner refused a chunk; those before it are committed.
         SpanctlError: The database could not be reached; the same call goes on where it ended.
     """
@@ -176,6 +182,7 @@ def import_file(  # noqa: PLR0913 - a command's options
         skip_bad=skip_bad,
         rejects=Path(rejects) if rejects else None,
         new=new,
+        omitted_null=omitted_null,
     )
     place = standing("import")
     database = shared(place.target)
@@ -220,6 +227,7 @@ def refuse_misfit(target: "Target", path: Path, table: str, options: ImportOptio
             mode=options.mode,
             file_format=source.format,
             null=options.null,
+            omitted_null=options.omitted_null,
         )
         rows_per_chunk(found, converter.columns, options.chunk_rows)
         Rejects(source, options.rejects).refuse_other()
@@ -250,7 +258,7 @@ def preview(
         return Preview(
             file=path,
             table=job.table.name,
-            columns=job.converter.columns,
+            columns=job.converter.named,
             plan=job.plan,
             already=already,
             resumed=job.resumed,
@@ -274,6 +282,7 @@ def _done(
         written=written.rows,
         present=written.present,
         bad=plan.bad,
+        skipped=written.skipped,
         chunks=plan.chunks,
         chunks_written=written.chunks,
         imported_by=written.finished_by,
@@ -288,7 +297,7 @@ def _done(
 
 def _already(job: ImportJob, finish: Receipt, seconds: float) -> ImportResult:
     kept = json.loads(finish.result or "{}")
-    rows, bad = int(kept.get("rows", 0)), int(kept.get("bad", 0))
+    rows, bad, skipped = (int(kept.get(name, 0)) for name in ("rows", "bad", "skipped"))
     return ImportResult(
         file=job.source.path,
         table=job.table.name,
@@ -296,8 +305,9 @@ def _already(job: ImportJob, finish: Receipt, seconds: float) -> ImportResult:
         sha256=job.source.sha256,
         rows=rows,
         written=0,
-        present=rows - bad,
+        present=rows - bad - skipped,
         bad=bad,
+        skipped=skipped,
         chunks=int(kept.get("chunks", 0)),
         chunks_written=0,
         imported_by=finish.provenance.root_run,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from spanctl.errors import ConflictError, UsageError
-from spanctl.flows.converting import Mode
+from spanctl.flows.columns import Mode
 from spanctl.flows.cutting import CHUNK_BYTES, Marks
 from spanctl.flows.reading import FileFormat
 from spanctl.spanner.sessions import MAX_SESSIONS
@@ -31,6 +31,8 @@ class ImportOptions:
         skip_bad: At most so many bad rows are left out; with more, nothing is written.
         rejects: Where bad rows are named; beside the file when None.
         new: Whether to import the file once more, though an earlier import of it has finished.
+        omitted_null: Whether a key that a line of JSON Lines leaves out is NULL; else its column is
+            not written.
     """
 
     mode: Mode = Mode.INSERT
@@ -42,6 +44,7 @@ class ImportOptions:
     skip_bad: int = 0
     rejects: Path | None = None
     new: bool = False
+    omitted_null: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what can't be done.
@@ -54,7 +57,7 @@ class ImportOptions:
             msg = f"{self.parallel} transactions can't run side by side"
             raise UsageError(msg, hint=f"choose 1 to {MAX_SESSIONS}")
         if self.parallel > 1 and self.mode is not Mode.INSERT:
-            msg = f"an {self.mode} writes one chunk after the other: the last of equal keys wins"
+            msg = f"mode {self.mode} writes one chunk after the other: of equal keys one wins"
             raise UsageError(msg, hint="leave --parallel out, or pass --mode insert")
 
 
