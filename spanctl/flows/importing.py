@@ -28,7 +28,8 @@ from spanctl.flows.validating import Checked, Rejects
 from spanctl.ledger.receipt import Receipt
 
 if TYPE_CHECKING:
-    from spanctl.spanner.client import Target
+    from spanctl.spanner.catalog import Table
+    from spanctl.spanner.client import Database, Target
 
 __all__ = [
     "UNLIMITED",
@@ -168,7 +169,6 @@ def import_file(  # noqa: PLR0913 - a command's options
         StatementError: Spanner refused a chunk; those before it are committed.
         SpanctlError: The database could not be reached; the same call goes on where it ended.
     """
-    from spanctl.spanner import catalog
     from spanctl.spanner.client import shared
 
     started = monotonic()
@@ -188,7 +188,7 @@ def import_file(  # noqa: PLR0913 - a command's options
     database = shared(place.target)
     file = Path(path)
     with Source(file, file_format=options.file_format, delimiter=options.delimiter) as source:
-        found = catalog.table(database, table)
+        found = _table(database, table, source)
         job = ImportJob(database, source, found, options, idempotency_key=place.idempotency_key)
         if job.finished is not None:
             return _already(job, job.finished, monotonic() - started)
@@ -205,6 +205,16 @@ def _choice(choices: type[Choice], text: str) -> Choice:
         raise UsageError(msg) from None
 
 
+def _table(database: "Database", name: str, source: Source) -> "Table":
+    from spanctl.spanner import catalog
+
+    found = catalog.table(database, name)
+    # Of JSON Lines, a later line may leave out what the first one names.
+    named = source.columns if source.format is FileFormat.CSV else ()
+    columns = [column.name for one in named if (column := found.column(one)) is not None]
+    return catalog.with_identities(database, found, columns)
+
+
 def refuse_misfit(target: "Target", path: Path, table: str, options: ImportOptions) -> None:
     """Refuse what the file's header and the table tell at a glance; no row is looked at.
 
@@ -214,13 +224,12 @@ def refuse_misfit(target: "Target", path: Path, table: str, options: ImportOptio
         ConflictError: Another file stands where bad rows go.
         SpanctlError: The database could not be read.
     """
-    from spanctl.spanner import catalog
     from spanctl.spanner.client import shared
 
     with Source(
         path, file_format=options.file_format, delimiter=options.delimiter, digested=False
     ) as source:
-        found = catalog.table(shared(target), table)
+        found = _table(shared(target), table, source)
         converter = Converter(
             found,
             source.columns,
@@ -246,12 +255,11 @@ def preview(
     Raises:
         SpanctlError: As :func:`import_file` raises before its first write.
     """
-    from spanctl.spanner import catalog
     from spanctl.spanner.client import shared
 
     database = shared(target)
     with Source(path, file_format=options.file_format, delimiter=options.delimiter) as source:
-        found = catalog.table(database, table)
+        found = _table(database, table, source)
         job = ImportJob(database, source, found, options, idempotency_key=idempotency_key)
         already = job.finished is not None
         checked = None if already else job.validate(Progress(Phase.CHECKING, source))
