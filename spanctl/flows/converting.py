@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from spanctl.errors import UsageError
 from spanctl.flows.columns import Mode, automatic, matched, needed, refuse_missing, writable
-from spanctl.flows.reading import FileFormat
+from spanctl.flows.reading import EMPTY_TEXT, FileFormat
 from spanctl.spanner.catalog import Column, Table
 from spanctl.spanner.values import (
     TypeCode,
@@ -34,7 +35,7 @@ class Converter:
 
     A field of a CSV is NULL when it is empty and its column may be NULL; an empty field of a NOT
     NULL STRING is the empty string. With ``null`` set, exactly that text is NULL, and an empty
-    field is an empty string.
+    field is an empty string. EMPTY_TEXT is an empty STRING or BYTES, and else an empty field.
 
     In JSON Lines ``null`` is NULL, and each line names its columns itself. One that a line leaves
     out is not written: an insert gives it its DEFAULT, or NULL; in a row that is there it stays as
@@ -61,7 +62,7 @@ class Converter:
 
         Raises:
             UsageError: The header names a column twice, or one that the table lacks or computes, or
-                lacks one that must be written.
+                lacks one that must be written; or an option is for another format.
         """
         found = matched(table, header)
         self.named = tuple(column.name for column in found)
@@ -70,6 +71,9 @@ class Converter:
             found += [one for one in writable(table) if one.name not in self.named]
             make: Callable[[Column, str | None], Convert] = _from_json
         else:
+            if omitted_null:
+                msg = "only lines of JSON Lines leave keys out"
+                raise UsageError(msg, hint="leave --omitted-null out")
             refuse_missing(table, found, mode)
             make = _from_text
         self.columns = tuple(column.name for column in found)
@@ -208,6 +212,8 @@ def _from_text(column: Column, null: str | None) -> Convert:
         return _string(column, null)
     parse = _sized(column, text_parser(column.type))
     marker = "" if null is None else null
+    if column.nullable and column.type.code == TypeCode.BYTES:
+        return lambda text: None if text == marker and text is not EMPTY_TEXT else parse(text)
     if column.nullable:
         return lambda text: None if text == marker else parse(text)
 
@@ -228,7 +234,7 @@ def _string(column: Column, null: str | None) -> Convert:
     marker = "" if null is None and column.nullable else null
 
     def string(text: str) -> str | None:
-        if text == marker:
+        if text == marker and text is not EMPTY_TEXT:
             if column_nullable:
                 return None
             raise ValueError(_NO_NULL)

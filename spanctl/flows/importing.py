@@ -156,6 +156,7 @@ def import_file(  # noqa: PLR0913 - a command's options
     rejects: str | None = None,
     new: bool = False,
     omitted_null: bool = False,
+    quoted_empty: bool = False,
 ) -> ImportResult:
     """Import a CSV or JSON Lines file into a table; see :class:`ImportOptions`.
 
@@ -183,11 +184,12 @@ def import_file(  # noqa: PLR0913 - a command's options
         rejects=Path(rejects) if rejects else None,
         new=new,
         omitted_null=omitted_null,
+        quoted_empty=quoted_empty,
     )
     place = standing("import")
     database = shared(place.target)
     file = Path(path)
-    with Source(file, file_format=options.file_format, delimiter=options.delimiter) as source:
+    with _source(file, options) as source:
         found = _table(database, table, source)
         job = ImportJob(database, source, found, options, idempotency_key=place.idempotency_key)
         if job.finished is not None:
@@ -203,6 +205,16 @@ def _choice(choices: type[Choice], text: str) -> Choice:
     except ValueError:
         msg = f"{text!r} is none of {', '.join(choices)}"
         raise UsageError(msg) from None
+
+
+def _source(path: Path, options: ImportOptions, *, digested: bool = True) -> Source:
+    return Source(
+        path,
+        file_format=options.file_format,
+        delimiter=options.delimiter,
+        quoted_empty=options.quoted_empty,
+        digested=digested,
+    )
 
 
 def _table(database: "Database", name: str, source: Source) -> "Table":
@@ -226,9 +238,7 @@ def refuse_misfit(target: "Target", path: Path, table: str, options: ImportOptio
     """
     from spanctl.spanner.client import shared
 
-    with Source(
-        path, file_format=options.file_format, delimiter=options.delimiter, digested=False
-    ) as source:
+    with _source(path, options, digested=False) as source:
         found = _table(shared(target), table, source)
         converter = Converter(
             found,
@@ -258,7 +268,7 @@ def preview(
     from spanctl.spanner.client import shared
 
     database = shared(target)
-    with Source(path, file_format=options.file_format, delimiter=options.delimiter) as source:
+    with _source(path, options) as source:
         found = _table(database, table, source)
         job = ImportJob(database, source, found, options, idempotency_key=idempotency_key)
         already = job.finished is not None

@@ -31,6 +31,9 @@ _PATH = ("import",)
 """Keeps the operations of an import apart from a flow's under the same idempotency key."""
 _WORDS = {"table": "table", "mode": "mode", "sha256": "file"}
 
+_LATER = ("omitted_null", "quoted_empty")
+"""Options that older imports don't know: left out of the digest where they aren't set."""
+
 Tell = Callable[[int, int], None]
 """Told rows and bytes done."""
 
@@ -123,7 +126,7 @@ class ImportJob:
             "delimiter": self.source.delimiter,
             "format": self.source.format.value,
             "null": self.options.null,
-            **({"omitted_null": True} if self.options.omitted_null else {}),
+            **{name: True for name in _LATER if getattr(self.options, name)},
             **self.identity,
         }
 

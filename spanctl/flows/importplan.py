@@ -26,6 +26,7 @@ class ImportOptions:
         file_format: How the file is written; told by its name when None.
         delimiter: What separates the fields of a CSV; a comma when None, a tab in a ``.tsv``.
         null: Text that means NULL in a CSV; None: an empty field, where its column may be NULL.
+        quoted_empty: Whether a quoted empty field of a CSV is an empty STRING or BYTES, not NULL.
         chunk_rows: Rows in one transaction; chosen from the table when None.
         parallel: Transactions side by side, for inserts; one at a time is fastest on the emulator.
         skip_bad: At most so many bad rows are left out; with more, nothing is written.
@@ -45,6 +46,7 @@ class ImportOptions:
     rejects: Path | None = None
     new: bool = False
     omitted_null: bool = False
+    quoted_empty: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what can't be done.

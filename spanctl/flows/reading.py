@@ -6,9 +6,10 @@ restart. One record is in memory at a time; a line longer than 32 MiB is refused
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, Final, NamedTuple
 
 from spanctl import textfiles
 from spanctl.closing import Closing
@@ -16,11 +17,19 @@ from spanctl.errors import UsageError
 from spanctl.flows.rowfile import DAMAGES, FileFormat, RowFile, damaged, format_of, unpacked_name
 from spanctl.spanner import jsontext
 
-__all__ = ["FileFormat", "Mark", "Record", "Source"]
+__all__ = ["EMPTY_TEXT", "FileFormat", "Mark", "Record", "Source"]
 
 _LONGEST_LINE = 32 * 1024 * 1024
 _LONGEST_FIELD = 16 * 1024 * 1024
 _BOM = "\ufeff"
+
+
+class _Empty(str):
+    __slots__ = ()
+
+
+EMPTY_TEXT: Final = _Empty()
+"""A field of a CSV that is empty between quotation marks, where that is told from NULL."""
 
 
 class Mark(NamedTuple):
@@ -67,6 +76,7 @@ class Source(Closing):
         *,
         file_format: FileFormat | None = None,
         delimiter: str | None = None,
+        quoted_empty: bool = False,
         digested: bool = True,
     ) -> None:
         """Open a file, digest it, and read its header.
@@ -76,6 +86,7 @@ class Source(Closing):
             file_format: How it is written; told by its name's end when left out.
             delimiter: What stands between the fields of a CSV: one character; a comma when left
                 out, a tab in a ``.tsv``.
+            quoted_empty: Whether an empty field of a CSV that is quoted comes as EMPTY_TEXT.
             digested: Whether its bytes are digested: a look at its header can do without.
 
         Raises:
@@ -90,6 +101,8 @@ class Source(Closing):
         if len(self.delimiter) != 1 or self.delimiter in '"\r\n':
             msg = f"{self.delimiter!r} can't stand between fields"
             raise UsageError(msg, hint="name one character, such as ; or a tab")
+        quiet = re.escape(self.delimiter)
+        self._field = re.compile(f'"(?:[^"]|"")*"|[^{quiet}\\r\\n]*') if quoted_empty else None
         self._rows = RowFile(path, digested=digested)
         self._file: IO[bytes] = self._rows.text
         self.size, self.sha256 = self._rows.size, self._rows.sha256
@@ -176,11 +189,22 @@ class Source(Closing):
             else:
                 end = tell()
                 if len(fields) == width:
+                    if self._field is not None and "" in fields:
+                        fields = self._quoted(fields, start, end)
                     yield Record(line, start, end, fields)
                 elif fields:
                     reason = f"has {len(fields)} fields, the header has {width}"
                     yield Record(line, start, end, None, reason)
             start = end
+
+    def _quoted(self, fields: Sequence[str], start: int, end: int) -> Sequence[str]:
+        """Return a record's fields, those that are quoted and empty as EMPTY_TEXT."""
+        text, place, found = self._rows.bytes_of(start, end).decode(), 0, []
+        for field in fields:
+            match = self._field.match(text, place) if self._field else None
+            found.append(EMPTY_TEXT if match and match.group() == '""' else field)
+            place = (match.end() if match else place) + 1
+        return found
 
     def _json(self, lines: "_Lines") -> Iterator[Record]:
         tell = self._file.tell

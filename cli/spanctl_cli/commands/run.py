@@ -267,6 +267,14 @@ def import_(  # noqa: PLR0913 - one parameter an option
             help="Text that means NULL in a CSV, instead of an empty field.",
         ),
     ] = None,
+    quoted_empty: Annotated[
+        bool,
+        typer.Option(
+            "--quoted-empty",
+            help='In a CSV, "" is empty text, and NULL an empty field without quotation marks: as'
+            " -o csv writes them.",
+        ),
+    ] = False,
     omitted_null: Annotated[
         bool,
         typer.Option(
@@ -315,6 +323,7 @@ def import_(  # noqa: PLR0913 - one parameter an option
         "file_format": file_format.value if file_format else None,
         "delimiter": delimiter,
         "null": null,
+        "quoted_empty": quoted_empty,
         "omitted_null": omitted_null,
         "chunk_rows": chunk_rows,
         "skip_bad": skip_bad,

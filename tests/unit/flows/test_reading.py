@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from spanctl.errors import ConflictError, NotFoundError, UsageError
-from spanctl.flows.reading import FileFormat, Mark, Source
+from spanctl.flows.reading import EMPTY_TEXT, FileFormat, Mark, Source
 
 
 @pytest.fixture
@@ -93,6 +93,20 @@ def test_reading_goes_on_after_a_bad_record(written):
         (4, None),
         (5, ["4", "5"]),
     ]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "|", "]", "\t"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", ""])
+def test_quoted_empty_fields_are_told_apart(written, delimiter, end):
+    """Where asked for, by what is around them; quotation marks inside of text don't count."""
+    fields = ['""', "", '"a"""', '""""', '",""|;\n"""', "x", '""', '"é"', ""]
+    path = written(delimiter.join("abcdefghi") + "\n" + delimiter.join(fields) + end)
+    (record,) = told(path, delimiter=delimiter, quoted_empty=True)
+    got = [one is EMPTY_TEXT for one in record[1]]
+    assert got == [one == '""' for one in fields]
+    (plain,) = told(path, delimiter=delimiter)
+    assert plain[1] == record[1] == ["", "", 'a"', '"', ',"|;\n"', "x", "", "é", ""]
+    assert not any(one is EMPTY_TEXT for one in plain[1])
 
 
 def test_json_lines_come_as_objects(written):
