@@ -9,6 +9,9 @@ from spanctl.errors import UsageError
 START: Final = 4
 """Bytes at the start of a file that tell whether it is text."""
 
+STDIN: Final = "stdin"
+"""The name of what has no path."""
+
 _BOM: Final = b"\xef\xbb\xbf"
 _GZIP: Final = b"\x1f\x8b"
 _MARKED: Final = {
@@ -54,15 +57,16 @@ def refuse_foreign(start: bytes, name: str | Path, *, unpacked: bool = False) ->
     if encoding:
         found = f"{encoding}, not UTF-8", f"iconv -f {encoding} -t UTF-8"
     if found:
-        command = _command(found[1], name, unpacked=unpacked)
         msg = f"{name} is {found[0]}"
-        raise UsageError(msg, hint=f"first: {command}")
+        raise UsageError(msg, hint=_remedy(found[1], name, unpacked=unpacked))
 
 
-def _command(command: str, name: str | Path, *, unpacked: bool = False) -> str:
+def _remedy(command: str, name: str | Path, *, unpacked: bool = False) -> str:
+    if name == STDIN:
+        return f"pipe it through: {command}"
     path = shlex.quote(str(name))
     given = f"gunzip -c {path} | {command}" if unpacked else f"{command} {path}"
-    return f"{given} > NEW"
+    return f"run: {given} > NEW"
 
 
 def _wide(start: bytes) -> str:
@@ -84,7 +88,7 @@ def decoded(raw: bytes, name: str | Path) -> str:
     """
     if is_gzip(raw):
         msg = f"{name} is packed by gzip"
-        raise UsageError(msg, hint=f"first: {_command('gunzip -c', name)}")
+        raise UsageError(msg, hint=_remedy("gunzip -c", name))
     refuse_foreign(raw, name)
     try:
         return raw.removeprefix(_BOM).decode()
@@ -94,5 +98,5 @@ def decoded(raw: bytes, name: str | Path) -> str:
 
 def not_utf8(name: str | Path, *, unpacked: bool = False) -> UsageError:
     """Return the error for a file that is text in some encoding of 8 bits."""
-    command = _command("iconv -f WINDOWS-1252 -t UTF-8", name, unpacked=unpacked)
-    return UsageError(f"{name} is not UTF-8", hint=f"if it is from Windows: {command}")
+    remedy = _remedy("iconv -f WINDOWS-1252 -t UTF-8", name, unpacked=unpacked)
+    return UsageError(f"{name} is not UTF-8", hint=f"if it is from Windows, {remedy}")

@@ -4,6 +4,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from spanctl.errors import DuplicateKeyError, SpanctlError, StatementError
+from spanctl.flows.columns import Mode
 from spanctl.flows.rowbatches import digested, keyed
 from spanctl.spanner.keysets import encoded_keys
 
@@ -29,14 +30,18 @@ def in_table(
     lines = f"lines {chunk.records[0].line} to {chunk.records[-1].line}"
     rest = f"{lines} are not written, {done:,} other rows are committed"
     there: list[tuple[int, list[Any]]] = []
-    with suppress(SpanctlError):  # the refusal stands, whether its line can be named or not
-        there = _there(job, chunk)
+    if job.options.mode is Mode.INSERT:
+        with suppress(SpanctlError):  # the refusal stands, whether its line can be named or not
+            there = _there(job, chunk)
     name = job.table.name
     if not there:
-        unique = [one.name for one in job.table.indexes if one.unique]
-        where = f"a unique index ({', '.join(unique)}) or the primary key" if unique else "a key"
-        msg = f"a row in {lines} has an entry of {where} that {name} has already; {rest}"
-        return DuplicateKeyError(msg, hint=INSTEAD if not unique else "", **error.details)
+        unique = ", ".join(one.name for one in job.table.indexes if one.unique)
+        what = f"an entry of a unique index ({unique})" if unique else "a primary key"
+        msg = (
+            f"a row in {lines} has {what} that is in {name}, or on another of them, already; {rest}"
+        )
+        hint = "" if unique else INSTEAD
+        return DuplicateKeyError(msg, hint=hint, **error.details)
     place, key = there[0]
     line = chunk.records[place].line
     more = f", and {len(there) - 1:,} more of its chunk" if len(there) > 1 else ""

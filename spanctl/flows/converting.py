@@ -46,6 +46,7 @@ class Converter:
             can be written, those of its first line first.
         named: The columns of the header, or of the first line.
         key_columns: Those of the primary key that are among them.
+        sparse: Whether rows may leave columns out.
     """
 
     def __init__(  # noqa: PLR0913 - how a file is read
@@ -67,7 +68,8 @@ class Converter:
         found = matched(table, header)
         self.named = tuple(column.name for column in found)
         needs = needed(table, mode)
-        if file_format is FileFormat.JSONL:
+        self.sparse = file_format is FileFormat.JSONL
+        if self.sparse:
             found += [one for one in writable(table) if one.name not in self.named]
             make: Callable[[Column, str | None], Convert] = _from_json
         else:
@@ -85,6 +87,13 @@ class Converter:
         key_types = {found[place].type.code for place in self._key}
         self._plain_key = key_types <= {TypeCode.STRING, TypeCode.INT64}
         self._lines = _Lines(table, found, needs, nulls=omitted_null)
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The columns that are written by the rows so far; of a CSV those of its header."""
+        if not self.sparse:
+            return self.columns
+        return tuple(self.columns[place] for place in sorted(self._lines.used))
 
     def values(self, fields: Sequence[str] | dict[str, Any]) -> list[Any]:
         """Return a row's values in the order of the columns, or OMITTED.
@@ -147,6 +156,7 @@ class _Lines:
         ]
         self._blank = [_omitted(one, table, nulls=nulls) for one in columns]
         self._known: dict[tuple[str, ...], tuple[int, ...]] = {}
+        self.used = {place for place, value in enumerate(self._blank) if value is not OMITTED}
 
     def row(self, found: Mapping[str, Any]) -> tuple[tuple[int, ...], list[Any]]:
         """Return the places of an object's members, and the row that the others make.
@@ -158,6 +168,7 @@ class _Lines:
         places = self._known.get(names)
         if places is None:
             places = self._place(names)
+            self.used.update(places)
             if len(self._known) < _MOST_SHAPES:
                 self._known[names] = places
         return places, self._blank.copy()

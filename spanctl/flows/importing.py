@@ -103,7 +103,7 @@ class Preview:
     Attributes:
         file: The file.
         table: The table.
-        columns: The columns that would be written, in the file's order.
+        columns: The columns that would be written; of a CSV in the file's order.
         plan: How the file would be cut.
         already: Whether it has finished before, so that nothing would be done.
         resumed: Whether an earlier run had begun it.
@@ -276,7 +276,7 @@ def preview(
         return Preview(
             file=path,
             table=job.table.name,
-            columns=job.converter.named,
+            columns=job.converter.written if checked else job.converter.named,
             plan=job.plan,
             already=already,
             resumed=job.resumed,

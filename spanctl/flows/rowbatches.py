@@ -43,7 +43,7 @@ class Batches:
     def add(self, row: Sequence[Any]) -> None:
         """Take the next row, as the converter made it."""
         columns = self.converter.columns
-        if OMITTED in row:
+        if self.converter.sparse and OMITTED in row:
             given = [place for place, value in enumerate(row) if value is not OMITTED]
             columns = tuple(columns[place] for place in given)
             message = encode_row(row[place] for place in given)
@@ -54,7 +54,8 @@ class Batches:
             self.keys.append(self.converter.key_of(row) or [])
 
     def _append(self, columns: tuple[str, ...], message: "ListValue") -> None:
-        if not self.parts or self.parts[-1].columns != columns:
+        last = self.parts[-1].columns if self.parts else None
+        if last is not columns and last != columns:
             self.parts.append(Batch(columns, []))
         self.parts[-1].rows.append(message)
 

@@ -120,6 +120,13 @@ def test_sql_files_of_other_kinds(
     assert f"'{path}'" in error_of(done)
 
 
+def test_stdin_in_another_encoding(child: Callable[..., Ended]) -> None:
+    """The filter that makes it UTF-8 is named, without a path."""
+    done = child("run", "sql", "-", stdin="S\0E\0L\0E\0C\0T\0 \x001\0")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "hint: pipe it through: iconv -f UTF-16LE -t UTF-8\n" in done.stderr
+
+
 def test_a_sql_file_with_a_byte_order_mark(spanctl: Spanctl, tmp_path: Path) -> None:
     """As editors on Windows save it, and its lines are counted as before."""
     path = tmp_path / "q.sql"

@@ -9,7 +9,7 @@ from prefect.client.orchestration import get_client
 
 from spanctl.errors import ConflictError, DuplicateKeyError, UsageError
 from spanctl.flows import importing, using
-from spanctl.flows.importing import import_file
+from spanctl.flows.importing import ImportOptions, import_file, preview
 from spanctl.ledger.receipt import Receipt
 from spanctl.spanner import receipts, schema
 from spanctl.spanner.client import Target, shared
@@ -137,6 +137,8 @@ def test_what_a_line_leaves_out_is_null_or_its_default(target, rows):
         {"id": 5},
         name="r.jsonl",
     )
+    found = preview(target, Path(path), "stock", ImportOptions())
+    assert found.columns == ("id", "name", "note", "kind", "colour")
     result = import_file(path, "stock")
     assert (result.written, result.chunks) == (5, 1)
     assert ask(target, "SELECT * FROM stock ORDER BY id") == [
@@ -330,11 +332,17 @@ def test_a_key_that_is_in_the_table_names_line_and_key(target, rows):
     assert ask(target, "SELECT COUNT(*) FROM stock") == [(6,)]
 
 
-def test_an_entry_of_a_unique_index_names_the_index(target, rows):
-    """The key is new, so that its line can't be told."""
+@pytest.mark.parametrize("mode", ["insert", "insert-absent", "upsert"])
+def test_an_entry_of_a_unique_index_names_the_index(target, rows, mode):
+    """Its line can't be told, and a key that may be there is not blamed for it."""
     import_file(rows("id,mail", "1,ada@example.com"), "mails")
-    with pytest.raises(DuplicateKeyError, match=r"lines 2 to 3 has an entry of .*by_mail"):
-        import_file(rows("id,mail", "2,bob@example.com", "3,ada@example.com"), "mails")
+    lines = ["2,bob@example.com", "3,ada@example.com"]
+    lines += [] if mode == "insert" else ["1,ada@example.com"]
+    with pytest.raises(
+        DuplicateKeyError, match=r"has an entry of a unique index \(by_mail\)"
+    ) as caught:
+        import_file(rows("id,mail", *lines), "mails", mode=mode)
+    assert not caught.value.quoted
     assert ask(target, "SELECT COUNT(*) FROM mails") == [(1,)]
 
 

@@ -73,7 +73,7 @@ def texts(file: str | None, execute: Sequence[str]) -> list[str]:
     if execute:
         return list(execute)
     if file == "-" or (file is None and stdin.is_redirected()):
-        return [textfiles.decoded(stdin.read(), "stdin")]
+        return [textfiles.decoded(stdin.read(), textfiles.STDIN)]
     if file is None:
         msg = "there is no SQL to run"
         raise UsageError(msg, hint="name a file, pass -e 'SELECT ...', or pipe SQL into it")

@@ -153,7 +153,7 @@ def test_other_encodings_are_named_with_their_remedy(written, encoding, name):
     path = written(gzip.compress(data) if name.endswith("gz") else data, name)
     with pytest.raises(UsageError, match=r"is UTF-(16|32)(LE|BE)?, not UTF-8") as caught:
         Source(path)
-    command = caught.value.hint.removeprefix("first: ").replace("NEW", str(path.with_name("n.csv")))
+    command = caught.value.hint.removeprefix("run: ").replace("NEW", str(path.with_name("n.csv")))
     subprocess.run(["/bin/sh", "-c", command], check=True)
     assert told(path.with_name("n.csv")) == [(2, ["1", "ä"], "")]
 
