@@ -4,7 +4,6 @@ The flow has two tasks, one that checks the whole file and one that writes it; a
 chunks, because a task a chunk costs more than the chunk.
 """
 
-import json
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -21,11 +20,11 @@ from spanctl.flows.cutting import rows_per_chunk
 from spanctl.flows.importjob import ImportJob
 from spanctl.flows.importplan import UNLIMITED, ImportOptions, ImportPlan
 from spanctl.flows.importprogress import ImportProgress, Phase, Progress, reporting
+from spanctl.flows.importresult import ImportResult, done, done_before
 from spanctl.flows.importwriter import Written, write
 from spanctl.flows.reading import FileFormat, Source
 from spanctl.flows.runbooks import Standing, in_task, passing, record, standing, whole
 from spanctl.flows.validating import Checked, Rejects
-from spanctl.ledger.receipt import Receipt
 
 if TYPE_CHECKING:
     from spanctl.spanner.catalog import Table
@@ -49,51 +48,6 @@ __all__ = [
 Choice = TypeVar("Choice", bound=StrEnum)
 
 _TAG = "spanctl-import"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportResult:
-    """What an import did.
-
-    Attributes:
-        file: The file.
-        table: The table.
-        mode: What happened to rows that were there.
-        sha256: SHA-256 of the file, hexadecimal.
-        rows: Rows of the file.
-        written: Rows written by this run.
-        present: Rows that other runs of this import have written, earlier or meanwhile.
-        bad: Rows that were left out.
-        skipped: Rows that were in the table before, in mode insert-absent.
-        chunks: Transactions of the whole import.
-        chunks_written: Those of this run.
-        imported_by: Id of the root flow run that finished it.
-        already: Whether it had finished before, so that nothing was done.
-        resumed: Whether an earlier run had begun it.
-        rejects: The file that names the rows left out; None when there are none.
-        seconds: From start to end of this run.
-        txn_id: The transaction that says that all chunks are in.
-        operations: Common part of the operation keys of its transactions.
-    """
-
-    file: Path
-    table: str
-    mode: Mode
-    sha256: str
-    rows: int
-    written: int
-    present: int
-    bad: int
-    skipped: int
-    chunks: int
-    chunks_written: int
-    imported_by: str | None
-    already: bool
-    resumed: bool
-    rejects: Path | None
-    seconds: float
-    txn_id: str
-    operations: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,10 +147,10 @@ def import_file(  # noqa: PLR0913 - a command's options
         found = _table(database, table, source)
         job = ImportJob(database, source, found, options, idempotency_key=place.idempotency_key)
         if job.finished is not None:
-            return _already(job, job.finished, monotonic() - started)
+            return done_before(job, job.finished, monotonic() - started)
         checked = _check(whole(job))
         written = _write(whole(job), whole(place))
-        return _done(job, checked, written, monotonic() - started)
+        return done(job, checked, written, monotonic() - started)
 
 
 def _choice(choices: type[Choice], text: str) -> Choice:
@@ -282,57 +236,3 @@ def preview(
             resumed=job.resumed,
             rejects=checked.rejects if checked else None,
         )
-
-
-def _done(
-    job: ImportJob,
-    checked: Checked | None,
-    written: Written,
-    seconds: float,
-) -> ImportResult:
-    plan = job.settled
-    return ImportResult(
-        file=job.source.path,
-        table=job.table.name,
-        mode=job.options.mode,
-        sha256=job.source.sha256,
-        rows=plan.rows,
-        written=written.rows,
-        present=written.present,
-        bad=plan.bad,
-        skipped=written.skipped,
-        chunks=plan.chunks,
-        chunks_written=written.chunks,
-        imported_by=written.finished_by,
-        already=False,
-        resumed=job.resumed,
-        rejects=checked.rejects if checked else None,
-        seconds=seconds,
-        txn_id=written.finish.txn_id,
-        operations=job.operations,
-    )
-
-
-def _already(job: ImportJob, finish: Receipt, seconds: float) -> ImportResult:
-    kept = json.loads(finish.result or "{}")
-    rows, bad, skipped = (int(kept.get(name, 0)) for name in ("rows", "bad", "skipped"))
-    return ImportResult(
-        file=job.source.path,
-        table=job.table.name,
-        mode=job.options.mode,
-        sha256=job.source.sha256,
-        rows=rows,
-        written=0,
-        present=rows - bad - skipped,
-        bad=bad,
-        skipped=skipped,
-        chunks=int(kept.get("chunks", 0)),
-        chunks_written=0,
-        imported_by=finish.provenance.root_run,
-        already=True,
-        resumed=False,
-        rejects=None,
-        seconds=seconds,
-        txn_id=finish.txn_id,
-        operations=job.operations,
-    )

@@ -234,6 +234,30 @@ def test_absent_rows_after_a_death(target, rows, monkeypatch):
     assert ask(target, "SELECT COUNT(*), COUNTIF(name = 'old') FROM stock") == [(10, 2)]
 
 
+def test_absent_rows_whose_commit_was_interrupted(target, rows, monkeypatch):
+    """A chunk that committed is looked up by its receipt, and its rows aren't taken for others'."""
+    from spanctl.spanner.rpc import Rpc
+
+    import_file(rows("id,name", "1,old"), "stock")
+    path = rows("id,name", *(f"{n},new" for n in range(8)))
+    original, sent = Rpc.commit, []
+
+    def interrupting(self, request, *, timeout):
+        response = original(self, request, timeout=timeout)
+        sent.append(request)
+        if any(one.insert.table == "stock" for one in request.mutations):
+            raise KeyboardInterrupt
+        return response
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Rpc, "commit", interrupting)
+        with pytest.raises(KeyboardInterrupt):
+            import_file(path, "stock", mode="insert-absent", chunk_rows=4)
+    assert ask(target, "SELECT COUNT(*) FROM stock") == [(4,)]
+    result = import_file(path, "stock", mode="insert-absent")
+    assert (result.present, result.written, result.skipped) == (3, 4, 1)
+
+
 def test_absent_rows_among_writers(target, rows, monkeypatch):
     """A row that somebody inserts while the chunk is written is seen by the attempt that counts."""
     from spanctl.flows.rowbatches import Batches
