@@ -94,8 +94,8 @@ def test_stdin_without_sql(
 
 
 def test_e_wins_over_a_stdin_that_is_there(spanctl: Spanctl) -> None:
-    """In a loop of a script, the rest of its input is not taken away."""
-    done = spanctl("run", "sql", "-e", "SELECT 1", "--no-header", stdin="SELECT 2")
+    """In a loop of a script, the rest of its input is not taken away; a mark at its start is."""
+    done = spanctl("run", "sql", "-e", "\ufeffSELECT 1", "--no-header", stdin="SELECT 2")
     assert (done.exit_code, done.stdout) == (0, "1\n"), done.stderr
 
 

@@ -71,7 +71,7 @@ def texts(file: str | None, execute: Sequence[str]) -> list[str]:
         msg = "a file and -e can't be run together"
         raise UsageError(msg, hint="run one after the other")
     if execute:
-        return list(execute)
+        return [one.removeprefix("\ufeff") for one in execute]  # as "$(cat FILE)" hands it over
     if file == "-" or (file is None and stdin.is_redirected()):
         return [textfiles.decoded(stdin.read(), textfiles.STDIN)]
     if file is None:
