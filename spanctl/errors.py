@@ -106,6 +106,17 @@ class AmbiguousIdError(ConflictError):
     code = "ambiguous_id"
 
 
+class DuplicateKeyError(ConflictError):
+    """A row's key is there already, in the table or on an earlier line of the file (exit 6).
+
+    ``quoted`` shows the key to whoever has the file, on a terminal. It stays in this process: it is
+    no part of ``str()``, of the details or of the pickle.
+    """
+
+    code = "duplicate_key"
+    quoted: str = ""
+
+
 class KeyReusedError(ConflictError):
     """The operation key was used before with other arguments: neither run nor replayed (exit 6)."""
 

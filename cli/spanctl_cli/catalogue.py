@@ -102,6 +102,14 @@ ERRORS: Final[dict[str, Explanation]] = {
         "A prefix or a name fits more than one thing.",
         "Give more characters, or one of the ids that the hint lists: spanctl audit ID.",
     ),
+    "duplicate_key": Explanation(
+        ExitCode.CONFLICT,
+        "A row of the file has a primary key, or an entry of a unique index, that the table has"
+        " already or that an earlier line of the file has. Its line is named; the key itself is"
+        " shown on a terminal only.",
+        "Leave out rows that are there: spanctl run import FILE --mode insert-absent. Overwrite"
+        " them: --mode upsert. What is in already is listed by spanctl audit list.",
+    ),
     "key_reused": Explanation(
         ExitCode.CONFLICT,
         "The idempotency key or operation key was used before with other arguments, or by another"

@@ -4,7 +4,6 @@ The flow has two tasks, one that checks the whole file and one that writes it; a
 chunks, because a task a chunk costs more than the chunk.
 """
 
-import json
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -15,19 +14,21 @@ from prefect.cache_policies import NO_CACHE
 
 from spanctl.clock import monotonic
 from spanctl.errors import UsageError
-from spanctl.flows.converting import Converter, Mode
+from spanctl.flows.columns import Mode
+from spanctl.flows.converting import Converter
 from spanctl.flows.cutting import rows_per_chunk
 from spanctl.flows.importjob import ImportJob
 from spanctl.flows.importplan import UNLIMITED, ImportOptions, ImportPlan
 from spanctl.flows.importprogress import ImportProgress, Phase, Progress, reporting
+from spanctl.flows.importresult import ImportResult, done, done_before
 from spanctl.flows.importwriter import Written, write
 from spanctl.flows.reading import FileFormat, Source
 from spanctl.flows.runbooks import Standing, in_task, passing, record, standing, whole
 from spanctl.flows.validating import Checked, Rejects
-from spanctl.ledger.receipt import Receipt
 
 if TYPE_CHECKING:
-    from spanctl.spanner.client import Target
+    from spanctl.spanner.catalog import Table
+    from spanctl.spanner.client import Database, Target
 
 __all__ = [
     "UNLIMITED",
@@ -50,56 +51,13 @@ _TAG = "spanctl-import"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImportResult:
-    """What an import did.
-
-    Attributes:
-        file: The file.
-        table: The table.
-        mode: What happened to rows that were there.
-        sha256: SHA-256 of the file, hexadecimal.
-        rows: Rows of the file.
-        written: Rows written by this run.
-        present: Rows that other runs of this import have written, earlier or meanwhile.
-        bad: Rows that were left out.
-        chunks: Transactions of the whole import.
-        chunks_written: Those of this run.
-        imported_by: Id of the root flow run that finished it.
-        already: Whether it had finished before, so that nothing was done.
-        resumed: Whether an earlier run had begun it.
-        rejects: The file that names the rows left out; None when there are none.
-        seconds: From start to end of this run.
-        txn_id: The transaction that says that all chunks are in.
-        operations: Common part of the operation keys of its transactions.
-    """
-
-    file: Path
-    table: str
-    mode: Mode
-    sha256: str
-    rows: int
-    written: int
-    present: int
-    bad: int
-    chunks: int
-    chunks_written: int
-    imported_by: str | None
-    already: bool
-    resumed: bool
-    rejects: Path | None
-    seconds: float
-    txn_id: str
-    operations: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
     """What an import would do, once the file was checked.
 
     Attributes:
         file: The file.
         table: The table.
-        columns: The columns that would be written, in the file's order.
+        columns: The columns that would be written; of a CSV in the file's order.
         plan: How the file would be cut.
         already: Whether it has finished before, so that nothing would be done.
         resumed: Whether an earlier run had begun it.
@@ -151,6 +109,8 @@ def import_file(  # noqa: PLR0913 - a command's options
     skip_bad: int = 0,
     rejects: str | None = None,
     new: bool = False,
+    omitted_null: bool = False,
+    quoted_empty: bool = False,
 ) -> ImportResult:
     """Import a CSV or JSON Lines file into a table; see :class:`ImportOptions`.
 
@@ -159,10 +119,11 @@ def import_file(  # noqa: PLR0913 - a command's options
         NotFoundError: There is no such file or table.
         KeyReusedError: The idempotency key was used for another import.
         ConflictError: It was begun with other options, or the file changed meanwhile.
+        DuplicateKeyError: A key is in the file twice, and nothing was written; or it is in the
+            table already, and the chunks before its own are committed.
         StatementError: Spanner refused a chunk; those before it are committed.
         SpanctlError: The database could not be reached; the same call goes on where it ended.
     """
-    from spanctl.spanner import catalog
     from spanctl.spanner.client import shared
 
     started = monotonic()
@@ -176,18 +137,20 @@ def import_file(  # noqa: PLR0913 - a command's options
         skip_bad=skip_bad,
         rejects=Path(rejects) if rejects else None,
         new=new,
+        omitted_null=omitted_null,
+        quoted_empty=quoted_empty,
     )
     place = standing("import")
     database = shared(place.target)
     file = Path(path)
-    with Source(file, file_format=options.file_format, delimiter=options.delimiter) as source:
-        found = catalog.table(database, table)
+    with _source(file, options) as source:
+        found = _table(database, table, source)
         job = ImportJob(database, source, found, options, idempotency_key=place.idempotency_key)
         if job.finished is not None:
-            return _already(job, job.finished, monotonic() - started)
+            return done_before(job, job.finished, monotonic() - started)
         checked = _check(whole(job))
         written = _write(whole(job), whole(place))
-        return _done(job, checked, written, monotonic() - started)
+        return done(job, checked, written, monotonic() - started)
 
 
 def _choice(choices: type[Choice], text: str) -> Choice:
@@ -196,6 +159,26 @@ def _choice(choices: type[Choice], text: str) -> Choice:
     except ValueError:
         msg = f"{text!r} is none of {', '.join(choices)}"
         raise UsageError(msg) from None
+
+
+def _source(path: Path, options: ImportOptions, *, digested: bool = True) -> Source:
+    return Source(
+        path,
+        file_format=options.file_format,
+        delimiter=options.delimiter,
+        quoted_empty=options.quoted_empty,
+        digested=digested,
+    )
+
+
+def _table(database: "Database", name: str, source: Source) -> "Table":
+    from spanctl.spanner import catalog
+
+    found = catalog.table(database, name)
+    # Of JSON Lines, a later line may leave out what the first one names.
+    named = source.columns if source.format is FileFormat.CSV else ()
+    columns = [column.name for one in named if (column := found.column(one)) is not None]
+    return catalog.with_identities(database, found, columns)
 
 
 def refuse_misfit(target: "Target", path: Path, table: str, options: ImportOptions) -> None:
@@ -207,19 +190,17 @@ def refuse_misfit(target: "Target", path: Path, table: str, options: ImportOptio
         ConflictError: Another file stands where bad rows go.
         SpanctlError: The database could not be read.
     """
-    from spanctl.spanner import catalog
     from spanctl.spanner.client import shared
 
-    with Source(
-        path, file_format=options.file_format, delimiter=options.delimiter, digested=False
-    ) as source:
-        found = catalog.table(shared(target), table)
+    with _source(path, options, digested=False) as source:
+        found = _table(shared(target), table, source)
         converter = Converter(
             found,
             source.columns,
             mode=options.mode,
             file_format=source.format,
             null=options.null,
+            omitted_null=options.omitted_null,
         )
         rows_per_chunk(found, converter.columns, options.chunk_rows)
         Rejects(source, options.rejects).refuse_other()
@@ -238,73 +219,20 @@ def preview(
     Raises:
         SpanctlError: As :func:`import_file` raises before its first write.
     """
-    from spanctl.spanner import catalog
     from spanctl.spanner.client import shared
 
     database = shared(target)
-    with Source(path, file_format=options.file_format, delimiter=options.delimiter) as source:
-        found = catalog.table(database, table)
+    with _source(path, options) as source:
+        found = _table(database, table, source)
         job = ImportJob(database, source, found, options, idempotency_key=idempotency_key)
         already = job.finished is not None
         checked = None if already else job.validate(Progress(Phase.CHECKING, source))
         return Preview(
             file=path,
             table=job.table.name,
-            columns=job.converter.columns,
+            columns=job.converter.written if checked else job.converter.named,
             plan=job.plan,
             already=already,
             resumed=job.resumed,
             rejects=checked.rejects if checked else None,
         )
-
-
-def _done(
-    job: ImportJob,
-    checked: Checked | None,
-    written: Written,
-    seconds: float,
-) -> ImportResult:
-    plan = job.settled
-    return ImportResult(
-        file=job.source.path,
-        table=job.table.name,
-        mode=job.options.mode,
-        sha256=job.source.sha256,
-        rows=plan.rows,
-        written=written.rows,
-        present=written.present,
-        bad=plan.bad,
-        chunks=plan.chunks,
-        chunks_written=written.chunks,
-        imported_by=written.finished_by,
-        already=False,
-        resumed=job.resumed,
-        rejects=checked.rejects if checked else None,
-        seconds=seconds,
-        txn_id=written.finish.txn_id,
-        operations=job.operations,
-    )
-
-
-def _already(job: ImportJob, finish: Receipt, seconds: float) -> ImportResult:
-    kept = json.loads(finish.result or "{}")
-    rows, bad = int(kept.get("rows", 0)), int(kept.get("bad", 0))
-    return ImportResult(
-        file=job.source.path,
-        table=job.table.name,
-        mode=job.options.mode,
-        sha256=job.source.sha256,
-        rows=rows,
-        written=0,
-        present=rows - bad,
-        bad=bad,
-        chunks=int(kept.get("chunks", 0)),
-        chunks_written=0,
-        imported_by=finish.provenance.root_run,
-        already=True,
-        resumed=False,
-        rejects=None,
-        seconds=seconds,
-        txn_id=finish.txn_id,
-        operations=job.operations,
-    )

@@ -11,24 +11,28 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spanctl.errors import ConflictError, KeyReusedError, UsageError
+from spanctl.errors import ConflictError, DuplicateKeyError, KeyReusedError, UsageError
+from spanctl.flows import conflicts
+from spanctl.flows.columns import Mode
 from spanctl.flows.converting import Converter
 from spanctl.flows.cutting import Chunk, cut, rows_per_chunk
 from spanctl.flows.importplan import ImportOptions, ImportPlan
 from spanctl.flows.reading import Source
+from spanctl.flows.rowbatches import Batches
 from spanctl.flows.validating import Checked, Lines, validate
 from spanctl.ledger.keys import KEYED, OperationKey
 from spanctl.ledger.receipt import EntryKind, Receipt
 
 if TYPE_CHECKING:
-    from google.protobuf.struct_pb2 import ListValue
-
     from spanctl.spanner.catalog import Table
     from spanctl.spanner.client import Database
 
 _PATH = ("import",)
 """Keeps the operations of an import apart from a flow's under the same idempotency key."""
 _WORDS = {"table": "table", "mode": "mode", "sha256": "file"}
+
+_LATER = ("omitted_null", "quoted_empty")
+"""Options that older imports don't know: left out of the digest where they aren't set."""
 
 Tell = Callable[[int, int], None]
 """Told rows and bytes done."""
@@ -74,6 +78,7 @@ class ImportJob:
             mode=options.mode,
             file_format=source.format,
             null=options.null,
+            omitted_null=options.omitted_null,
         )
         self._chunk_rows = rows_per_chunk(table, self.converter.columns, options.chunk_rows)
         self.generation = 1
@@ -117,10 +122,11 @@ class ImportJob:
     def arguments(self) -> dict[str, Any]:
         """What must be the same for a resumed import to read the file alike."""
         return {
-            "columns": list(self.converter.columns),
+            "columns": list(self.converter.named),
             "delimiter": self.source.delimiter,
             "format": self.source.format.value,
             "null": self.options.null,
+            **{name: True for name in _LATER if getattr(self.options, name)},
             **self.identity,
         }
 
@@ -188,6 +194,7 @@ class ImportJob:
 
         Raises:
             UsageError: There are more bad rows than may be skipped; nothing was written.
+            DuplicateKeyError: Likewise, and each of them repeats the key of an earlier line.
         """
         if self.plan is not None and not self.plan.bad:
             return None
@@ -202,7 +209,7 @@ class ImportJob:
         )
         self._repeated = checked.repeated
         if checked.bad > self.options.skip_bad:
-            raise _too_many(checked, self.source.path, self.options.skip_bad)
+            raise self._too_many(checked)
         if self.plan is None:
             self.plan = ImportPlan(
                 rows=checked.rows,
@@ -212,6 +219,22 @@ class ImportJob:
                 marks=checked.marks,
             )
         return checked
+
+    def _too_many(self, checked: Checked) -> UsageError | DuplicateKeyError:
+        path, allowed = self.source.path, self.options.skip_bad
+        rows = "1 row" if checked.bad == 1 else f"{checked.bad:,} rows"
+        limit = f" (at most {allowed:,} may be skipped)" if allowed else ""
+        msg = (
+            f"{rows} of {checked.rows:,} in {path} can't be imported{limit}, nothing was written;"
+            f" the first: {checked.first_bad}"
+        )
+        details = {"rows": checked.rows, "bad": checked.bad, "rejects": str(checked.rejects)}
+        if checked.first_repeated is None or checked.bad > len(checked.repeated):
+            return UsageError(msg, hint=f"see {checked.rejects}, or pass --skip-bad", **details)
+        hint = f"see {checked.rejects}, or {conflicts.INSTEAD}"
+        error = DuplicateKeyError(msg, hint=hint, line=checked.first_repeated.line, **details)
+        error.quoted = conflicts.shown_at(self, checked.first_repeated)
+        return error
 
     # -- chunks
 
@@ -223,21 +246,20 @@ class ImportJob:
         cut_again = cut(records, plan.chunk_rows, first=marked, size=plan.chunk_bytes)
         return (chunk for chunk in cut_again if chunk.number >= first)
 
-    def encode(self, chunk: Chunk) -> "list[ListValue]":
-        """Return a chunk's rows as Spanner's messages, bad rows left out.
+    def encode(self, chunk: Chunk) -> Batches:
+        """Return a chunk's rows ready to be written, bad rows left out.
 
         Raises:
             ConflictError: A row is bad that was good when the file was checked.
         """
-        from spanctl.spanner.values import encode_row
-
-        convert, skips, rows = self.converter.values, self.settled.bad > 0, []
+        rows = Batches(self.converter, keyed=self.options.mode is Mode.INSERT_ABSENT)
+        convert, skips = self.converter.values, self.settled.bad > 0
         for record in chunk.records:
             if skips and record.line in self._repeated:
                 continue
             try:
                 if record.fields is not None:
-                    rows.append(encode_row(convert(record.fields)))
+                    rows.add(convert(record.fields))
                     continue
                 reason = record.reason
             except ValueError as error:
@@ -268,19 +290,3 @@ def committed(receipt: Receipt | None) -> Receipt | None:
 def _other_options(path: Path, instead: str) -> ConflictError:
     msg = f"{path} was begun to be imported with other options"
     return ConflictError(msg, hint=f"pass the same again, {instead}")
-
-
-def _too_many(checked: Checked, path: Path, allowed: int) -> UsageError:
-    rows = "1 row" if checked.bad == 1 else f"{checked.bad:,} rows"
-    limit = f" (at most {allowed:,} may be skipped)" if allowed else ""
-    msg = (
-        f"{rows} of {checked.rows:,} in {path} can't be imported{limit}, nothing was written;"
-        f" the first: {checked.first_bad}"
-    )
-    return UsageError(
-        msg,
-        hint=f"see {checked.rejects}, or pass --skip-bad",
-        rows=checked.rows,
-        bad=checked.bad,
-        rejects=str(checked.rejects),
-    )

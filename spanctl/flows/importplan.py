@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from spanctl.errors import ConflictError, UsageError
-from spanctl.flows.converting import Mode
+from spanctl.flows.columns import Mode
 from spanctl.flows.cutting import CHUNK_BYTES, Marks
 from spanctl.flows.reading import FileFormat
 from spanctl.spanner.sessions import MAX_SESSIONS
@@ -26,11 +26,14 @@ class ImportOptions:
         file_format: How the file is written; told by its name when None.
         delimiter: What separates the fields of a CSV; a comma when None, a tab in a ``.tsv``.
         null: Text that means NULL in a CSV; None: an empty field, where its column may be NULL.
+        quoted_empty: Whether a quoted empty field of a CSV is an empty STRING or BYTES, not NULL.
         chunk_rows: Rows in one transaction; chosen from the table when None.
         parallel: Transactions side by side, for inserts; one at a time is fastest on the emulator.
         skip_bad: At most so many bad rows are left out; with more, nothing is written.
         rejects: Where bad rows are named; beside the file when None.
         new: Whether to import the file once more, though an earlier import of it has finished.
+        omitted_null: Whether a key that a line of JSON Lines leaves out is NULL; else its column is
+            not written.
     """
 
     mode: Mode = Mode.INSERT
@@ -42,6 +45,8 @@ class ImportOptions:
     skip_bad: int = 0
     rejects: Path | None = None
     new: bool = False
+    omitted_null: bool = False
+    quoted_empty: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what can't be done.
@@ -54,7 +59,7 @@ class ImportOptions:
             msg = f"{self.parallel} transactions can't run side by side"
             raise UsageError(msg, hint=f"choose 1 to {MAX_SESSIONS}")
         if self.parallel > 1 and self.mode is not Mode.INSERT:
-            msg = f"an {self.mode} writes one chunk after the other: the last of equal keys wins"
+            msg = f"mode {self.mode} writes one chunk after the other: of equal keys one wins"
             raise UsageError(msg, hint="leave --parallel out, or pass --mode insert")
 
 

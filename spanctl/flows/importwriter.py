@@ -15,14 +15,15 @@ from spanctl.errors import (
     StatementError,
     TransactionError,
 )
+from spanctl.flows import conflicts
+from spanctl.flows.columns import Mode
 from spanctl.flows.cutting import Chunk
 from spanctl.flows.importjob import ImportJob, Tell, committed
 from spanctl.flows.importplan import ImportPlan
+from spanctl.flows.rowbatches import Batches
 from spanctl.ledger.receipt import Provenance, Receipt, TransactionResult
 
 if TYPE_CHECKING:
-    from google.protobuf.struct_pb2 import ListValue
-
     from spanctl.ledger.keys import OperationKey
     from spanctl.spanner.run import Call, Run
     from spanctl.spanner.transaction import Transaction
@@ -37,6 +38,7 @@ class Written:
     Attributes:
         rows: Rows written by this run.
         present: Rows that other runs of the same import have written, earlier or meanwhile.
+        skipped: Rows of the whole import that were in the table before, in mode insert-absent.
         chunks: Transactions of this run.
         finish: The transaction that says that all chunks are in.
         finished_by: Id of the root flow run that committed that one; None outside of Prefect.
@@ -44,6 +46,7 @@ class Written:
 
     rows: int
     present: int
+    skipped: int
     chunks: int
     finish: TransactionResult
     finished_by: str | None
@@ -71,6 +74,7 @@ class _Writer:
         return Written(
             rows=self.rows,
             present=self.present,
+            skipped=self._skipped(plan),
             chunks=self.written,
             finish=finish,
             finished_by=self._author(finish),
@@ -116,7 +120,15 @@ class _Writer:
 
     def _finish(self, plan: ImportPlan) -> TransactionResult:
         kept = {"rows": plan.rows, "bad": plan.bad, "chunks": plan.chunks}
+        if self.job.options.mode is Mode.INSERT_ABSENT:
+            kept["skipped"] = self._skipped(plan)
         return self._keep("finish", {**kept, "file": self.job.source.path.name})
+
+    def _skipped(self, plan: ImportPlan) -> int:
+        """Count the good rows that nobody wrote, now that every chunk is committed."""
+        if self.job.options.mode is not Mode.INSERT_ABSENT:
+            return 0
+        return plan.rows - plan.bad - self.rows - self.present
 
     def _block(self, numbers: range) -> None:
         done = self._done(numbers) if self.look_first else {}
@@ -155,6 +167,9 @@ class _Writer:
         try:
             result = outcome()
         except (StatementError, LimitError) as error:
+            if isinstance(error, StatementError) and _is_there(error):
+                done = self.rows + self.present
+                raise conflicts.in_table(self.job, chunk, error, done) from None
             raise self._placed(error, chunk) from None
         self._count(sum(result.row_counts), ours=not result.replayed)
         self.tell(self.rows + self.present, chunk.end)
@@ -179,10 +194,10 @@ class _Writer:
         found = receipts.get_many(self.job.database, ids).items()
         return {ids[one]: receipt for one, receipt in found if committed(receipt)}
 
-    def _encoded(self, numbers: list[int]) -> "Iterator[tuple[Chunk, list[ListValue]]]":
+    def _encoded(self, numbers: list[int]) -> Iterator[tuple[Chunk, Batches]]:
         """Yield chunks ready to be sent; while one is, the next is read and encoded."""
 
-        def encoded(number: int) -> "tuple[Chunk, list[ListValue]]":
+        def encoded(number: int) -> tuple[Chunk, Batches]:
             chunk = self._chunk(number)
             return chunk, self.job.encode(chunk)
 
@@ -205,14 +220,11 @@ class _Writer:
             raise ConflictError(msg)
         return chunk
 
-    def _send(self, call: "Call", chunk: Chunk, rows: "list[ListValue]") -> TransactionResult:
+    def _send(self, call: "Call", chunk: Chunk, rows: Batches) -> TransactionResult:
         self._begun.add(call.key)
-        kind, table = self.job.options.mode.kind, self.job.table.name
-        columns = self.job.converter.columns
 
         def body(txn: "Transaction") -> None:
-            if rows:
-                txn.write_encoded(kind, table, columns, rows)
+            rows.write(txn, self.job.table, self.job.options.mode)
 
         return self.run.execute(
             call,
@@ -227,13 +239,15 @@ class _Writer:
         done = self.rows + self.present
         error.message = f"{lines}: {error.message}; {done:,} other rows are committed"
         error.args = (error.message,)
-        if error.details.get("status") == "ALREADY_EXISTS":
-            error.hint = "one of these rows is in the table already: pass --mode upsert"
-        elif error.details.get("status") == "NOT_FOUND":
+        if error.details.get("status") == "NOT_FOUND":
             error.hint = "a row to update, or a parent row, does not exist"
         elif isinstance(error, LimitError):
             error.hint = "the table has changed: begin once more with --new and fewer --chunk-rows"
         return error
+
+
+def _is_there(error: StatementError) -> bool:
+    return error.details.get("status") == "ALREADY_EXISTS"
 
 
 def _outcome(
@@ -259,7 +273,8 @@ def write(
         tell: Told rows and bytes done, rows of earlier runs included.
 
     Raises:
-        StatementError: Spanner refused a chunk; those before it are committed.
+        DuplicateKeyError: A row of a chunk is there already; the chunks before it are committed.
+        StatementError: Spanner refused a chunk for another reason; likewise.
         LimitError: A chunk is over a limit, since the table has changed; likewise.
         ConflictError: The file or the table changed since the import began.
         SpanctlError: As :meth:`spanctl.spanner.protocol.Execution.run` raises.

@@ -5,31 +5,31 @@ restart. One record is in memory at a time; a line longer than 32 MiB is refused
 """
 
 import csv
-import hashlib
-import io
 import json
-import os
-import stat
+import re
 from collections.abc import Callable, Iterator, Sequence
-from collections.abc import Set as AbstractSet
-from decimal import Decimal
-from enum import StrEnum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, Final, NamedTuple
 
+from spanctl import textfiles
 from spanctl.closing import Closing
-from spanctl.errors import ConflictError, NotFoundError, UsageError
+from spanctl.errors import UsageError
+from spanctl.flows.rowfile import DAMAGES, FileFormat, RowFile, damaged, format_of, unpacked_name
+from spanctl.spanner import jsontext
+
+__all__ = ["EMPTY_TEXT", "FileFormat", "Mark", "Record", "Source"]
 
 _LONGEST_LINE = 32 * 1024 * 1024
 _LONGEST_FIELD = 16 * 1024 * 1024
 _BOM = "\ufeff"
 
 
-class FileFormat(StrEnum):
-    """How a file is written."""
+class _Empty(str):
+    __slots__ = ()
 
-    CSV = "csv"
-    JSONL = "jsonl"
+
+EMPTY_TEXT: Final = _Empty()
+"""A field of a CSV that is empty between quotation marks, where that is told from NULL."""
 
 
 class Mark(NamedTuple):
@@ -46,14 +46,15 @@ class Record(NamedTuple):
         line: The physical line on which it begins.
         start: Its first byte.
         end: The byte after its last.
-        fields: Its fields in the order of the header; None when it can't be read.
+        fields: Its fields: of a CSV in the order of the header, of JSON Lines by name; None when
+            it can't be read.
         reason: Why it can't be read; empty when it can.
     """
 
     line: int
     start: int
     end: int
-    fields: Sequence[Any] | None
+    fields: Sequence[str] | dict[str, Any] | None
     reason: str = ""
 
 
@@ -63,8 +64,8 @@ class Source(Closing):
     Attributes:
         path: Where it is.
         format: How it is written.
-        size: Its size in bytes.
-        sha256: SHA-256 of its bytes, hexadecimal; empty when it was not digested.
+        size: Bytes of its text.
+        sha256: SHA-256 of its text, hexadecimal; empty when it was not digested.
         columns: The names in its header: the first record of a CSV, the first keys of JSON Lines.
         first: The first record after the header.
     """
@@ -75,6 +76,7 @@ class Source(Closing):
         *,
         file_format: FileFormat | None = None,
         delimiter: str | None = None,
+        quoted_empty: bool = False,
         digested: bool = True,
     ) -> None:
         """Open a file, digest it, and read its header.
@@ -84,26 +86,30 @@ class Source(Closing):
             file_format: How it is written; told by its name's end when left out.
             delimiter: What stands between the fields of a CSV: one character; a comma when left
                 out, a tab in a ``.tsv``.
+            quoted_empty: Whether an empty field of a CSV that is quoted comes as EMPTY_TEXT.
             digested: Whether its bytes are digested: a look at its header can do without.
 
         Raises:
             NotFoundError: There is no such file.
             UsageError: It is no regular file, has another format or encoding, or no header.
+            ConfigurationError: There is no room to unpack it.
         """
         self.path = path
-        self.format = file_format or _format_of(path)
-        self.delimiter = delimiter or ("\t" if path.suffix.lower() == ".tsv" else ",")
+        self.format = file_format or format_of(path)
+        tabs = unpacked_name(path).suffix.lower() == ".tsv"
+        self.delimiter = delimiter or ("\t" if tabs else ",")
         if len(self.delimiter) != 1 or self.delimiter in '"\r\n':
             msg = f"{self.delimiter!r} can't stand between fields"
             raise UsageError(msg, hint="name one character, such as ; or a tab")
-        self._file = _opened(path)
+        quiet = re.escape(self.delimiter)
+        self._field = re.compile(f'"(?:[^"]|"")*"|[^{quiet}\\r\\n]*') if quoted_empty else None
+        self._rows = RowFile(path, digested=digested)
+        self._file: IO[bytes] = self._rows.text
+        self.size, self.sha256 = self._rows.size, self._rows.sha256
         try:
-            self._identity = self._stat()
-            self.size = self._identity[1]
-            self.sha256 = _digest(self._file) if digested else ""
             self.columns, self.first = self._header()
         except BaseException:
-            self._file.close()
+            self.close()
             raise
 
     def records(self, mark: Mark | None = None) -> Iterator[Record]:
@@ -120,8 +126,7 @@ class Source(Closing):
 
     def raw(self, record: Record) -> bytes:
         """Return a record's bytes as they are in the file, without the end of its last line."""
-        size = record.end - record.start
-        return os.pread(self._file.fileno(), size, record.start).rstrip(b"\r\n")
+        return self._rows.bytes_of(record.start, record.end).rstrip(b"\r\n")
 
     def refuse_change(self) -> None:
         """Refuse a file that was written to since it was opened.
@@ -129,17 +134,11 @@ class Source(Closing):
         Raises:
             ConflictError: It was.
         """
-        if self._stat() != self._identity:
-            msg = f"{self.path} changed while it was being read"
-            raise ConflictError(msg, hint="run the import again when nobody writes to the file")
+        self._rows.refuse_change()
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
-
-    def _stat(self) -> tuple[int, int, int]:
-        status = os.fstat(self._file.fileno())
-        return status.st_ino, status.st_size, status.st_mtime_ns
+        self._rows.close()
 
     # -- the header
 
@@ -153,6 +152,10 @@ class Source(Closing):
             for fields in reader:
                 if fields:
                     return tuple(fields), Mark(self._file.tell(), lines.line + 1)
+        except UnicodeDecodeError:
+            raise textfiles.not_utf8(self.path, unpacked=self._rows.packed) from None
+        except DAMAGES:
+            raise damaged(self.path) from None
         except (ValueError, csv.Error) as error:
             raise _unreadable(self.path, lines.line, _reason(error)) from None
         msg = f"{self.path} is empty"
@@ -186,15 +189,25 @@ class Source(Closing):
             else:
                 end = tell()
                 if len(fields) == width:
+                    if self._field is not None and "" in fields:
+                        fields = self._quoted(fields, start, end)
                     yield Record(line, start, end, fields)
                 elif fields:
                     reason = f"has {len(fields)} fields, the header has {width}"
                     yield Record(line, start, end, None, reason)
             start = end
 
+    def _quoted(self, fields: Sequence[str], start: int, end: int) -> Sequence[str]:
+        """Return a record's fields, those that are quoted and empty as EMPTY_TEXT."""
+        text, place, found = self._rows.bytes_of(start, end).decode(), 0, []
+        for field in fields:
+            match = self._field.match(text, place) if self._field else None
+            found.append(EMPTY_TEXT if match and match.group() == '""' else field)
+            place = (match.end() if match else place) + 1
+        return found
+
     def _json(self, lines: "_Lines") -> Iterator[Record]:
-        tell, columns = self._file.tell, self.columns
-        names = frozenset(columns)
+        tell = self._file.tell
         start = tell()
         while True:
             try:
@@ -207,17 +220,15 @@ class Source(Closing):
                 end = tell()
                 yield Record(lines.line, start, end, None, _reason(error))
             else:
-                if found is not None and found.keys() == names:
-                    yield Record(lines.line, start, end, [found[name] for name in columns])
-                elif found is not None:
-                    yield Record(lines.line, start, end, None, _differing(names, found.keys()))
+                if found is not None:
+                    yield Record(lines.line, start, end, found)
             start = end
 
 
 class _Lines:
     """Lines of a binary file as text; after a bad one, reading goes on with the next."""
 
-    def __init__(self, file: io.BufferedReader, line: int) -> None:
+    def __init__(self, file: IO[bytes], line: int) -> None:
         self.line = line
         self._readline: Callable[[int], bytes] = file.readline
 
@@ -232,34 +243,6 @@ class _Lines:
             raise ValueError(msg)
         text = raw.decode()
         return text.removeprefix(_BOM) if self.line == 1 else text
-
-
-def _format_of(path: Path) -> FileFormat:
-    match path.suffix.lower():
-        case ".csv" | ".tsv":
-            return FileFormat.CSV
-        case ".jsonl" | ".ndjson":
-            return FileFormat.JSONL
-    msg = f"{path} is neither .csv nor .jsonl"
-    raise UsageError(msg, hint="rename it, or pass --format csv or --format jsonl")
-
-
-def _opened(path: Path) -> io.BufferedReader:
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            msg = f"{path} is no regular file"
-            raise UsageError(msg, hint="save the rows in a file first: an import reads it twice")
-        return path.open("rb")
-    except FileNotFoundError:
-        msg = f"there is no file {path}"
-        raise NotFoundError(msg) from None
-    except OSError as error:
-        msg = f"{path} can't be read: {error.strerror}"
-        raise UsageError(msg) from None
-
-
-def _digest(file: io.BufferedReader) -> str:
-    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _unreadable(path: Path, line: int, reason: str) -> UsageError:
@@ -289,33 +272,8 @@ _CSV_REASONS = {
 
 
 def _object(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(
-            text, parse_float=Decimal, parse_constant=_no_constant, object_pairs_hook=_unique
-        )
-    except RecursionError:
-        msg = "is nested too deeply"
-        raise ValueError(msg) from None
+    found = jsontext.load(text)
     if not isinstance(found, dict):
         msg = "is no JSON object"
         raise ValueError(msg)  # noqa: TRY004 - one kind of error for every refusal
     return found
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        msg = "names a key of an object twice"
-        raise ValueError(msg)
-    return found
-
-
-def _no_constant(_text: str) -> None:
-    msg = "holds NaN or an infinity that is no JSON (write them as strings)"
-    raise ValueError(msg)
-
-
-def _differing(names: AbstractSet[str], found: AbstractSet[str]) -> str:
-    if missing := sorted(names - found):
-        return f"lacks {', '.join(missing)}, which the first row has"
-    return f"has {', '.join(sorted(found - names))[:200]}, which the first row lacks"

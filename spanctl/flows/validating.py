@@ -17,7 +17,8 @@ from spanctl.errors import ConfigurationError, ConflictError
 from spanctl.flows.converting import Converter, Mode
 from spanctl.flows.cutting import Chunk, Marks, cut
 from spanctl.flows.duplicates import Duplicate, KeyFinder
-from spanctl.flows.reading import FileFormat, Record, Source
+from spanctl.flows.reading import FileFormat, Mark, Record, Source
+from spanctl.flows.rowfile import unpacked_name
 
 _SORTED_DUPLICATES = 10_000
 _HEADER = "line,reason,record\n"
@@ -35,6 +36,7 @@ class Checked:
         marks: Where chunks begin.
         first_bad: The first bad line's number and reason; empty when there is none.
         repeated: Lines, in order, that repeat the primary key of an earlier one.
+        first_repeated: Where the first of them is; None when there is none.
         rejects: The file that names the bad rows; None when there is none.
     """
 
@@ -44,6 +46,7 @@ class Checked:
     marks: Marks
     first_bad: str = ""
     repeated: "Lines"
+    first_repeated: Mark | None = None
     rejects: Path | None = None
 
 
@@ -82,7 +85,8 @@ class Rejects(Closing):
 
     def __init__(self, source: Source, path: Path | None = None) -> None:
         """Choose the place: ``FILE.rejects.csv`` or ``FILE.rejects.jsonl`` beside the file."""
-        self.path = path or source.path.with_suffix(f".rejects.{source.format}")
+        beside = unpacked_name(source.path).with_suffix(f".rejects.{source.format}")
+        self.path = path or beside
         self.count = 0
         self.first = ""
         self._first_line = 0
@@ -170,8 +174,8 @@ def validate(  # noqa: PLR0913 - one pass, told in full
 ) -> Checked:
     """Check every row of a file, and find where its chunks begin; one chunk is in memory at a time.
 
-    In mode insert, a primary key that an earlier line has is bad, too: in the other modes the last
-    of such lines wins.
+    In mode insert, a primary key that an earlier line has is bad, too: in mode insert-absent the
+    first of such lines wins, in the others the last. Keys that Spanner makes are none of the file.
 
     Args:
         source: The file.
@@ -195,7 +199,7 @@ def validate(  # noqa: PLR0913 - one pass, told in full
             count += len(chunk.records)
             chunks += 1
             progress(count, chunk.end)
-        _reject_duplicates(keys, bad, repeated)
+        first = _reject_duplicates(keys, bad, repeated, ", ".join(converter.key_columns))
         source.refuse_change()
         return Checked(
             rows=count,
@@ -204,12 +208,13 @@ def validate(  # noqa: PLR0913 - one pass, told in full
             marks=marks,
             first_bad=bad.first,
             repeated=repeated,
+            first_repeated=first,
             rejects=bad.path if bad.count else None,
         )
 
 
 def _check(chunk: Chunk, converter: Converter, bad: Rejects, keys: KeyFinder | None) -> None:
-    convert, key = converter.values, converter.key
+    convert, key_of, digestible = converter.values, converter.key_of, converter.digestible
     for record in chunk.records:
         if record.fields is None:
             bad.add(record, record.reason)
@@ -219,23 +224,32 @@ def _check(chunk: Chunk, converter: Converter, bad: Rejects, keys: KeyFinder | N
         except ValueError as error:
             bad.add(record, str(error))
         else:
-            if keys is not None:
-                keys.add(key(row), record)
+            if keys is not None and (key := key_of(row)) is not None:
+                keys.add(digestible(key), record)
 
 
-def _reject_duplicates(keys: KeyFinder, bad: Rejects, repeated: Lines) -> None:
-    """Name them in the order of their lines as long as they are few enough to be sorted."""
-    waiting = []
+def _reject_duplicates(keys: KeyFinder, bad: Rejects, repeated: Lines, columns: str) -> Mark | None:
+    """Name them in the order of their lines as long as they are few enough to be sorted.
+
+    Returns:
+        The first of them.
+    """
+    waiting: list[Duplicate] = []
+    first: Mark | None = None
     for duplicate in keys.duplicates():
-        repeated.take(duplicate.record.line)
+        record = duplicate.record
+        repeated.take(record.line)
+        if first is None or record.line < first.line:
+            first = Mark(record.start, record.line)
         waiting.append(duplicate)
         if len(waiting) > _SORTED_DUPLICATES:
-            _reject_all(waiting, bad)
+            _reject_all(waiting, bad, columns)
             waiting.clear()
-    _reject_all(waiting, bad)
+    _reject_all(waiting, bad, columns)
     repeated.settle()
+    return first
 
 
-def _reject_all(duplicates: "list[Duplicate]", bad: Rejects) -> None:
+def _reject_all(duplicates: list[Duplicate], bad: Rejects, columns: str) -> None:
     for record, first in sorted(duplicates, key=lambda one: one.record.line):
-        bad.add(record, f"has the same primary key as line {first}")
+        bad.add(record, f"has the same primary key ({columns}) as line {first}")

@@ -95,6 +95,22 @@ def _ensure_instance(target: Target) -> None:
         client.transport.close()
 
 
+def read_ddl(target: Target, credentials: LiveCredentials | None = None) -> list[str]:
+    """Return the statements that make the database's schema.
+
+    Raises:
+        SpanctlError: Spanner could not be reached or refused.
+    """
+    client = _databases(target, credentials)
+    try:
+        found = client.get_database_ddl(database=str(target.database), retry=None, timeout=_TIMEOUT)
+        return list(found.statements)
+    except GoogleAPICallError as error:
+        raise translate(error, target, "the schema was read") from None
+    finally:
+        client.transport.close()
+
+
 def execute_ddl(
     target: Target, statements: Sequence[str], credentials: LiveCredentials | None = None
 ) -> str:

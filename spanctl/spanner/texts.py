@@ -10,16 +10,15 @@ import decimal
 import json
 import math
 import re
-import struct
 import uuid
 from collections.abc import Callable
 from typing import Any
 
-from google.api_core.datetime_helpers import DatetimeWithNanoseconds
 from google.cloud.spanner_v1 import JsonObject
 from google.cloud.spanner_v1.data_types import Interval
 from google.cloud.spanner_v1.types import Type, TypeCode
 
+from spanctl.spanner import jsontext, timetext
 from spanctl.spanner.types import type_name
 
 _INT = re.compile(r"[+-]?[0-9]{1,40}")
@@ -29,10 +28,6 @@ _FLOAT = re.compile(
 )
 _NUMERIC = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_TIMESTAMP = re.compile(
-    r"(?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ](?P<time>[0-9]{2}:[0-9]{2}:[0-9]{2})"
-    r"(\.(?P<fraction>[0-9]{1,9}))?(?P<zone>[Zz]|[+-][0-9]{2}:[0-9]{2})"
-)
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{32}")
 _WIDE = decimal.Context(prec=10_000)
 _SCALE, _DIGITS = 9, 29  # of a NUMERIC, after and before the decimal point
@@ -66,15 +61,7 @@ def _float64(text: str) -> float:
 
 
 def _float32(text: str) -> float:
-    return _narrow(_float64(text))
-
-
-def _narrow(value: float) -> float:
-    try:
-        return float(struct.unpack("<f", struct.pack("<f", value))[0])
-    except OverflowError:
-        msg = "is out of the range of FLOAT32"
-        raise ValueError(msg) from None
+    return jsontext.narrow(_float64(text))
 
 
 def _numeric(text: str) -> decimal.Decimal:
@@ -133,26 +120,6 @@ def _date(text: str) -> dt.date:
     raise ValueError(msg)
 
 
-def _timestamp(text: str) -> dt.datetime:
-    match = _TIMESTAMP.fullmatch(text)
-    if match is None:
-        msg = "is no time such as 2026-01-31T08:00:00Z"
-        if not re.search(r"([Zz]|[+-][0-9]{2}:[0-9]{2})$", text):
-            msg += " (the zone is missing)"
-        raise ValueError(msg)
-    zone = "+00:00" if match["zone"] in "Zz" else match["zone"]
-    nanoseconds = int((match["fraction"] or "").ljust(9, "0"))
-    try:
-        local = dt.datetime.fromisoformat(f"{match['day']}T{match['time']}{zone}")
-        value = local.astimezone(dt.UTC)
-    except (ValueError, OverflowError):
-        msg = "is no time that exists in the years 1 to 9999"
-        raise ValueError(msg) from None
-    if nanoseconds % 1000 == 0:
-        return value.replace(microsecond=nanoseconds // 1000)
-    return DatetimeWithNanoseconds(*value.timetuple()[:6], nanosecond=nanoseconds, tzinfo=dt.UTC)
-
-
 def _uuid(text: str) -> uuid.UUID:
     if not _UUID.fullmatch(text):
         msg = "is no UUID"
@@ -168,15 +135,10 @@ def _interval(text: str) -> Interval:
         raise ValueError(msg) from None
 
 
-def _no_constant(_text: str) -> None:
-    msg = "NaN"
-    raise ValueError(msg)
-
-
 def _load(text: str) -> Any:  # noqa: ANN401 - any JSON value
     try:
-        return json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
+        return jsontext.load(text)
+    except json.JSONDecodeError:
         msg = "is no JSON"
         raise ValueError(msg) from None
 
@@ -196,7 +158,7 @@ _FROM_TEXT: dict[int, Callable[[str], Any]] = {
     TypeCode.JSON: _json_text,
     TypeCode.NUMERIC: _numeric,
     TypeCode.STRING: _string,
-    TypeCode.TIMESTAMP: _timestamp,
+    TypeCode.TIMESTAMP: timetext.timestamp,
     TypeCode.UUID: _uuid,
 }
 
@@ -222,8 +184,9 @@ def text_parser(kind: Type) -> Callable[[str], Any]:
 def parse_text(text: str, kind: Type) -> Any:  # noqa: ANN401 - what the type says
     """Read text as a value of a type.
 
-    INT64 in decimal digits, BOOL true or false, BYTES base64, TIMESTAMP as RFC 3339 with a zone and
-    up to 9 digits of a second, ARRAY and JSON as JSON.
+    INT64 in decimal digits, BOOL true or false, BYTES base64, ARRAY and JSON as JSON. A TIMESTAMP
+    has a zone, as RFC 3339, BigQuery, PostgreSQL or strftime write it (``Z``, ``UTC``, ``+01:00``,
+    ``+0100``, ``+01``), and up to 9 digits of a second.
 
     Raises:
         ValueError: With the reason, never with the value.
@@ -240,8 +203,10 @@ def _json_value(value: Any) -> JsonObject:  # noqa: ANN401 - any JSON value
 
 def _floats(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     """Replace the Decimals of an exact JSON reader, and refuse what Spanner can't hold."""
-    if isinstance(value, float | decimal.Decimal):
-        return _json_float(value)
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int | float | decimal.Decimal):
+        return jsontext.json_number(value)
     if isinstance(value, dict):
         return {_string(key): _floats(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -266,19 +231,20 @@ def _json_int(value: Any) -> int:  # noqa: ANN401 - any JSON value
 
 
 def _json_float(value: Any) -> float:  # noqa: ANN401 - any JSON value
+    return _float_by(jsontext.exact_double, value)
+
+
+def _json_float32(value: Any) -> float:  # noqa: ANN401 - any JSON value
+    return _float_by(jsontext.exact_single, value)
+
+
+def _float_by(convert: Callable[[Any], float], value: Any) -> float:  # noqa: ANN401 - any JSON value
     if isinstance(value, str) and value in {"NaN", "Infinity", "-Infinity"}:
         return float(value)
     if isinstance(value, bool) or not isinstance(value, int | float | decimal.Decimal):
         msg = "is no number"
         raise ValueError(msg)  # noqa: TRY004 - one kind of error for every refusal
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if math.isinf(number):
-        msg = "is out of the range of FLOAT64"
-        raise ValueError(msg)
-    return number
+    return convert(value)
 
 
 def _json_numeric(value: Any) -> decimal.Decimal:  # noqa: ANN401 - any JSON value
@@ -304,7 +270,7 @@ def _from_string(read: Callable[[str], Any]) -> Parser:
 _FROM_JSON: dict[int, Parser] = {
     **{code: _from_string(read) for code, read in _FROM_TEXT.items()},
     TypeCode.BOOL: _json_bool,
-    TypeCode.FLOAT32: lambda value: _narrow(_json_float(value)),
+    TypeCode.FLOAT32: _json_float32,
     TypeCode.FLOAT64: _json_float,
     TypeCode.INT64: _json_int,
     TypeCode.JSON: _json_value,
@@ -339,6 +305,7 @@ def parse_json(value: Any, kind: Type) -> Any:  # noqa: ANN401 - any JSON value,
     """Read a JSON value as a value of a type; ``null`` becomes None.
 
     INT64 and NUMERIC may be numbers or strings, FLOAT64 also "NaN", "Infinity" and "-Infinity".
+    A number that the column would hold as another one is refused.
 
     Raises:
         ValueError: With the reason, never with the value.

@@ -102,6 +102,9 @@ def test_what_is_refused_before(
     [
         ("p.json", '{"account": "x"}', 0),
         ("p.yaml", "account: x\namount: 3", 0),
+        ("p.json", '\ufeff{"account": "x"}', 0),
+        ("p.toml", '\ufeffaccount = "x"', 0),
+        ("p.yaml", "\ufeffaccount: x", 0),
         ("p.yml", "account: 2026-01-01", 2),
         ("p.json", '["top-secret"]', 2),
         ("p.json", '{"account": "top-secret"', 2),
@@ -125,6 +128,20 @@ def test_files_of_parameters(  # noqa: PLR0913, PLR0917 - fixtures and cases
     assert done.exit_code == code, done.stderr
     assert "top-secret" not in done.stderr
     assert bool(api.sent(CREATE)) == (code == 0)
+
+
+@pytest.mark.parametrize("name", ["p.json", "p.toml", "p.yaml"])
+def test_parameters_in_another_encoding(
+    spanctl: Spanctl, api: ScriptedPrefect, tmp_path: Path, name: str
+) -> None:
+    """The command that makes a file UTF-8 is named."""
+    (tmp_path / name).write_text('{"account": "top-secret"}', encoding="utf-16")
+    file = str(tmp_path / name)
+    done = spanctl("run", "transfer/nightly", "--detach", "--param-file", file)
+    assert done.exit_code == 2
+    assert f"iconv -f UTF-16 -t UTF-8 {file}" in done.stderr
+    assert "top-secret" not in done.stderr
+    assert not api.sent(CREATE)
 
 
 @pytest.mark.usefixtures("api")

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from spanctl.errors import ConflictError, NotFoundError, StatementError, UsageError
+from spanctl.errors import ConflictError, DuplicateKeyError, NotFoundError, UsageError
 from spanctl.flows import importing, importprogress, importwriter, using
 from spanctl.flows.importing import UNLIMITED, ImportOptions, Mode, import_file, preview
 from spanctl.ledger.receipt import Receipt
@@ -262,8 +262,9 @@ def test_rows_that_are_there_refuse_their_chunk(target, tmp_path):
     lines = CSV.read_text().splitlines()
     path = tmp_path / "b.csv"
     path.write_text("\n".join([lines[0], *lines[300:500], *lines[200:300]]) + "\n")
-    with pytest.raises(StatementError) as caught:
+    with pytest.raises(DuplicateKeyError) as caught:
         import_file(str(path), "airports", chunk_rows=100)
+    assert "line 202 has a primary key (icao) that airports has already" in caught.value.message
     assert "lines 202 to 301" in caught.value.message
     assert "200 other rows are committed" in caught.value.message
     assert "upsert" in caught.value.hint
@@ -374,7 +375,7 @@ def test_chunks_side_by_side(target, tmp_path):
     assert count(target) == 1000
     lines = CSV.read_text().splitlines()
     path.write_text("\n".join([lines[0], *lines[1001:1301], lines[1], *lines[1301:1501]]) + "\n")
-    with pytest.raises(StatementError, match="lines 302 to 401"):
+    with pytest.raises(DuplicateKeyError, match=r"line 302 .* lines 302 to 401"):
         import_file(str(path), "airports", chunk_rows=100, parallel=3)
     assert sum(one.rows for one in of_import(target)) == count(target)
     for mode, parallel in (("upsert", 2), ("insert", 0), ("insert", 1000), ("merge", 1)):

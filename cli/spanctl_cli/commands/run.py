@@ -25,6 +25,7 @@ class ImportMode(StrEnum):
     """What an import does with rows that are there already."""
 
     INSERT = "insert"
+    INSERT_ABSENT = "insert-absent"
     UPSERT = "upsert"
     UPDATE = "update"
 
@@ -171,7 +172,8 @@ def sql(  # noqa: PLR0913 - one parameter an option
     ctx: typer.Context,
     *,
     file: Annotated[
-        str | None, typer.Argument(metavar="FILE", help="A file of SQL statements.")
+        str | None,
+        typer.Argument(metavar="FILE", help="A file of SQL statements; - or none reads stdin."),
     ] = None,
     execute: Annotated[
         list[str] | None,
@@ -238,10 +240,18 @@ def sql(  # noqa: PLR0913 - one parameter an option
 def import_(  # noqa: PLR0913 - one parameter an option
     ctx: typer.Context,
     *,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A .csv, .tsv or .jsonl file.")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="A .csv, .tsv or .jsonl file, or a .gz of one.")
+    ],
     table: Annotated[str, typer.Option("--table", "-t", help="The table to write.")],
     mode: Annotated[
-        ImportMode, typer.Option("--mode", help="What happens to rows that are there already.")
+        ImportMode,
+        typer.Option(
+            "--mode",
+            help="What happens to rows that are there already: insert refuses them (exit 6),"
+            " insert-absent leaves them alone (as INSERT OR IGNORE does), upsert overwrites them,"
+            " update writes no others.",
+        ),
     ] = ImportMode.INSERT,
     file_format: Annotated[
         FileForm | None, typer.Option("--format", help="How the file is written.")
@@ -257,6 +267,21 @@ def import_(  # noqa: PLR0913 - one parameter an option
             help="Text that means NULL in a CSV, instead of an empty field.",
         ),
     ] = None,
+    quoted_empty: Annotated[
+        bool,
+        typer.Option(
+            "--quoted-empty",
+            help='In a CSV, "" is empty text, and NULL an empty field without quotation marks: as'
+            " -o csv writes them.",
+        ),
+    ] = False,
+    omitted_null: Annotated[
+        bool,
+        typer.Option(
+            "--omitted-null",
+            help="In JSON Lines, a key that a line leaves out is NULL, not a column left alone.",
+        ),
+    ] = False,
     chunk_rows: Annotated[
         int | None, typer.Option("--chunk-rows", min=1, help="Rows in one transaction.")
     ] = None,
@@ -283,7 +308,9 @@ def import_(  # noqa: PLR0913 - one parameter an option
 
     An empty field of a CSV is NULL where its column may be NULL; in a STRING column that is NOT
     NULL, keys included, it is empty text, and in any other a bad row. With --null TEXT only that
-    text is NULL.
+    text is NULL. In JSON Lines each line names its own columns: one that it leaves out gets its
+    DEFAULT or NULL in a new row, and stays as it is in a row that is there. A number that its
+    column would hold as another one is a bad row.
 
     Example: spanctl run import airports.csv --table airports --reason "first load"
     """
@@ -296,6 +323,8 @@ def import_(  # noqa: PLR0913 - one parameter an option
         "file_format": file_format.value if file_format else None,
         "delimiter": delimiter,
         "null": null,
+        "quoted_empty": quoted_empty,
+        "omitted_null": omitted_null,
         "chunk_rows": chunk_rows,
         "skip_bad": skip_bad,
         "rejects": rejects,

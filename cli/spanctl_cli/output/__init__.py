@@ -38,7 +38,8 @@ Every command with ``options.OutputOption`` has ``--fields`` and ``--no-header``
 ``wide``    the same with every field, the ``extra`` ones included
 ``json``    one document ``{"schema": "spanctl.<noun>/v1", ...}``; a listing's rows are ``items``
 ``jsonl``   one object a line, each with its ``schema``
-``csv``     RFC 4180 with a header line, lines ended by LF
+``csv``     RFC 4180 with a header line, lines ended by LF; None is an empty field, a
+            :class:`Document` JSON text (``[]``, ``null``)
 ``name``    the ids alone, one a line (first ``Kind.ID`` column)
 ==========  ===================================================================================
 
@@ -57,12 +58,22 @@ becomes a no-op (the command's own exit code still counts); endless followers st
 """
 
 from spanctl_cli.output.emitter import emit, emit_event, shaped, stream
-from spanctl_cli.output.model import Column, Format, Kind, Listing, Record, Section, Shape
+from spanctl_cli.output.model import (
+    Column,
+    Document,
+    Format,
+    Kind,
+    Listing,
+    Record,
+    Section,
+    Shape,
+)
 from spanctl_cli.output.rendering import text
 from spanctl_cli.output.stdout import reader_gone, stdout_is_terminal
 
 __all__ = [
     "Column",
+    "Document",
     "Format",
     "Kind",
     "Listing",

@@ -1,8 +1,7 @@
 """From a result and a format to text on stdout."""
 
 import contextlib
-import csv
-import io
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _BATCH = 200
+_TO_QUOTE = re.compile(r'[",\r\n]')
 _SHAPE: ContextVar[Shape] = ContextVar("shape", default=Shape())  # noqa: B039 - it is frozen
 
 
@@ -160,21 +160,23 @@ def _rows(result: Listing | Record) -> Iterable[Mapping[str, Any]]:
 
 
 def _csv(result: Listing | Record, shape: Shape) -> Iterator[str]:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-
+    """Write RFC 4180, where None is an empty field and empty text is quoted."""
     shown = safe if stdout.stdout_is_terminal() else str
 
-    def line(cells: Iterable[str]) -> str:
-        buffer.seek(0)
-        buffer.truncate()
-        writer.writerow(map(shown, cells))
-        return buffer.getvalue()
+    def line(cells: Iterable[Any]) -> str:
+        return ",".join(_csv_cell(cell, shown) for cell in cells) + "\n"
 
     if shape.header:
         yield line(column.key for column in result.columns)
     for row in _rows(result):
-        yield line(plain(row.get(column.key)) for column in result.columns)
+        yield line(row.get(column.key) for column in result.columns)
+
+
+def _csv_cell(value: Any, shown: Callable[[str], str]) -> str:  # noqa: ANN401 - a cell of any type
+    cell = shown(plain(value))
+    if value == "" or _TO_QUOTE.search(cell):
+        return '"' + cell.replace('"', '""') + '"'
+    return cell
 
 
 def _name(result: Listing | Record, _: Shape) -> Iterator[str]:

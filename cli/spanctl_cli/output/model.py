@@ -60,6 +60,17 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Document:
+    """A value that is JSON, so that its text is JSON too: ``null`` and ``"a"``, not nothing and a.
+
+    Attributes:
+        value: What JSON can hold.
+    """
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Column:
     """One field of a result.
 

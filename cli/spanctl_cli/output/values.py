@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from spanctl import clock
-from spanctl_cli.output.model import Kind
+from spanctl_cli.output.model import Document, Kind
 
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069"
@@ -62,7 +62,7 @@ def jsonable(value: Any) -> Any:  # noqa: ANN401, C901, PLR0911 - one branch a t
         TypeError: The value is of no known type.
     """
     match value:
-        case Enum():
+        case Enum() | Document():
             return jsonable(value.value)
         case None | bool() | int() | str():
             return value
@@ -99,9 +99,14 @@ def dumps(value: Any, *, indent: int | None = None, ascii_only: bool = False) ->
     return json.dumps(jsonable(value), indent=indent, ensure_ascii=ascii_only, allow_nan=False)
 
 
-def plain(value: Any) -> str:  # noqa: ANN401 - a cell of any type
-    """Return a value as text for machines, unescaped: whole, times in UTC, nothing for None."""
+def plain(value: Any) -> str:  # noqa: ANN401, PLR0911 - one branch a type
+    """Return a value as text for machines, unescaped: whole, times in UTC, nothing for None.
+
+    A :class:`Document` is JSON text, so that no value of it looks like None.
+    """
     data = jsonable(value)
+    if isinstance(value, Document):
+        return json.dumps(data, ensure_ascii=False)
     match data:
         case None:
             return ""
@@ -121,6 +126,8 @@ def human(value: Any, kind: Kind) -> str:  # noqa: ANN401, PLR0911 - one branch 
     match value:
         case None:
             return ""
+        case Document():
+            return human(value.value, kind)
         case bool():
             return "yes" if value else "no"
         case datetime():

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from spanctl import clock
+from spanctl import clock, textfiles
 from spanctl.errors import UsageError
 from spanctl_cli.context import AppContext
 from spanctl_cli.runs import Asked, parameters_of
@@ -97,7 +97,7 @@ def from_file(path: Path) -> Mapping[str, Any]:
         if path.stat().st_size > _LARGEST:
             msg = f"{path} is larger than 10 MiB"
             raise UsageError(msg, hint="pass the name of a file as a parameter instead")
-        found = _READERS[form](path.read_text(encoding="utf-8"))
+        found = _READERS[form](textfiles.decoded(path.read_bytes(), path))
     except OSError as error:
         msg = f"can't read {path}: {error.strerror or 'it failed'}"
         raise UsageError(msg) from None

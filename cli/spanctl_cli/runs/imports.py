@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spanctl.clock import monotonic
-from spanctl.errors import NotFoundError
+from spanctl.errors import NotFoundError, UsageError
 from spanctl_cli import live
 from spanctl_cli.context import AppContext
 from spanctl_cli.live import Progress, View
@@ -31,6 +31,7 @@ _COLUMNS = (
     Column("written", title="written now", kind=Kind.NUMBER),
     Column("present", title="by other runs", kind=Kind.NUMBER),
     Column("bad", title="left out", kind=Kind.NUMBER),
+    Column("skipped", title="there before", kind=Kind.NUMBER),
     Column("chunks", title="transactions", kind=Kind.NUMBER),
     Column("chunks_written", title="of them now", kind=Kind.NUMBER),
     Column("already", title="imported before", kind=Kind.FLAG),
@@ -56,6 +57,9 @@ def run(app: AppContext, asked: Asked, options: dict[str, Any]) -> None:
         SpanctlError: The file, the table or a row won't do, or a server did not answer.
     """
     refuse_detached(asked, "an import", _INSTEAD)
+    if options["path"] in {"-", "/dev/stdin"}:
+        msg = "stdin can't be imported: an import reads its rows twice, and again to go on"
+        raise UsageError(msg, hint="save the rows in a file first")
     if not Path(options["path"]).is_file():
         msg = f"there is no file {options['path']}"
         raise NotFoundError(msg, hint="check the path")
@@ -141,6 +145,7 @@ def _ending(result: "ImportResult") -> "Iterable[RenderableType]":
         f"{counted(result.written, 'row')} written",
         counted(result.chunks_written, "transaction"),
         *([f"{counted(result.present, 'row')} written by other runs"] if result.present else []),
+        *([f"{counted(result.skipped, 'row')} there before"] if result.skipped else []),
         *([f"{result.bad:,} left out, see {result.rejects}"] if result.bad else []),
         f"{result.seconds:.1f} s",
     ]

@@ -5,12 +5,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from spanctl import textfiles
 from spanctl.clock import monotonic
 from spanctl.errors import NotFoundError, StatementError, UsageError
 from spanctl.ledger.phases import AT_LEAST_ONCE
-from spanctl_cli import live, talk
+from spanctl_cli import live, stdin, talk
 from spanctl_cli.context import AppContext
-from spanctl_cli.output import Column, Kind, Listing, Record, emit
+from spanctl_cli.output import Column, Document, Kind, Listing, Record, emit
 from spanctl_cli.output.emitter import picked_fields
 from spanctl_cli.output.model import Section
 from spanctl_cli.runs import Asked, elapsed, refuse_detached
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from spanctl.spanner.changes import RowChange
 
 _NUMBERS: Final = frozenset({"INT64", "FLOAT64", "FLOAT32", "NUMERIC"})
+_DOCUMENTS: Final = ("JSON", "ARRAY", "STRUCT")
 _COLUMNS: Final = (
     Column("flow_run", title="flow run", kind=Kind.ID),
     Column("mode"),
@@ -59,28 +61,30 @@ _SAMPLE: Final = (
 
 
 def texts(file: str | None, execute: Sequence[str]) -> list[str]:
-    """Return the SQL that was asked for: a file's, or that of ``-e``.
+    """Return the SQL that was asked for: a file's, that of ``-e``, or else that of stdin.
 
     Raises:
         UsageError: There is none, or both; or the file is no text.
         NotFoundError: There is no such file.
     """
-    if file is None and not execute:
-        msg = "there is no SQL to run"
-        raise UsageError(msg, hint="name a file, or pass -e 'SELECT ...'")
-    if file is None:
-        return list(execute)
-    if execute:
+    if file is not None and execute:
         msg = "a file and -e can't be run together"
         raise UsageError(msg, hint="run one after the other")
+    if execute:
+        return [one.removeprefix("\ufeff") for one in execute]  # as "$(cat FILE)" hands it over
+    if file == "-" or (file is None and stdin.is_redirected()):
+        return [textfiles.decoded(stdin.read(), textfiles.STDIN)]
+    if file is None:
+        msg = "there is no SQL to run"
+        raise UsageError(msg, hint="name a file, pass -e 'SELECT ...', or pipe SQL into it")
     try:
-        return [Path(file).read_text(encoding="utf-8")]
+        return [textfiles.decoded(Path(file).read_bytes(), file)]
     except FileNotFoundError:
         msg = f"there is no file {file}"
         raise NotFoundError(msg, hint="check the path; SQL itself goes after -e") from None
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"{file} can't be read: {type(error).__name__}"
-        raise UsageError(msg, hint="it must be UTF-8 text") from None
+    except OSError as error:
+        msg = f"{file} can't be read: {error.strerror or type(error).__name__}"
+        raise UsageError(msg) from None
 
 
 def run(app: AppContext, asked: Asked, sql: Sequence[str], **mode: bool) -> None:
@@ -223,19 +227,24 @@ def rows_of(statement: "StatementResult") -> Listing:
     from spanctl.spanner.values import to_json, type_name
 
     names = _unique([column.name for column in statement.columns])
+    types = [type_name(column.type) for column in statement.columns]
     columns = tuple(
-        Column(
-            name,
-            title=name,
-            kind=Kind.NUMBER if type_name(column.type) in _NUMBERS else Kind.TEXT,
-        )
-        for name, column in zip(names, statement.columns, strict=True)
+        Column(name, title=name, kind=Kind.NUMBER if kind in _NUMBERS else Kind.TEXT)
+        for name, kind in zip(names, types, strict=True)
     )
+    cells = [_document if kind.startswith(_DOCUMENTS) else to_json for kind in types]
     rows = (
-        {name: to_json(value) for name, value in zip(names, row, strict=True)}
+        {name: cell(value) for name, cell, value in zip(names, cells, row, strict=True)}
         for row in statement.rows or ()
     )
     return Listing("run.sql.rows", columns, rows, empty="no rows")
+
+
+def _document(value: Any) -> Document | None:  # noqa: ANN401 - a JSON, an ARRAY or a STRUCT
+    """Keep NULL apart from JSON's null, and an ARRAY of text apart from text."""
+    from spanctl.spanner.values import to_json
+
+    return None if value is None else Document(to_json(value))
 
 
 def _unique(names: Sequence[str]) -> list[str]:

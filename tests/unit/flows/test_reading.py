@@ -1,11 +1,16 @@
 """Records of files: every line accounted for, every bad one told, reading from any mark."""
 
+import bz2
+import gzip
 import json
+import lzma
+import os
+import subprocess
 
 import pytest
 
 from spanctl.errors import ConflictError, NotFoundError, UsageError
-from spanctl.flows.reading import FileFormat, Mark, Source
+from spanctl.flows.reading import EMPTY_TEXT, FileFormat, Mark, Source
 
 
 @pytest.fixture
@@ -90,10 +95,28 @@ def test_reading_goes_on_after_a_bad_record(written):
     ]
 
 
-def test_json_lines_come_in_the_order_of_the_first_row(written):
-    """The order of keys doesn't matter, blank lines neither."""
-    path = written('{"a": 1, "b": "x"}\n\n{"b": null, "a": 2}\n', "f.jsonl")
-    assert told(path) == [(1, [1, "x"], ""), (3, [2, None], "")]
+@pytest.mark.parametrize("delimiter", [",", ";", "|", "]", "\t"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", ""])
+def test_quoted_empty_fields_are_told_apart(written, delimiter, end):
+    """Where asked for, by what is around them; quotation marks inside of text don't count."""
+    fields = ['""', "", '"a"""', '""""', '",""|;\n"""', "x", '""', '"é"', ""]
+    path = written(delimiter.join("abcdefghi") + "\n" + delimiter.join(fields) + end)
+    (record,) = told(path, delimiter=delimiter, quoted_empty=True)
+    got = [one is EMPTY_TEXT for one in record[1]]
+    assert got == [one == '""' for one in fields]
+    (plain,) = told(path, delimiter=delimiter)
+    assert plain[1] == record[1] == ["", "", 'a"', '"', ',"|;\n"', "x", "", "é", ""]
+    assert not any(one is EMPTY_TEXT for one in plain[1])
+
+
+def test_json_lines_come_as_objects(written):
+    """Each line has its own keys in its own order; blank lines don't matter."""
+    path = written('{"a": 1, "b": "x"}\n\n{"b": null, "a": 2}\n{"c": 3}\n', "f.jsonl")
+    assert told(path) == [
+        (1, {"a": 1, "b": "x"}, ""),
+        (3, {"b": None, "a": 2}, ""),
+        (4, {"c": 3}, ""),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -102,24 +125,99 @@ def test_json_lines_come_in_the_order_of_the_first_row(written):
         ("[1]", "is no JSON object"),
         ('{"a": 1', "is no JSON at character"),
         ('{"a": NaN}', "NaN"),
-        ('{"b": 1}', "lacks a"),
-        ('{"a": 1, "b": 2}', "has b"),
         ('{"a": 1, "a": 2}', "twice"),
         ('{"a": {"b": 1, "b": 2}}', "twice"),
+        ('{"a": [{"b": [{"c": 1, "c": 1}]}]}', "twice"),
         ("[" * 100_000, "nested"),
     ],
 )
 def test_bad_json_lines_are_told(written, line, reason):
-    """What is no row like the first has a reason, and doesn't end the reading."""
+    """What is no JSON object has a reason, and doesn't end the reading."""
     found = told(written(f'{{"a": 1}}\n{line}\n{{"a": 2}}\n', "f.jsonl"))
     assert reason in found[1][2]
-    assert found[2] == (3, [2], "")
+    assert found[2] == (3, {"a": 2}, "")
 
 
 def test_numbers_of_json_are_exact(written):
     """A NUMERIC with more digits than a float holds comes through."""
     path = written('{"a": 0.12345678901234567890123}\n', "f.jsonl")
-    assert str(told(path)[0][1][0]) == "0.12345678901234567890123"
+    assert str(told(path)[0][1]["a"]) == "0.12345678901234567890123"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"])
+@pytest.mark.parametrize("name", ["f.csv", "f.jsonl", "f.csv.gz"])
+def test_other_encodings_are_named_with_their_remedy(written, encoding, name):
+    """The command that makes it UTF-8 stands in the hint, and does what it says."""
+    text = 'id,name\n1,"ä"\n'
+    data = text.encode(encoding)
+    path = written(gzip.compress(data) if name.endswith("gz") else data, name)
+    with pytest.raises(UsageError, match=r"is UTF-(16|32)(LE|BE)?, not UTF-8") as caught:
+        Source(path)
+    command = caught.value.hint.removeprefix("run: ").replace("NEW", str(path.with_name("n.csv")))
+    subprocess.run(["/bin/sh", "-c", command], check=True)
+    assert told(path.with_name("n.csv")) == [(2, ["1", "ä"], "")]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("id,n\n1,ä\n".encode("cp1252"), None),
+        ("id,ä\n1,2\n".encode("cp1252"), "is not UTF-8"),
+        (bz2.compress(b"a\n1\n"), "packed by bzip2"),
+        (lzma.compress(b"a\n1\n"), "packed by xz"),
+        (b"\x28\xb5\x2f\xfd....", "packed by zstd"),
+        (b"PK\x03\x04....", "a ZIP archive or a spreadsheet"),
+        (b"PAR1....", "a Parquet file"),
+    ],
+)
+def test_what_is_no_text_is_named(written, data, message):
+    """What a file is stands in the error, and what to do in its hint."""
+    path = written(data)
+    if message is None:
+        assert told(path) == [(2, None, "is not UTF-8")]
+        return
+    with pytest.raises(UsageError, match=message) as caught:
+        Source(path)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["f.csv.gz", "f.csv", "f.CSV.GZ"])
+def test_packed_files_are_read(written, name):
+    """By its first bytes, not by its name; offsets, marks, digest and size are its text's."""
+    text = b"\xef\xbb\xbfa,b\n" + b"".join(b'%d,"l\n%d"\n' % (n, n) for n in range(500))
+    plain, packed = written(text, "plain.csv"), written(gzip.compress(text), name)
+    with Source(plain) as one, Source(packed) as other:
+        assert (other.sha256, other.size, other.columns) == (one.sha256, one.size, ("a", "b"))
+        everything = list(other.records())
+        assert everything == list(one.records())
+        mark = Mark(everything[400].start, everything[400].line)
+        assert list(other.records(mark)) == everything[400:]
+        assert other.raw(everything[7]) == b'7,"l\n7"'
+        other.refuse_change()
+    with Source(packed, digested=False) as look:
+        assert (look.columns, look.sha256) == (("a", "b"), "")
+
+
+def test_packed_parts_one_after_the_other_are_one_file(written):
+    """As gunzip reads them."""
+    path = written(gzip.compress(b"a\n1\n") + gzip.compress(b"2\n"), "f.csv.gz")
+    assert [fields for _, fields, _ in told(path)] == [["1"], ["2"]]
+
+
+@pytest.mark.parametrize("digested", [True, False])
+@pytest.mark.parametrize("cut", [-1, -9, 20, 6])
+def test_a_damaged_packed_file_is_refused(written, cut, digested):
+    """Part of the rows is not all of them."""
+    path = written(gzip.compress(os.urandom(99_999).hex().encode())[:cut], "f.csv.gz")
+    with pytest.raises(UsageError, match="is damaged"), Source(path, digested=digested) as source:
+        list(source.records())
+
+
+@pytest.mark.parametrize("name", ["f.tsv.gz", "f.jsonl.gz"])
+def test_the_name_under_gz_tells_the_format(written, name):
+    """A .tsv.gz has tabs, a .jsonl.gz JSON."""
+    text = b"a\tb\n1\t2\n" if "tsv" in name else b'{"a": 1, "b": 2}\n'
+    assert header(written(gzip.compress(text), name)) == ("a", "b")
 
 
 @pytest.mark.parametrize(
@@ -172,4 +270,4 @@ def test_large_fields_are_read(written):
     value = "é" * 2_000_000
     assert told(written(f"a,b\n1,{value}\n"))[0][1] == ["1", value]
     path = written(json.dumps({"a": value}) + "\n", "f.jsonl")
-    assert told(path)[0][1] == [value]
+    assert told(path)[0][1] == {"a": value}

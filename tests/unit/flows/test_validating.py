@@ -1,6 +1,7 @@
 """Whole files: cut alike every time, bad rows named in a file of their own."""
 
 import csv
+import gzip
 import json
 import stat
 
@@ -54,7 +55,7 @@ def test_bad_rows_are_named_in_a_file_of_the_owner(people):
             ["3", "Id is no whole number", "x,b,"],
             ["4", "name has 8 characters, 5 are allowed", '2,"toolong\n",'],
             ["6", "has 2 fields, the header has 3", "3,c"],
-            ["7", "has the same primary key as line 2", "1,d,"],
+            ["7", "has the same primary key (Id) as line 2", "1,d,"],
         ]
     assert 7 in found.repeated
     assert 2 not in found.repeated
@@ -126,8 +127,18 @@ def test_rejects_that_cannot_be_written_are_an_error(people, tmp_path):
     assert "line 2" in caught.value.hint
 
 
-@pytest.mark.parametrize("mode", [Mode.UPSERT, Mode.UPDATE])
-def test_a_key_may_come_twice_where_the_last_one_wins(people, mode):
+def test_packed_files_have_their_rejects_beside_them(people):
+    """Named after the file that is packed."""
+    path = people(["x,a,"])
+    packed = path.with_name("people.csv.gz")
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    found = checked(packed)
+    assert found.rejects == path.with_name("people.rejects.csv")
+    assert found.rejects.read_text().splitlines()[1:] == ['2,Id is no whole number,"x,a,"']
+
+
+@pytest.mark.parametrize("mode", [Mode.UPSERT, Mode.UPDATE, Mode.INSERT_ABSENT])
+def test_a_key_may_come_twice_where_one_of_them_wins(people, mode):
     """Only an insert refuses a repeated key."""
     assert checked(people(["1,a,", "1,b,"]), mode).bad == 0
 

@@ -3,6 +3,7 @@
 import datetime as dt
 import decimal
 import math
+import re
 import uuid
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spanctl.errors import UsageError
-from spanctl.spanner import values
+from spanctl.spanner import jsontext, values
 from spanctl.spanner.values import DatetimeWithNanoseconds, JsonObject
 
 SECRET = "hunter2-the-secret"  # noqa: S105 - looked for in error messages
@@ -228,6 +229,155 @@ def test_types_from_names_are_not_shared():
 def test_text_becomes_values(kind, text, value):
     """Text is read as its type says."""
     assert values.parse_text(text, values.type_from_name(kind)) == value
+
+
+@pytest.mark.parametrize(
+    "zone",
+    [
+        *("Z", "z", " Z", " UTC", "UTC", " utc", " GMT", "GMT", " Etc/UTC", "+00", "-00", " +00"),
+        *("+0000", "-00:00", "+00:00", "+00:00:00", " +0000"),
+    ],
+)
+@pytest.mark.parametrize("between", ["T", " "])
+def test_utc_as_others_write_it(zone, between):
+    """BigQuery, PostgreSQL, strftime and RFC 3339 name UTC in their own ways."""
+    for fraction, micro in (("", 0), (".25", 250_000), (".123456", 123_456)):
+        got = values.parse_text(f"2026-11-26{between}10:00:00{fraction}{zone}", values.TIMESTAMP)
+        assert got == dt.datetime(2026, 11, 26, 10, 0, 0, micro, dt.UTC)
+
+
+@pytest.mark.parametrize(
+    ("zone", "hour", "minute"),
+    [
+        *[("+01", 9, 0), ("+0100", 9, 0), ("+01:00", 9, 0), (" +0100", 9, 0), ("-05", 15, 0)],
+        *[("+0530", 4, 30), ("+05:30", 4, 30), ("-03:30", 13, 30), ("-0330", 13, 30)],
+        *[("+14", 20, 0), ("+05:45:00", 4, 15)],
+    ],
+)
+def test_offsets_as_others_write_them(zone, hour, minute):
+    """An offset has hours, and minutes with or without a colon; its sign is east of Greenwich."""
+    got = values.parse_text(f"2026-11-26 10:00:00{zone}", values.TIMESTAMP)
+    day = 25 if zone == "+14" else 26
+    assert got == dt.datetime(2026, 11, day, hour, minute, tzinfo=dt.UTC)
+
+
+def test_nanoseconds_survive_every_zone():
+    """The last digits of a second are kept whatever its zone."""
+    got = values.parse_text("2026-11-26 10:00:00.123456789 UTC", values.TIMESTAMP)
+    assert got.nanosecond == 123456789
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("2026-11-26 10:00:00", "the zone is missing"),
+        ("2026-11-26T10:00:00.5", "the zone is missing"),
+        ("2026-11-26 10:00:00 Europe/Berlin", "in a zone that has a name"),
+        ("2026-11-26 10:00:00 CET", "in a zone that has a name"),
+        ("2026-11-26 10:00:00+25", "its zone can't be read"),
+        ("2026-11-26 10:00:00+01:75", "its zone can't be read"),
+        ("2026-11-26 10:00:00+1", "its zone can't be read"),
+        ("2026-11-26 10:00:00  UTC", "its zone can't be read"),
+        ("yesterday", "is no time such as 2026-01-31T08:00:00Z"),
+        ("2026-02-30 10:00:00 UTC", "no time that exists"),
+    ],
+)
+def test_times_that_are_refused_have_their_reason(text, reason):
+    """Only a time without a zone is told that its zone is missing."""
+    with pytest.raises(ValueError, match=reason) as caught:
+        values.parse_text(text, values.TIMESTAMP)
+    assert ("missing" in str(caught.value)) == (reason == "the zone is missing")
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        *("0", "-0.0", "0.1", "1e20", "1E2", "100000000000000000000", "0.30000000000000004"),
+        *("9007199254740993", "9223372036854775807", "-9223372036854775808"),
+        *("18446744073709551615", "1.7976931348623157e308", "5e-324", "1.0"),
+    ],
+)
+@pytest.mark.parametrize("form", ["{}", "[{}]", '{{"a": [{{"b": {}}}]}}'])
+def test_json_keeps_numbers(number, form):
+    """A number that Spanner's JSON holds as it is comes through, at any depth."""
+    parsed = values.parse_text(form.format(number), values.JSON)
+    kept = re.search(r"-?[0-9][0-9.e+-]*", parsed.serialize()).group()
+    assert decimal.Decimal(kept) == decimal.Decimal(number)
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        *("3.14159265358979323846", "0.10000000000000001", "123456789012345678901234567890"),
+        *("18446744073709551616", "-9223372036854775809", "9007199254740993.0", "1e-400"),
+        *("0.1234567890123456789012", "9" * 5000),
+    ],
+)
+@pytest.mark.parametrize("form", ["{}", "[1, {}]", '{{"a": [{{"b": {}}}]}}'])
+def test_json_refuses_numbers_that_would_change(number, form):
+    """What Spanner's own PARSE_JSON refuses because it doesn't round-trip is refused here too."""
+    with pytest.raises(ValueError, match=r"more digits|out of the range"):
+        values.parse_text(form.format(number), values.JSON)
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 2}', '[{"b": {"a": 1, "a": 1}}]'])
+def test_json_refuses_a_key_twice(text):
+    """Which of two values counts is nobody's to guess, at any depth."""
+    with pytest.raises(ValueError, match="twice"):
+        values.parse_text(text, values.JSON)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("FLOAT64", "3.14159265358979323846"),
+        ("FLOAT64", "9007199254740993"),
+        ("FLOAT64", "-9007199254740993.0"),
+        ("FLOAT64", "1e-400"),
+        ("FLOAT64", "0.12345678901234567"),
+        ("FLOAT32", "3.14159265"),
+        ("FLOAT32", "16777217"),
+        ("FLOAT32", "1e-50"),
+        ("NUMERIC", "0.1234567891"),
+        ("INT64", "1.5"),
+        ("INT64", "1e30"),
+    ],
+)
+def test_numbers_of_json_that_a_column_cannot_hold(kind, text):
+    """They are refused, alone and in an array, and not rounded."""
+    with pytest.raises(ValueError, match=r"digits|whole number"):
+        values.parse_json(jsontext.load(text), values.type_from_name(kind))
+    with pytest.raises(ValueError, match=r"digits|whole number"):
+        values.parse_text(f"[{text}]", values.type_from_name(f"ARRAY<{kind}>"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        ("FLOAT64", "0.1", 0.1),
+        ("FLOAT64", "0.10000000000000001", 0.1),
+        ("FLOAT64", "0.1000000000000000055511151231257827021181583404541015625", 0.1),
+        ("FLOAT64", "9007199254740992", 2.0**53),
+        ("FLOAT64", "100000000000000000000", 1e20),
+        ("FLOAT64", "5e-324", 5e-324),
+        ("FLOAT64", "0.0", 0.0),
+        ("FLOAT32", "0.1", 0.10000000149011612),
+        ("FLOAT32", "0.10000000149011612", 0.10000000149011612),
+        ("NUMERIC", "12345678901234567890.5", decimal.Decimal("12345678901234567890.5")),
+    ],
+)
+def test_numbers_of_json_that_a_column_holds(kind, text, value):
+    """However many digits a number has that stands for the value, it is that value."""
+    assert values.parse_json(jsontext.load(text), values.type_from_name(kind)) == value
+    assert values.parse_text(f"[{text}]", values.type_from_name(f"ARRAY<{kind}>")) == [value]
+
+
+@pytest.mark.parametrize("number", [0.1, 2 / 3, 1e22, 1.5e-300, 123456.789])
+def test_every_printed_form_of_a_double_is_taken(number):
+    """As Python, C and JavaScript print it: 17 digits are no loss."""
+    for form in (repr(number), f"{number:.17g}", f"{number:.16e}", f"{number:.6g}"):
+        text = form if float(form) == number else repr(number)
+        assert values.parse_json(jsontext.load(text), values.FLOAT64) == number
 
 
 @pytest.mark.parametrize(
