@@ -9,7 +9,7 @@ from spanctl.audit.outside import Outside
 from spanctl.ledger.phases import AT_LEAST_ONCE, noted
 from spanctl.ledger.receipt import EntryKind, Outcome, Receipt, Standing
 from spanctl.orchestration.model import FlowRun, TaskRun
-from spanctl.spanner.changes import Changes
+from spanctl.spanner.committed import Changes
 
 
 class Coverage(StrEnum):

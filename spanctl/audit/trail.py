@@ -24,11 +24,11 @@ from spanctl.audit.outside import outside
 from spanctl.audit.resolve import Named, resolve
 from spanctl.errors import NotFoundError, NotPermittedError, UnreachableError
 from spanctl.ledger.phases import noted, step_of
-from spanctl.ledger.receipt import EntryKind, Receipt, StatementKind
+from spanctl.ledger.receipt import EntryKind, Receipt
 from spanctl.orchestration.api import PrefectApi
 from spanctl.orchestration.model import FlowRun, State, TaskRun
-from spanctl.spanner.changes import Changes, StreamState, for_transaction
 from spanctl.spanner.client import Database
+from spanctl.spanner.committed import Changes, StreamState, for_transaction
 
 T = TypeVar("T")
 
@@ -109,22 +109,22 @@ def _stream_source(receipt: Receipt, changes: Changes) -> Source:
     if changes.state is StreamState.ABSENT:
         note = "no change stream holds this receipt; run: spanctl init --table TABLE"
         return Source(name, Coverage.DISABLED, Link.ABSENT, note)
-    pair = noted(receipt)
-    if pair and pair.kind is StatementKind.DDL:
-        note = f"DDL changes no rows, server transaction {changes.server_transaction_id}"
-        return Source(name, Coverage.PRESENT, Link.PROVEN, note)
-    if changes.unwatched:
-        tables = ", ".join(changes.unwatched)
-        options = " ".join(f"--table {table}" for table in changes.unwatched)
-        note = f"not watched: {tables}; for the next time run: spanctl init {options}"
-        return Source(name, Coverage.PRESENT, Link.PROVEN, note)
-    if not changes.complete:
-        note = "some records of this transaction are missing from the stream"
-        return Source(name, Coverage.PRESENT, Link.PROVEN, note)
     note = f"complete, server transaction {changes.server_transaction_id}"
     if receipt.kind is EntryKind.FENCED:
         note = f"a fence changes no rows, server transaction {changes.server_transaction_id}"
+    elif changes.gaps:
+        note = f"not complete: {'; '.join(str(gap) for gap in changes.gaps)}"
+        if options := " ".join(watching(changes)):
+            note = f"{note}; for the next time run: spanctl init {options}"
+    elif not changes.complete:
+        note = "not complete: records of this transaction are missing from the stream"
     return Source(name, Coverage.PRESENT, Link.PROVEN, note)
+
+
+def watching(changes: Changes) -> list[str]:
+    """Return the options of ``spanctl init`` by which what is missing is there the next time."""
+    tables = dict.fromkeys(gap.table for gap in changes.gaps if gap.table and gap.watchable)
+    return [f"--table {table}" for table in tables]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,15 @@
 """Sets of keys for reads and deletes."""
 
+import base64
+
 from google.cloud.spanner_v1.keyset import KeyRange, KeySet
 
-__all__ = ["KeyRange", "KeySet", "one", "prefix_range"]
+__all__ = ["KeyRange", "KeySet", "encoded", "one", "prefix_range"]
+
+
+def encoded(part: object) -> object:
+    """Return a part of a key as Google's client takes it: it sends BYTES as they are."""
+    return base64.b64encode(part) if isinstance(part, bytes) else part
 
 
 def one(*key: object) -> KeySet:

@@ -24,7 +24,8 @@ from spanctl.ledger.receipt import (
     StatementKind,
 )
 from spanctl.orchestration.model import FlowRun, State, StateType
-from spanctl.spanner.changes import Changes, ModType, RowChange, StreamState
+from spanctl.spanner.changes import ModType, RowChange
+from spanctl.spanner.committed import Changes, StreamState
 
 HOSTILE: Final = (
     """</p><script>alert(1)</script> & &lt; "><img src=x onerror=1> ' \x1b[31m \u202egpj"""
@@ -128,7 +129,7 @@ def transaction_trail() -> Trail:
             source=source,
         ),
         changes=Changes(
-            state=StreamState.PRESENT, server_transaction_id="225", rows=rows, complete=True
+            state=StreamState.PRESENT, server_transaction_id="225", rows=rows, counted=True
         ),
         facts=RunFacts(run=_run(), flow="nightly"),
         timeline=(

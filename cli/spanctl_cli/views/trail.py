@@ -5,7 +5,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from spanctl.audit.model import Coverage, Source, SourceName, Subject, Trail, told_of
-from spanctl.audit.trail import totals
+from spanctl.audit.trail import totals, watching
 from spanctl.ledger.fences import reopened_by
 from spanctl.ledger.phases import ASSUMED, CHECKED, step_of
 from spanctl.ledger.receipt import Receipt, Statement, StatementKind
@@ -50,6 +50,8 @@ _TRANSACTION = (
     Column("idempotent"),
     Column("changes_complete", kind=Kind.FLAG),
     Column("not_watched"),
+    Column("gaps"),
+    Column("rows_unchanged", kind=Kind.NUMBER),
     Column("operation_key"),
     Column("epoch", kind=Kind.NUMBER),
     Column("tag"),
@@ -187,12 +189,14 @@ def _transaction(trail: Trail) -> dict[str, Any]:
         "task_run": origin.task_run,
         "task_run_state": task_state.name if task_state else None,
         "attempt": origin.attempt,
-        "rows_changed": receipt.rows,
+        "rows_changed": rows_changed(trail, receipt),
+        "rows_unchanged": changes.unchanged if changes else None,
         "rows_at_least": receipt.rows_at_least,
         "operation": trail.outside.operation if trail.outside else None,
         "idempotent": _idempotent(trail),
-        "changes_complete": bool(changes and changes.complete and not changes.unwatched),
+        "changes_complete": bool(changes and changes.complete),
         "not_watched": list(changes.unwatched) if changes else None,
+        "gaps": [str(gap) for gap in changes.gaps] if changes else None,
         "operation_key": receipt.operation_key,
         "epoch": receipt.epoch,
         "tag": origin.tag,
@@ -207,6 +211,12 @@ def _transaction(trail: Trail) -> dict[str, Any]:
         "result": receipt.result,
         "client_version": receipt.client_version,
     }
+
+
+def rows_changed(trail: Trail, receipt: Receipt) -> int:
+    """Return how many rows changed: counted where all are known, else as the receipt says."""
+    changes = trail.changes
+    return len(changes.rows) if changes and changes.complete else receipt.rows
 
 
 def _goes_on_as(trail: Trail) -> str | None:
@@ -350,11 +360,8 @@ def steps(trail: Trail) -> Sequence[str]:
             commands.append(f"spanctl audit {trail.receipt.undoes}")
         if trail.outside and trail.outside.pair:
             commands.append(f"spanctl audit {trail.outside.pair}")
-        ddl = trail.outside and trail.outside.kind is StatementKind.DDL
-        unwatched = trail.changes.unwatched if trail.changes and not ddl else ()
-        if unwatched:
-            tables = " ".join(f"--table {table}" for table in unwatched)
-            commands.append(f"spanctl init {tables}")
+        if options := watching(trail.changes) if trail.changes else []:
+            commands.append(f"spanctl init {' '.join(options)}")
     elif trail.transactions:
         changing = [one for one in trail.transactions if one.rows] or trail.transactions
         commands.append(f"spanctl audit {changing[-1].txn_id}")
