@@ -226,7 +226,7 @@ def test_stream_without_the_receipts(database: Database, do: Do) -> None:
 
 
 def stream(database: Database, over: str) -> None:
-    """Alter the stream without spanctl; on the service it is an ALTER, which the emulator breaks."""
+    """Make the stream anew without spanctl: the emulator breaks an ALTER of several tables."""
     admin.execute_ddl(
         database.target,
         ["DROP CHANGE STREAM spanctl_changes", f"CREATE CHANGE STREAM spanctl_changes FOR {over}"],
