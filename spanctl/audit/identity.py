@@ -1,5 +1,6 @@
 """Who asked and who wrote: what a receipt says of it, held against the statement that it keeps."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from spanctl.audit.model import Coverage, Identity, Link, Source, SourceName
@@ -25,6 +26,28 @@ def identity_of(receipt: Receipt, target: "Target") -> Identity:
         note = f"the receipt does not hold: {error.message}"
         return _claimed(receipt, Coverage.PRESENT, note, contradicted=True)
     return _as_noted(receipt)
+
+
+def identities(entries: Iterable[Receipt], target: "Target") -> dict[str, Identity]:
+    """Return the same for many receipts, by txn ID: what is alike is verified once.
+
+    Args:
+        entries: The receipts.
+        target: The database as the auditor's context names it.
+    """
+    known: dict[tuple[object, ...], Identity] = {}
+    found = {}
+    # The oldest first: a statement that was signed before that commit was so before the others.
+    for one in sorted(entries, key=lambda entry: entry.commit_timestamp):
+        origin = one.provenance
+        alike = (
+            *(origin.initiator, origin.initiator_standing, origin.initiator_chain),
+            *(origin.executor_standing, origin.attestation, origin.deployment),
+        )
+        if alike not in known:
+            known[alike] = identity_of(one, target)
+        found[one.txn_id] = known[alike]
+    return found
 
 
 def _statement(receipt: Receipt) -> Attestation | None:

@@ -255,7 +255,7 @@ def test_nothing_is_cut(terminal: Callable[..., Ended], ledger: Ledger, columns:
     page = terminal("audit", ledger.partly.txn_id, columns=columns, env=PLAIN).stdout
     squeezed = "".join(page.split())
     notes = ("the receipt, written by the same commit", "the emulator keeps none")
-    names = ("not watched: Quiet; for the next time", "ledger present proven", "insert Quiet")
+    names = ("Quiet: not watched; for the next time", "ledger present proven", "insert Quiet")
     for text in ("anna@example.com", "spanctl init --table Quiet", RUN, *notes, *names[:1]):
         assert _told(text, squeezed, columns)
     if columns < 80:
@@ -378,11 +378,12 @@ def test_the_list_on_a_narrow_terminal(terminal: Callable[..., Ended], ledger: L
     assert lines[index + 1].startswith("  COMMITTED  ")
     assert lines[index + 1].endswith("  25 rows")
     assert lines[index + 2] == "  insert T  nightly / step"
+    assert lines[index + 3] == "  asked by anna@example.com  claimed"
 
 
 def test_the_list_on_a_wide_terminal(terminal: Callable[..., Ended], ledger: Ledger) -> None:
-    """A list on 112 columns is a line a transaction; from 140 on the reason is there, too."""
-    for columns, end in ((112, "nightly / step"), (160, "it was [bold]wrong[/bold]")):
+    """A list on 132 columns is a line a transaction; from 170 on the reason is there, too."""
+    for columns, end in ((132, "nightly / step"), (170, "it was [bold]wrong[/bold]")):
         lines = terminal("audit", "list", columns=columns, env=PLAIN).stdout.splitlines()
         (line,) = [line for line in lines if line.startswith(ledger.inserted.txn_id)]
         assert line.rstrip().endswith(end)

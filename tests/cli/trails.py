@@ -9,6 +9,7 @@ from spanctl.audit.model import (
     EventKind,
     Identity,
     Link,
+    Part,
     RunFacts,
     Source,
     SourceName,
@@ -147,13 +148,28 @@ def transaction_trail() -> Trail:
     )
 
 
+def part(one: Receipt) -> Part:
+    """Return a transaction of a run, whose asker is claimed, with one row."""
+    row = RowChange("accounts", ModType.INSERT, {"id": HOSTILE}, None, {"owner": HOSTILE})
+    return Part(
+        receipt=one,
+        identity=Identity(
+            initiator=Standing.CLAIMED,
+            executor=Standing.PROVEN,
+            contradicted=False,
+            source=_source(SourceName.IDENTITY, Coverage.PRESENT, Link.CLAIMED),
+        ),
+        changes=Changes(state=StreamState.PRESENT, rows=(row,), counted=True),
+    )
+
+
 def run_trail() -> Trail:
     """Return the trail of a run with two transactions."""
     return Trail(
         subject=Subject.RUN,
         id=RUN,
         facts=RunFacts(run=_run(), flow="nightly"),
-        transactions=(receipt(), receipt(OTHER, timedelta(seconds=1))),
+        parts=(part(receipt()), part(receipt(OTHER, timedelta(seconds=1)))),
         timeline=(_event(EventKind.FLOW_RUN, RUN, "Completed", 1.0, message=HOSTILE),),
         sources=(
             _source(SourceName.LEDGER, Coverage.PRESENT, Link.PROVEN, "2 receipts of this run"),
