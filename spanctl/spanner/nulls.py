@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 from google.cloud.spanner_v1.types import Mutation
 
 from spanctl.errors import ConflictError
+from spanctl.ledger.receipt import StatementKind
 from spanctl.spanner.catalog import Table
-from spanctl.spanner.sql import DML
 from spanctl.spanner.values import TypeCode
 from spanctl.spanner.watching import Watched, schema_at
 
@@ -40,16 +40,11 @@ def refuse(database: "Database", transaction: "Transaction") -> None:
     """
     if not database.target.is_emulated:
         return
-    suspects = {(table, column) for table, column in _in_mutations(transaction.mutations)}
-    written = {
-        statement.tables[0]
-        for statement in transaction.statements
-        if statement.kind in DML and statement.digest and statement.rows and statement.tables
-    }
-    if not suspects and not written:
-        return
+    suspects = set(_in_mutations(transaction.mutations))
+    told = transaction.writes if transaction.id else ()  # what DML wrote is there to be read
+    written = {write.table for write in told if write.kind is not StatementKind.DELETE}
     watched: Watched | None = None
-    for name in {*written, *(table for table, _ in suspects)}:
+    for name in sorted({*written, *(table for table, _ in suspects)}):
         table = database.tables.get(name)
         columns = _deadly(table) if table else []
         if table is None or not columns:
