@@ -1,6 +1,7 @@
 """Who asked and who wrote: what a receipt says of it, held against the statement that it keeps."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from spanctl.audit.model import Coverage, Identity, Link, Source, SourceName
@@ -37,6 +38,7 @@ def identities(entries: Iterable[Receipt], target: "Target") -> dict[str, Identi
     """
     known: dict[tuple[object, ...], Identity] = {}
     found = {}
+    silent: Identity | None = None
     # The oldest first: a statement that was signed before that commit was so before the others.
     for one in sorted(entries, key=lambda entry: entry.commit_timestamp):
         origin = one.provenance
@@ -45,8 +47,11 @@ def identities(entries: Iterable[Receipt], target: "Target") -> dict[str, Identi
             *(origin.executor_standing, origin.attestation, origin.deployment),
         )
         if alike not in known:
-            known[alike] = identity_of(one, target)
-        found[one.txn_id] = known[alike]
+            again = silent if origin.attestation else None  # who was silent isn't asked once more
+            known[alike] = again or identity_of(one, target)
+        if known[alike].source.coverage is Coverage.UNREACHABLE:
+            silent = known[alike]
+        found[one.txn_id] = replace(known[alike], executor=origin.executor_standing)
     return found
 
 

@@ -113,7 +113,7 @@ class _Judge:
             if statement.kind is StatementKind.OTHER or not name:
                 yield Gap(why="which tables a statement changed is not known")
             elif is_ledger(name):
-                continue
+                yield Gap(table=name, why="the ledger's own rows are not shown")
             elif (table := self._evidence.schema.table(name)) is None:
                 yield Gap(table=name, why="the schema of then has no table of that name")
             else:

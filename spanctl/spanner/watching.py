@@ -17,7 +17,7 @@ _NAME: Final = "IF({0}TABLE_SCHEMA = '', '', CONCAT({0}TABLE_SCHEMA, '.'))"
 _OURS: Final = "{0}CHANGE_STREAM_SCHEMA = '' AND {0}CHANGE_STREAM_NAME = @stream"
 _QUERY: Final = f"""
 SELECT 'table' AS what, CONCAT({_NAME.format("")}, TABLE_NAME) AS a,
-    CONCAT({_NAME.format("")}, PARENT_TABLE_NAME) AS b, ON_DELETE_ACTION AS c, 0 AS n
+    PARENT_TABLE_NAME AS b, ON_DELETE_ACTION AS c, 0 AS n
   FROM INFORMATION_SCHEMA.TABLES
   WHERE TABLE_TYPE = 'BASE TABLE' AND TABLE_SCHEMA NOT IN {_SYSTEM}
 UNION ALL SELECT 'key', CONCAT({_NAME.format("")}, TABLE_NAME), COLUMN_NAME, SPANNER_TYPE,
@@ -42,7 +42,8 @@ UNION ALL SELECT 'option', OPTION_NAME, '', OPTION_VALUE, 0
   FROM INFORMATION_SCHEMA.CHANGE_STREAM_OPTIONS WHERE {_OURS.format("")}
 """  # noqa: S608 - constants
 _CAPTURE: Final = "value_capture_type"
-_BOTH: Final = "OLD_AND_NEW_VALUES"
+_BOTH: Final = ("OLD_AND_NEW_VALUES", "NEW_ROW_AND_OLD_VALUES")
+_EXCLUDING: Final = ("exclude_insert", "exclude_update", "exclude_delete")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,8 +103,13 @@ def schema_at(database: "Database", moment: datetime | None = None) -> Schema:
     for table, column, kind, _ in sorted(found["key"], key=itemgetter(3)):
         keys[table][column] = kind
     cascades: defaultdict[str, dict[str, None]] = defaultdict(dict)
-    for table, other, rule, _ in found["table"] + found["reference"]:
-        if other and rule == "CASCADE":
+    for table, parent, rule, _ in found["table"]:
+        # The name of the parent is told without its schema, which may be another one.
+        for other in [one for one, *_ in found["table"] if parent and rule == "CASCADE"]:
+            if parent in {other, other.rpartition(".")[2]}:
+                cascades[other][table] = None
+    for table, other, rule, _ in found["reference"]:
+        if rule == "CASCADE":
             cascades[other][table] = None
     return Schema(
         names={name.casefold(): name for name, *_ in found["table"]},
@@ -132,10 +138,8 @@ def _watched(found: Mapping[str, list[tuple[str, str, str, int]]]) -> Watched | 
 
 def _leaving_out(options: Mapping[str, str]) -> tuple[str, ...]:
     found = [
-        name
-        for name, value in options.items()
-        if name.startswith("exclude_") and value.lower() == "true"
+        name for name, value in options.items() if name in _EXCLUDING and value.lower() == "true"
     ]
-    if (capture := options.get(_CAPTURE, _BOTH)) != _BOTH:
+    if (capture := options.get(_CAPTURE, _BOTH[0])) not in _BOTH:
         found.append(f"{_CAPTURE} = {capture}")
     return tuple(sorted(found))

@@ -131,6 +131,20 @@ def test_a_cascade_of_which_all_is_watched(database: Database, do: Do, how: str)
     assert gone == (below if how in {"replace", "again"} else below | parents)
 
 
+def test_a_cascade_from_another_schema(database: Database, do: Do) -> None:
+    """A child in a named schema is found, though its parent's name is told without one."""
+    child = (
+        "CREATE TABLE shop.note (id INT64, n INT64) PRIMARY KEY (id, n),"
+        " INTERLEAVE IN PARENT parent ON DELETE CASCADE"
+    )
+    admin.execute_ddl(database.target, [child])
+    schema.install(database, FAMILY)
+    do(fill)
+    do(lambda txn: txn.insert("shop.note", ("id", "n"), [(1, 1)]))
+    found = for_transaction(database, do(DELETES["dml"]))
+    assert reasons(found) == ["shop.note: not watched; deletes in parent cascade into it"]
+
+
 def test_a_cascade_into_the_table_itself(database: Database, do: Do) -> None:
     """Rows that refer to rows of their own table are gone with them, all levels of them."""
     schema.install(database, ["itself"])
@@ -211,6 +225,28 @@ def test_watched_without_the_ledger_knowing(database: Database, do: Do) -> None:
     assert reason.startswith("parent: known to be watched only since ")
     after = for_transaction(database, do(lambda txn: txn.insert("parent", ("id",), [(2,)])))
     assert (after.complete, len(after.rows)) == (True, 1)
+
+
+@pytest.mark.parametrize("option", ["value_capture_type = 'NEW_VALUES'"])
+def test_a_stream_that_leaves_something_out(database: Database, do: Do, option: str) -> None:
+    """What the stream's options leave out is missing; they are named."""
+    schema.install(database, ["parent"])
+    admin.execute_ddl(database.target, [f"ALTER CHANGE STREAM {STREAM} SET OPTIONS ({option})"])
+    (reason,) = reasons(for_transaction(database, do(fill_parent)))
+    assert reason.startswith("the stream leaves out what its options say: value_capture_type")
+
+
+def fill_parent(txn: Transaction) -> None:
+    txn.insert("parent", ("id", "v"), [(1, 1)])
+
+
+def test_the_ledgers_own_rows(database: Database) -> None:
+    """They are not shown, and it is not said that they were."""
+    found = list(database.query("SELECT txn_id FROM spanctl_receipts LIMIT 1"))
+    receipt = receipts.get(database, found[0][0])
+    assert receipt is not None
+    told = for_transaction(database, receipt)
+    assert reasons(told) == ["spanctl_settings: the ledger's own rows are not shown"]
 
 
 def test_the_history(database: Database) -> None:
