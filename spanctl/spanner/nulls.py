@@ -3,14 +3,16 @@
 The emulator (1.5.28) dies of it at the commit, and again when a row that holds one is changed.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
-from google.cloud.spanner_v1.types import Mutation
+from google.cloud.spanner_v1.types import Mutation, Type
 
 from spanctl.errors import ConflictError
 from spanctl.ledger.receipt import StatementKind
 from spanctl.spanner.catalog import Table
+from spanctl.spanner.rehearsal import rehearse
+from spanctl.spanner.sql import describe
 from spanctl.spanner.values import TypeCode
 from spanctl.spanner.watching import Watched, schema_at
 
@@ -58,6 +60,34 @@ def refuse(database: "Database", transaction: "Transaction") -> None:
                 name in written and transaction.peek(_query(table.name, column))
             ):
                 raise _refused(table.name, column)
+
+
+def refuse_partitioned(
+    database: "Database",
+    sql: str,
+    params: Mapping[str, Any] | None,
+    types: "Mapping[str, Type] | None",
+    *,
+    timeout: float,
+) -> None:
+    """Return unless partitioned DML would end the emulator: it is tried, and rolled back.
+
+    Raises:
+        ConflictError: It would; the table and the column are named.
+        SpanctlError: Spanner refused the statement, or could not be reached.
+    """
+    described = describe(sql)
+    if not (database.target.is_emulated and described.tables):
+        return
+    table = database.tables.get(described.tables[0])
+    if table is None or described.kind is not StatementKind.UPDATE or not _deadly(table):
+        return
+
+    def tried(transaction: "Transaction") -> None:
+        transaction.execute_update(sql, params, types)
+        refuse(database, transaction)
+
+    rehearse(database, tried, deadline=timeout)
 
 
 def refuse_watching(database: "Database", tables: Iterable[str]) -> None:

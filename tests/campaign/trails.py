@@ -196,9 +196,7 @@ class _Life:
     def _watch(self) -> None:
         """Watch something else, as spanctl does it or behind its back."""
         names = [table.name for table in self._made]
-        kind = self._dice.choice(
-            ["init", "all of it", "FOR ALL", "some", "columns", "none", "init"]
-        )
+        kind = self._dice.choice(_KINDS)
         self._counted["changes of what is watched"] += 1
         self._by_init = kind in {"init", "all of it"}
         if kind == "all of it":
@@ -215,13 +213,9 @@ class _Life:
         tables = [table for table in self._made if self._dice.random() < 0.7]
         watched = [receipts.TABLE, *(table.quoted for table in tables)]
         if kind == "columns":
-            watched = [
-                f"{table.quoted}(`{next(iter(table.columns))}`)"
-                if self._dice.random() < 0.4
-                else name
-                for name, table in zip(watched[1:], tables, strict=True)
-            ]
-            watched.insert(0, receipts.TABLE)
+            for place, table in enumerate(tables, 1):
+                if self._dice.random() < 0.4:
+                    watched[place] += f"(`{next(iter(table.columns))}`)"
         over = "ALL" if kind == "FOR ALL" else ", ".join(watched)
         options = "OPTIONS (value_capture_type = 'OLD_AND_NEW_VALUES')"
         statements = [f"DROP CHANGE STREAM {STREAM}"]

@@ -9,6 +9,7 @@ import pytest
 from spanctl.errors import ConflictError
 from spanctl.spanner import schema
 from spanctl.spanner.client import Database
+from spanctl.spanner.partitioned import execute_partitioned
 from spanctl.spanner.run import Run
 from tests.faults import raw
 
@@ -70,6 +71,18 @@ def test_by_dml(database: Database, do: Callable[..., Any], sql: str) -> None:
     with pytest.raises(ConflictError, match="ends the emulator"):
         do(lambda txn: txn.execute_update(sql))
     assert list(database.query("SELECT k FROM Watched")) == []
+
+
+def test_by_partitioned_dml(database: Database, do: Callable[..., Any]) -> None:
+    """It is tried in a transaction first, which is rolled back."""
+    do(lambda txn: txn.insert("Watched", ("k", "a0"), [(1, ["a"])]))
+    with pytest.raises(ConflictError, match="array a0 of Watched"):
+        execute_partitioned(database, "UPDATE Watched SET a0 = [CAST(NULL AS STRING)] WHERE true")
+    count = execute_partitioned(
+        database, "UPDATE Watched SET a0 = @a WHERE k = 1", {"a": ["b"]}, assume_idempotent=True
+    )
+    assert count == 1
+    assert list(database.query("SELECT a0 FROM Watched")) == [(["b"],)]
 
 
 def test_what_does_no_harm(database: Database, do: Callable[..., Any]) -> None:
