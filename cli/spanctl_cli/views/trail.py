@@ -12,7 +12,14 @@ from spanctl.ledger.receipt import Statement, StatementKind
 from spanctl.spanner.changes import RowChange
 from spanctl.spanner.values import to_json
 from spanctl_cli.output import Column, Kind, Listing, Record, Section
-from spanctl_cli.views.trail_parts import behind, changed, gaps_of, part_values, rows_changed
+from spanctl_cli.views.trail_parts import (
+    behind,
+    changed,
+    gaps_of,
+    is_complete,
+    part_values,
+    rows_changed,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -209,7 +216,7 @@ def _transaction(trail: Trail) -> dict[str, Any]:
         "rows_at_least": receipt.rows_at_least,
         "operation": trail.outside.operation if trail.outside else None,
         "idempotent": _idempotent(trail),
-        "changes_complete": bool(changes and changes.complete),
+        "changes_complete": is_complete(trail),
         "not_watched": list(changes.unwatched) if changes else None,
         "gaps": [str(gap) for gap in changes.gaps] if changes else None,
         "operation_key": receipt.operation_key,
@@ -248,7 +255,7 @@ def _run(trail: Trail) -> dict[str, Any]:
         "committed": committed,
         "fenced": fenced,
         "rows_changed": sum(rows_changed(one.receipt, one.changes) for one in trail.parts),
-        "changes_complete": all(one.changes and one.changes.complete for one in trail.parts),
+        "changes_complete": is_complete(trail) if trail.parts else None,
         "gaps": list(dict.fromkeys(str(gap) for one in trail.parts for gap in gaps_of(one))),
     }
     if trail.facts:

@@ -20,7 +20,7 @@ from spanctl_cli.output.rendering import terminal_width
 from spanctl_cli.output.values import duration, safe
 from spanctl_cli.views import pieces
 from spanctl_cli.views.trail_actors import actors, sure
-from spanctl_cli.views.trail_parts import behind, changed, rows_changed
+from spanctl_cli.views.trail_parts import behind, changed, is_complete, rows_changed
 from spanctl_cli.views.trail_tables import sources, timeline
 
 _ROOMY = 80
@@ -204,16 +204,16 @@ def _rows(trail: Trail, limit: int | None) -> Iterator[RenderableType]:
     found = list(changed(trail))
     known = [trail.changes, *(one.changes for one in trail.parts)]
     same = sum(one.unchanged for one in known if one)
+    complete = is_complete(trail)
     if not found:
         written = any(one and one.rows for one in [trail.receipt, *trail.transactions])
-        if all(one.complete for one in known if one) and any(known) and written:
-            yield pieces.heading("Rows", "none changed")
-        elif written:
-            yield pieces.heading("Rows", "not known: see the change stream below")
+        if written:
+            note = "none changed" if complete else "not known: see the change stream below"
+            yield pieces.heading("Rows", note)
         return
     notes = [f"{len(found):,} changed"]
     notes += [f"{pieces.count(same, 'row')} written as they were"] if same else []
-    if not all(one.complete for one in known if one):
+    if not complete:
         notes.append("not complete: see the change stream below")
     yield pieces.heading("Rows", safe("; ".join(notes)))
     last = trail.id

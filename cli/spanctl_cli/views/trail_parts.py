@@ -16,6 +16,12 @@ def rows_changed(receipt: Receipt, changes: Changes | None) -> int:
     return len(changes.rows) if changes and changes.complete else receipt.rows
 
 
+def is_complete(trail: Trail) -> bool:
+    """Tell whether it is proven that the trail shows every row that changed."""
+    known = [one.changes for one in trail.parts] or [trail.changes]
+    return all(one is not None and one.complete for one in known)
+
+
 def gaps_of(part: Part) -> Sequence[Gap]:
     """Return what is not known of the rows of a transaction."""
     return part.changes.gaps if part.changes else ()
