@@ -91,6 +91,11 @@ class Table:
         return ".".join(f"`{part}`" for part in self.name.split("."))
 
     @property
+    def constraint(self) -> str:
+        """The name of its foreign key."""
+        return f"refers_{self.name.rpartition('.')[2]}"
+
+    @property
     def ddl(self) -> str:
         """What creates it."""
         lines = [f"`{name}` {kind}" for name, kind in self.key.items()]
@@ -102,7 +107,8 @@ class Table:
         if self.refers:
             column, other = self.refers
             (theirs,) = other.key
-            lines.append(f"FOREIGN KEY (`{column}`) REFERENCES {other.quoted} (`{theirs}`){rule}")
+            named = f"CONSTRAINT {self.constraint} FOREIGN KEY (`{column}`)"
+            lines.append(f"{named} REFERENCES {other.quoted} (`{theirs}`){rule}")
         key = ", ".join(f"`{name}`" for name in self.key)
         inside = f", INTERLEAVE IN PARENT {self.parent.quoted}{rule}" if self.parent else ""
         return f"CREATE TABLE {self.quoted} ({', '.join(lines)}) PRIMARY KEY ({key}){inside}"

@@ -22,7 +22,7 @@ from tests.campaign.trail_schemas import Table
 from tests.campaign.trail_writes import Row, text
 from tests.faults import raw
 
-TRANSACTIONS: Final = {Form.FULL: 100, Form.SHORT: 20}
+TRANSACTIONS: Final = {Form.FULL: 100, Form.SHORT: 16}
 _CASES: Final = {Form.FULL: (12, 2), Form.SHORT: (1, 1)}
 _TURN: Final = 12
 """Transactions, at most, between two changes of what is watched: those in between are audited."""
@@ -199,6 +199,8 @@ class _Life:
         kind = self._dice.choice(_KINDS)
         self._counted["changes of what is watched"] += 1
         self._by_init = kind in {"init", "all of it"}
+        if self._dice.random() < 0.2:
+            self._drop_reference()
         if kind == "all of it":
             schema.install(self._database, names)
         elif kind == "init":
@@ -208,6 +210,16 @@ class _Life:
             if self._dice.random() < 0.5:
                 schema.install(self._database)
                 self._by_init = True
+
+    def _drop_reference(self) -> None:
+        """Drop a foreign key: what was deleted before has cascaded over it all the same."""
+        for table in self._made:
+            if table.refers:
+                statement = f"ALTER TABLE {table.quoted} DROP CONSTRAINT {table.constraint}"
+                admin.execute_ddl(self._database.target, [statement])
+                table.refers = None
+                self._counted["foreign keys dropped"] += 1
+                return
 
     def _alter(self, kind: str) -> None:
         tables = [table for table in self._made if self._dice.random() < 0.7]

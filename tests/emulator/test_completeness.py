@@ -50,6 +50,10 @@ DDL = (
         " INTERLEAVE IN PARENT shop.`order` ON DELETE CASCADE"
     ),
     (
+        "CREATE TABLE sharded (id INT64, shard INT64 AS (MOD(id, 3)) STORED, v INT64)"
+        " PRIMARY KEY (shard, id)"
+    ),
+    (
         "CREATE TABLE times (moment TIMESTAMP OPTIONS (allow_commit_timestamp = true), v FLOAT64)"
         " PRIMARY KEY (moment)"
     ),
@@ -370,6 +374,21 @@ def test_a_row_that_stays_as_it_was(
     do(lambda txn: txn.insert("parent", ("id", "v"), [(1, 1)]))
     found = for_transaction(database, do(body))
     assert (found.rows, found.unchanged, found.complete) == ((), 1, True)
+
+
+def test_keys_that_are_generated(database: Database, do: Do) -> None:
+    """A generated part of the key is told with the rest of it, and rows are found by it."""
+    schema.install(database, ["sharded"])
+    do(lambda txn: txn.insert("sharded", ("id", "v"), [(4, 1), (5, 1)]))
+
+    def body(txn: Transaction) -> None:
+        txn.delete("sharded", one(1, 4))
+        txn.insert("sharded", ("id", "v"), [(4, 2), (6, 2)])
+
+    found = for_transaction(database, do(body))
+    told = sorted((row.keys["shard"], row.keys["id"], row.mod_type.value) for row in found.rows)
+    assert told == [(0, 6, "INSERT"), (1, 4, "UPDATE")]
+    assert found.complete
 
 
 def test_keys_that_the_stream_blurs(database: Database, do: Do) -> None:
