@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from spanctl.spanner.client import Database
 
 _TOO_OLD: Final = "OUT_OF_RANGE"
+_NEAR: Final = timedelta(seconds=5)
 
 
 class StreamState(StrEnum):
@@ -71,7 +72,7 @@ def for_transaction(database: "Database", receipt: Receipt) -> Changes:
 
 
 def for_transactions(database: "Database", entries: Sequence[Receipt]) -> dict[str, Changes]:
-    """Return the same for several, by txn ID: the stream is read once, from first to last.
+    """Return the same for several, by txn ID; the stream is read once for those close in time.
 
     Raises:
         SpanctlError: The database could not be read.
@@ -80,34 +81,57 @@ def for_transactions(database: "Database", entries: Sequence[Receipt]) -> dict[s
     if now.watched is None:
         return {one.txn_id: Changes(state=StreamState.ABSENT) for one in entries}
     history = watches.history(database)
-    waiting = sorted(entries, key=lambda one: one.commit_timestamp)
     found: dict[str, Changes] = {}
-    records: list[DataChange] = []
-    while waiting:
+    for window in _windows(entries):
+        records, expired = _read(database, window)
+        found |= {one.txn_id: Changes(state=StreamState.EXPIRED) for one in expired}
+        for receipt in window[len(expired) :]:
+            ours = _joined(records, receipt)
+            if not ours:
+                found[receipt.txn_id] = Changes(state=StreamState.ABSENT)
+                continue
+            then = _past(database, receipt.commit_timestamp)
+            evidence = Evidence(then=then, now=now, history=history)
+            found[receipt.txn_id] = _changes(database, receipt, ours, evidence)
+    return found
+
+
+def _windows(entries: Sequence[Receipt]) -> list[list[Receipt]]:
+    """Return receipts in order of time, in groups: what others wrote in between is read, too."""
+    windows: list[list[Receipt]] = []
+    for one in sorted(entries, key=lambda entry: entry.commit_timestamp):
+        if windows and one.commit_timestamp - windows[-1][-1].commit_timestamp <= _NEAR:
+            windows[-1].append(one)
+        else:
+            windows.append([one])
+    return windows
+
+
+def _read(
+    database: "Database", window: Sequence[Receipt]
+) -> tuple[list[DataChange], Sequence[Receipt]]:
+    """Return the records of a window, and those of its receipts that are older than the stream."""
+    last = window[-1].commit_timestamp
+    for number, first in enumerate(window):
+        moments = {one.commit_timestamp for one in window[number:]}
         try:
-            first, last = waiting[0].commit_timestamp, waiting[-1].commit_timestamp
-            records = list(changes(database, first, last))
-            break
+            records = changes(database, first.commit_timestamp, last)
+            return [one for one in records if one.commit_timestamp in moments], window[:number]
         except StatementError as error:
             if error.details.get("status") != _TOO_OLD:
                 raise
-            found[waiting.pop(0).txn_id] = Changes(state=StreamState.EXPIRED)
-    joined = {
-        row.keys.get("txn_id"): one.server_transaction_id
-        for one in records
-        if one.table == receipts.TABLE
-        for row in one.rows
-    }
-    for receipt in waiting:
-        if (server := joined.get(receipt.txn_id)) is None:
-            found[receipt.txn_id] = Changes(state=StreamState.ABSENT)
-            continue
-        ours = [one for one in records if one.server_transaction_id == server]
-        evidence = Evidence(
-            then=_past(database, receipt.commit_timestamp), now=now, history=history
-        )
-        found[receipt.txn_id] = _changes(database, receipt, ours, evidence)
-    return found
+    return [], window
+
+
+def _joined(records: Sequence[DataChange], receipt: Receipt) -> list[DataChange]:
+    """Return the records of a receipt's transaction: the receipt itself is one of its rows."""
+    for one in records:
+        if one.table == receipts.TABLE and any(
+            row.keys.get("txn_id") == receipt.txn_id for row in one.rows
+        ):
+            server = one.server_transaction_id
+            return [other for other in records if other.server_transaction_id == server]
+    return []
 
 
 def _past(database: "Database", moment: datetime) -> Schema | None:

@@ -24,6 +24,8 @@ from tests.faults import raw
 
 TRANSACTIONS: Final = {Form.FULL: 100, Form.SHORT: 16}
 _CASES: Final = {Form.FULL: (12, 2), Form.SHORT: (1, 1)}
+_ENOUGH: Final = 30
+"""Transactions of which the control gets some wrong for certain."""
 _TURN: Final = 12
 """Transactions, at most, between two changes of what is watched: those in between are audited."""
 
@@ -51,9 +53,10 @@ class Trails:
 
     def cases(self, form: Form) -> Sequence[Case]:
         """Databases, each with its own schema; the last ones are audited naively."""
-        given = {"transactions": TRANSACTIONS[form]}
+        number = TRANSACTIONS[form]
         ours, naive = _CASES[form]
-        made = [Case(f"database {one}", given) for one in range(ours)]
+        made = [Case(f"database {one}", {"transactions": number}) for one in range(ours)]
+        given = {"transactions": max(number, _ENOUGH)}
         return made + [Case(f"naive {one}", given, Side.NAIVE) for one in range(naive)]
 
     def stage(self) -> contextlib.AbstractContextManager[Stage]:
