@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from spanctl.errors import SpanctlError
-from spanctl.ledger.phases import noted
 from spanctl.ledger.receipt import Receipt, Statement, StatementKind
 from spanctl.spanner import admin
 from spanctl.spanner.catalog import is_ledger
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
 _READING: Final = frozenset({StatementKind.QUERY, StatementKind.READ})
 _REMOVING: Final = frozenset({StatementKind.DELETE, StatementKind.REPLACE, StatementKind.OTHER})
+_OUTSIDE: Final = {StatementKind.DDL: "DDL", StatementKind.PARTITIONED_DML: "partitioned DML"}
 _AGAIN: Final = "run: spanctl init"
 _TABLE: Final = re.compile(r"CREATE TABLE (?:IF NOT EXISTS )?([\w.`]+)")
 _REFERENCE: Final = re.compile(
@@ -85,10 +85,11 @@ def gaps(
     Raises:
         SpanctlError: The database could not be read.
     """
-    if (pair := noted(receipt)) is not None:
-        kind = "DDL" if pair.kind is StatementKind.DDL else "partitioned DML"
-        return (Gap(why=f"{kind} is no part of this transaction: its changes are not among these"),)
-    return tuple(_Judge(database, receipt, evidence, exact).gaps())
+    for statement in receipt.statements:
+        if (kind := _OUTSIDE.get(statement.kind)) is not None:
+            why = f"{kind} is no part of this transaction: its changes are not among these"
+            return (Gap(why=why),)
+    return tuple(dict.fromkeys(_Judge(database, receipt, evidence, exact).gaps()))
 
 
 def _writes(receipt: Receipt) -> Iterator[Statement]:

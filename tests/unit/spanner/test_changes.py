@@ -239,6 +239,14 @@ def test_statements_that_cannot_be_read(
     assert unknown.unwatched == ("synonym",)
 
 
+@pytest.mark.parametrize("kind", [StatementKind.DDL, StatementKind.PARTITIONED_DML])
+def test_what_is_outside_of_the_transaction(stream: Stream, kind: StatementKind) -> None:
+    """An entry that tells of it holds none of its changes, whatever else it says."""
+    told = committed.for_transaction(stream(MIXED), wrote((kind, "T")))
+    assert not told.complete
+    assert "is no part of this transaction" in str(told.gaps[0])
+
+
 def test_several_at_once(stream: Stream) -> None:
     """Each of several transactions gets its own rows."""
     later = [replace(one, commit_timestamp=MOMENT + timedelta(seconds=1)) for one in MIXED]
