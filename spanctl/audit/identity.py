@@ -1,5 +1,7 @@
 """Who asked and who wrote: what a receipt says of it, held against the statement that it keeps."""
 
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from spanctl.audit.model import Coverage, Identity, Link, Source, SourceName
@@ -25,6 +27,32 @@ def identity_of(receipt: Receipt, target: "Target") -> Identity:
         note = f"the receipt does not hold: {error.message}"
         return _claimed(receipt, Coverage.PRESENT, note, contradicted=True)
     return _as_noted(receipt)
+
+
+def identities(entries: Iterable[Receipt], target: "Target") -> dict[str, Identity]:
+    """Return the same for many receipts, by txn ID: what is alike is verified once.
+
+    Args:
+        entries: The receipts.
+        target: The database as the auditor's context names it.
+    """
+    known: dict[tuple[object, ...], Identity] = {}
+    found = {}
+    silent: Identity | None = None
+    # The oldest first: a statement that was signed before that commit was so before the others.
+    for one in sorted(entries, key=lambda entry: entry.commit_timestamp):
+        origin = one.provenance
+        alike = (
+            *(origin.initiator, origin.initiator_standing, origin.initiator_chain),
+            *(origin.executor_standing, origin.attestation, origin.deployment),
+        )
+        if alike not in known:
+            again = silent if origin.attestation else None  # who was silent isn't asked once more
+            known[alike] = again or identity_of(one, target)
+        if known[alike].source.coverage is Coverage.UNREACHABLE:
+            silent = known[alike]
+        found[one.txn_id] = replace(known[alike], executor=origin.executor_standing)
+    return found
 
 
 def _statement(receipt: Receipt) -> Attestation | None:

@@ -9,7 +9,7 @@ from spanctl.audit.outside import Outside
 from spanctl.ledger.phases import AT_LEAST_ONCE, noted
 from spanctl.ledger.receipt import EntryKind, Outcome, Receipt, Standing
 from spanctl.orchestration.model import FlowRun, TaskRun
-from spanctl.spanner.changes import Changes
+from spanctl.spanner.committed import Changes
 
 
 class Coverage(StrEnum):
@@ -123,6 +123,21 @@ class RunFacts:
     task_runs: tuple[TaskRun, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One transaction of a run.
+
+    Attributes:
+        receipt: Its receipt.
+        identity: How sure it is who asked and who wrote.
+        changes: What it changed; None where that was not read.
+    """
+
+    receipt: Receipt
+    identity: Identity
+    changes: Changes | None = None
+
+
 class Subject(StrEnum):
     """What a trail is about."""
 
@@ -144,7 +159,7 @@ class Trail:
         changes: What the transaction changed; None where the stream could not be asked.
         facts: The flow run, as Prefect tells it; None where it doesn't.
         task_run: The transaction's task run, likewise.
-        transactions: The receipts of the run, oldest first; empty for a transaction.
+        parts: The transactions of the run, oldest first; empty for a transaction.
         timeline: What happened, in order of time.
         sources: What was asked, and what came of it.
     """
@@ -158,9 +173,20 @@ class Trail:
     changes: Changes | None = None
     facts: RunFacts | None = None
     task_run: TaskRun | None = None
-    transactions: tuple[Receipt, ...] = ()
+    parts: tuple[Part, ...] = ()
     timeline: tuple[Event, ...] = ()
     sources: tuple[Source, ...] = ()
+
+    @property
+    def transactions(self) -> tuple[Receipt, ...]:
+        """The receipts of the run, oldest first."""
+        return tuple(part.receipt for part in self.parts)
+
+    @property
+    def contradicted(self) -> bool:
+        """Whether a receipt says what its own statement doesn't."""
+        known = [self.identity, *(part.identity for part in self.parts)]
+        return any(one.contradicted for one in known if one)
 
     def source(self, name: SourceName) -> Source:
         """Return what came of one source."""

@@ -1,6 +1,6 @@
 """``trail``: everything that is known of one transaction or one run, and what is not."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +13,7 @@ from spanctl.audit.model import (
     Event,
     EventKind,
     Link,
+    Part,
     RunFacts,
     Source,
     SourceName,
@@ -21,14 +22,15 @@ from spanctl.audit.model import (
     outcome_of,
 )
 from spanctl.audit.outside import outside
+from spanctl.audit.parts import parts_of
 from spanctl.audit.resolve import Named, resolve
 from spanctl.errors import NotFoundError, NotPermittedError, UnreachableError
 from spanctl.ledger.phases import noted, step_of
-from spanctl.ledger.receipt import EntryKind, Receipt, StatementKind
+from spanctl.ledger.receipt import EntryKind, Receipt
 from spanctl.orchestration.api import PrefectApi
 from spanctl.orchestration.model import FlowRun, State, TaskRun
-from spanctl.spanner.changes import Changes, StreamState, for_transaction
 from spanctl.spanner.client import Database
+from spanctl.spanner.committed import Changes, StreamState, for_transaction
 
 T = TypeVar("T")
 
@@ -109,22 +111,22 @@ def _stream_source(receipt: Receipt, changes: Changes) -> Source:
     if changes.state is StreamState.ABSENT:
         note = "no change stream holds this receipt; run: spanctl init --table TABLE"
         return Source(name, Coverage.DISABLED, Link.ABSENT, note)
-    pair = noted(receipt)
-    if pair and pair.kind is StatementKind.DDL:
-        note = f"DDL changes no rows, server transaction {changes.server_transaction_id}"
-        return Source(name, Coverage.PRESENT, Link.PROVEN, note)
-    if changes.unwatched:
-        tables = ", ".join(changes.unwatched)
-        options = " ".join(f"--table {table}" for table in changes.unwatched)
-        note = f"not watched: {tables}; for the next time run: spanctl init {options}"
-        return Source(name, Coverage.PRESENT, Link.PROVEN, note)
-    if not changes.complete:
-        note = "some records of this transaction are missing from the stream"
-        return Source(name, Coverage.PRESENT, Link.PROVEN, note)
     note = f"complete, server transaction {changes.server_transaction_id}"
     if receipt.kind is EntryKind.FENCED:
         note = f"a fence changes no rows, server transaction {changes.server_transaction_id}"
+    elif changes.gaps:
+        note = f"not complete: {'; '.join(str(gap) for gap in changes.gaps)}"
+        if options := " ".join(watching(changes)):
+            note = f"{note}; for the next time run: spanctl init {options}"
+    elif not changes.complete:
+        note = "not complete: records of this transaction are missing from the stream"
     return Source(name, Coverage.PRESENT, Link.PROVEN, note)
+
+
+def watching(changes: Changes) -> list[str]:
+    """Return the options of ``spanctl init`` by which what is missing is there the next time."""
+    tables = dict.fromkeys(gap.table for gap in changes.gaps if gap.table and gap.watchable)
+    return [f"--table {table}" for table in tables]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,20 +181,23 @@ def _of_run(database: Database, api: PrefectApi | None, named: Named) -> Trail:
     ledger = Source(
         SourceName.LEDGER, Coverage.PRESENT, Link.PROVEN if count else Link.ABSENT, note
     )
-    stream = Source(
-        SourceName.CHANGE_STREAM,
-        Coverage.PRESENT,
-        Link.ABSENT,
-        "not read for a whole run; for rows run: spanctl audit TXN_ID",
-    )
+    parts, stream = parts_of(database, named.receipts)
     return Trail(
         subject=Subject.RUN,
         id=named.id,
         facts=facts,
-        transactions=named.receipts,
+        parts=parts,
         timeline=tuple(sorted([*events, *commits], key=_when)),
-        sources=(ledger, stream, prefect, _audit_logs(database)),
+        sources=(ledger, *_identities(parts), stream, prefect, _audit_logs(database)),
     )
+
+
+def _identities(parts: Sequence[Part]) -> list[Source]:
+    """Return how sure it is who is behind a run: as sure as the least of its transactions."""
+    known = [part.identity for part in parts]
+    doubtful = [one for one in known if one.contradicted]
+    claimed = [one for one in known if one.source.link is not Link.PROVEN]
+    return [one.source for one in (doubtful or claimed or known)[:1]]
 
 
 def _run_facts(
@@ -299,8 +304,8 @@ def _task_event(task: TaskRun, state: State) -> Event:
     return Event(state.timestamp, EventKind.TASK_RUN, task.id, task.name, state.name, state.message)
 
 
-def totals(receipts: Iterable[Receipt]) -> tuple[int, int, int]:
-    """Return how many receipts are commits, how many are fences, and how many rows changed."""
+def totals(receipts: Iterable[Receipt]) -> tuple[int, int]:
+    """Return how many receipts are commits, and how many are fences."""
     kept = list(receipts)
     commits = [receipt for receipt in kept if receipt.kind is EntryKind.COMMITTED]
-    return len(commits), len(kept) - len(commits), sum(receipt.rows for receipt in commits)
+    return len(commits), len(kept) - len(commits)

@@ -45,8 +45,8 @@ def ledger(around: Surroundings) -> Answer:
 
 def change_stream(around: Surroundings) -> Answer:
     """Say which tables' changes are kept, how they look, and for how long."""
-    from spanctl.spanner.changes import STREAM
     from spanctl.spanner.schema import watched
+    from spanctl.spanner.watching import STREAM
 
     found, named = around.database(), {"name": STREAM}
     streams = list(found.query(_STREAMS, named, timeout=around.timeout))

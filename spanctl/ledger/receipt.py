@@ -69,6 +69,11 @@ class Statement:
         """Whether ``rows`` is a lower bound, as Spanner counts partitioned DML."""
         return self.kind is StatementKind.PARTITIONED_DML and self.rows is not None
 
+    @property
+    def is_most(self) -> bool:
+        """Whether ``rows`` is an upper bound: keys that were to be deleted, were they there."""
+        return self.kind is StatementKind.DELETE and self.digest is None and bool(self.rows)
+
     def to_json(self) -> dict[str, Any]:
         """Return the statement as JSON-able data, without what is unset."""
         data = {
@@ -193,6 +198,11 @@ class Receipt:
     def rows_at_least(self) -> bool:
         """Whether :attr:`rows` is a lower bound, as the counts of partitioned DML are."""
         return any(s.is_least for s in self.statements)
+
+    @property
+    def rows_at_most(self) -> bool:
+        """Whether :attr:`rows` is an upper bound, as it is where rows were deleted by key."""
+        return any(s.is_most for s in self.statements) and not self.rows_at_least
 
 
 _UNCHANGING = frozenset({StatementKind.QUERY, StatementKind.READ, StatementKind.OTHER})

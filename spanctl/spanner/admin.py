@@ -141,3 +141,19 @@ def execute_ddl(
         raise translate(error, target, "DDL was executed") from None
     finally:
         client.transport.close()
+
+
+def ddl(target: Target, credentials: LiveCredentials | None = None) -> list[str]:
+    """Return the DDL that makes a database as it is now, a statement each.
+
+    Raises:
+        SpanctlError: Spanner could not be reached or refused.
+    """
+    client = _databases(target, credentials)
+    try:
+        found = client.get_database_ddl(database=str(target.database), retry=None, timeout=_TIMEOUT)
+        return list(found.statements)
+    except GoogleAPICallError as error:
+        raise translate(error, target, "the schema was read") from None
+    finally:
+        client.transport.close()

@@ -1,4 +1,4 @@
-"""What a transaction changed, record by record, from the change stream."""
+"""The change stream's records: which rows were changed, by which transaction, how."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -6,29 +6,17 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from spanctl.errors import StatementError
-from spanctl.ledger.receipt import Receipt, StatementKind
-from spanctl.spanner import receipts
 from spanctl.spanner.rows import as_datetime
 from spanctl.spanner.values import STRING, TIMESTAMP, JsonObject, Type, TypeCode, parse_json
+from spanctl.spanner.watching import STREAM
 
 if TYPE_CHECKING:
     from spanctl.spanner.client import Database
 
-STREAM = "spanctl_changes"
-
 _QUERY = f"""SELECT ChangeRecord FROM READ_{STREAM}(
   start_timestamp => @start, end_timestamp => @end,
   partition_token => @token, heartbeat_milliseconds => 10000)"""  # noqa: S608 - a constant's name
-_WATCHED = """SELECT s.`ALL`, t.TABLE_NAME, t.ALL_COLUMNS
-FROM INFORMATION_SCHEMA.CHANGE_STREAMS AS s
-LEFT JOIN INFORMATION_SCHEMA.CHANGE_STREAM_TABLES AS t
-  ON t.CHANGE_STREAM_SCHEMA = s.CHANGE_STREAM_SCHEMA
-  AND t.CHANGE_STREAM_NAME = s.CHANGE_STREAM_NAME
-WHERE s.CHANGE_STREAM_SCHEMA = '' AND s.CHANGE_STREAM_NAME = @name"""
 _TYPES = {"start": TIMESTAMP, "end": TIMESTAMP, "token": STRING}
-_TOO_OLD = "OUT_OF_RANGE"
-_WRITES = frozenset(StatementKind) - {StatementKind.QUERY, StatementKind.READ}
 
 
 class ModType(StrEnum):
@@ -37,14 +25,6 @@ class ModType(StrEnum):
     INSERT = "INSERT"
     UPDATE = "UPDATE"
     DELETE = "DELETE"
-
-
-class StreamState(StrEnum):
-    """Whether the change stream could answer."""
-
-    PRESENT = "present"
-    ABSENT = "absent"
-    EXPIRED = "expired"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,26 +71,6 @@ class DataChange:
     tag: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Changes:
-    """What the change stream knows of one transaction.
-
-    Attributes:
-        state: Whether the stream could answer: ABSENT when there is no stream, or none that
-            watches the receipts; EXPIRED when it doesn't reach back to the commit.
-        server_transaction_id: The id that joins the records; None unless PRESENT.
-        rows: The user's rows that changed, in the order of the stream; never the receipt's own.
-        complete: Whether every record of the transaction was found.
-        unwatched: Tables that the receipt says were written and the stream doesn't watch (whole).
-    """
-
-    state: StreamState
-    server_transaction_id: str | None = None
-    rows: tuple[RowChange, ...] = ()
-    complete: bool = False
-    unwatched: tuple[str, ...] = ()
-
-
 def changes(database: "Database", start: datetime, end: datetime) -> Iterator[DataChange]:
     """Read all data changes with ``start <= commit_timestamp <= end``, an entirely past window.
 
@@ -121,84 +81,22 @@ def changes(database: "Database", start: datetime, end: datetime) -> Iterator[Da
             reach back to ``start``.
         SpanctlError: The database could not be read.
     """
-    waiting: list[str | None] = [None]
+    waiting: list[tuple[str | None, datetime]] = [(None, start)]
     known: set[str] = set()
     while waiting:
-        params = {"start": start, "end": end, "token": waiting.pop()}
+        token, begin = waiting.pop()
+        params = {"start": begin, "end": end, "token": token}
         rows = database.query(_QUERY, params, _TYPES)
         for row in rows:
             for record in _named(row[0], rows.columns[0].type):
                 for data in record["data_change_record"]:
                     yield _data_change(data)
-                fresh = set(_children(record)) - known
-                known |= fresh
-                waiting.extend(fresh)
-
-
-def watched(database: "Database") -> Mapping[str, bool] | None:
-    """Return the tables that the stream watches, each with whether all its columns are.
-
-    A stream over the whole database has the one key ``*``. None: there is no stream.
-    """
-    rows = list(database.query(_WATCHED, {"name": STREAM}))
-    if not rows:
-        return None
-    if rows[0][0]:
-        return {"*": True}
-    return {table: bool(whole) for _, table, whole in rows if table is not None}
-
-
-def for_transaction(database: "Database", receipt: Receipt) -> Changes:
-    """Return what a committed transaction changed, joined through its receipt's own row.
-
-    Raises:
-        SpanctlError: The database could not be read.
-    """
-    tables = watched(database)
-    if tables is None:
-        return Changes(state=StreamState.ABSENT)
-    unwatched = _unwatched(receipt, tables)
-    moment = receipt.commit_timestamp
-    try:
-        found = list(changes(database, moment, moment))
-    except StatementError as error:
-        if error.details.get("status") != _TOO_OLD:
-            raise
-        return Changes(state=StreamState.EXPIRED, unwatched=unwatched)
-    joined = next((one.server_transaction_id for one in found if _holds(one, receipt)), None)
-    if joined is None:
-        return Changes(state=StreamState.ABSENT, unwatched=unwatched)
-    ours = sorted(
-        (one for one in found if one.server_transaction_id == joined),
-        key=lambda one: one.record_sequence,
-    )
-    rows = tuple(row for one in ours if one.table != receipts.TABLE for row in one.rows)
-    if database.target.is_emulated:
-        from spanctl.spanner.exact import exact
-
-        rows = exact(database, rows, moment)
-    return Changes(
-        state=StreamState.PRESENT,
-        server_transaction_id=joined,
-        rows=rows,
-        complete=len(ours) == ours[0].records_in_transaction,
-        unwatched=unwatched,
-    )
-
-
-def _holds(change: DataChange, receipt: Receipt) -> bool:
-    return change.table == receipts.TABLE and any(
-        row.keys.get("txn_id") == receipt.txn_id for row in change.rows
-    )
-
-
-def _unwatched(receipt: Receipt, watched: Mapping[str, bool]) -> tuple[str, ...]:
-    if "*" in watched:
-        return ()
-    whole = {table.casefold() for table, columns in watched.items() if columns}
-    # A statement names the table that it writes first, then those that it reads.
-    written = (s.tables[0] for s in receipt.statements if s.kind in _WRITES and s.tables)
-    return tuple(table for table in dict.fromkeys(written) if table.casefold() not in whole)
+                for child, born in _children(record):
+                    if child not in known and born <= end:
+                        waiting.append(
+                            (child, max(start, born))
+                        )  # it answers for its own life only
+                    known.add(child)
 
 
 # -- the stream's records
@@ -216,10 +114,12 @@ def _named(value: Any, kind: Type) -> Any:  # noqa: ANN401 - nested arrays and s
     return value
 
 
-def _children(record: Mapping[str, Any]) -> Iterator[str]:
+def _children(record: Mapping[str, Any]) -> Iterator[tuple[str, datetime]]:
+    """Yield the tokens of the partitions that follow, each with when it begins."""
     for children in record["child_partitions_record"]:
+        born = as_datetime(children["start_timestamp"])
         for partition in children["child_partitions"]:
-            yield partition["token"]
+            yield partition["token"], born
 
 
 def _data_change(data: Mapping[str, Any]) -> DataChange:

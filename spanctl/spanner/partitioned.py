@@ -16,7 +16,7 @@ from google.protobuf.struct_pb2 import Struct
 from grpc import StatusCode
 
 from spanctl.clock import monotonic
-from spanctl.spanner import idempotence, values
+from spanctl.spanner import idempotence, nulls, values
 from spanctl.spanner.failures import TRANSIENT, lost_session, retry_delay, translate
 from spanctl.spanner.limits import refuse_large_request
 from spanctl.spanner.rpc import status_of
@@ -63,6 +63,7 @@ def execute_partitioned(  # noqa: PLR0913 - one statement, told in full
     """
     if not assume_idempotent:
         refuse_harmful(database, describe(sql))
+    nulls.refuse_partitioned(database, sql, params, types, timeout=timeout)
     deadline = monotonic() + timeout
     while True:
         try:

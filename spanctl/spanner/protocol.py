@@ -31,7 +31,7 @@ from spanctl.clock import monotonic, now
 from spanctl.errors import ConflictError, DeadlineError, SpanctlError
 from spanctl.ledger.canonical import result_json
 from spanctl.ledger.receipt import EntryKind, Receipt, TransactionResult
-from spanctl.spanner import preflight, receipts, values
+from spanctl.spanner import nulls, preflight, receipts, values
 from spanctl.spanner.attempt import AttemptLostError
 from spanctl.spanner.failures import (
     NOT_COMMITTED,
@@ -167,6 +167,7 @@ class Execution(Resolution, Generic[T]):
             value = self.body(transaction)
             kept = result_json(value) if self.options.keep_result else None
             preflight.check(self.database.tables, transaction.writes, transaction.mutations)
+            nulls.refuse(self.database, transaction)
             transaction.conclude()
             self.database.rpc.authenticate()  # a Commit that can't be sent would be in doubt
             request = self._request_of(transaction, lease, kept)

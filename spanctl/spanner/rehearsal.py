@@ -4,7 +4,6 @@ Nothing here makes a Commit, a lease or a receipt. The rows that statements chan
 and after, a few of them.
 """
 
-import base64
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,7 @@ from spanctl.spanner import preflight
 from spanctl.spanner.attempt import AttemptLostError
 from spanctl.spanner.changes import ModType, RowChange
 from spanctl.spanner.failures import lost_session, retry_delay, translate
-from spanctl.spanner.keysets import KeySet
+from spanctl.spanner.keysets import encoded_keys
 from spanctl.spanner.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -161,7 +160,7 @@ class Sampler:
         if not keys:
             return []
         columns = [column.name for column in table.columns]
-        wanted = KeySet(keys=[[_key(part) for part in key] for key in keys])
+        wanted = encoded_keys(keys)
         try:
             after = self._transaction.read(table.name, columns, wanted)
         except StatementError:
@@ -169,10 +168,6 @@ class Sampler:
         # Outside of the transaction: what is committed. Its locks keep it so.
         before = self._database.read(table.name, columns, wanted)
         return _compared(table, keys, _by_key(table, before), _by_key(table, after))
-
-
-def _key(part: object) -> object:
-    return base64.b64encode(part) if isinstance(part, bytes) else part
 
 
 def _by_key(table: "Table", rows: Any) -> dict[tuple[Any, ...], dict[str, Any]]:  # noqa: ANN401 - rows of either kind

@@ -1,17 +1,16 @@
 """The ledger's schema: installed, migrated, and the change stream over the watched tables."""
 
 import base64
-import re
 import secrets
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from spanctl.errors import NotFoundError, SchemaVersionError, UsageError
 from spanctl.ledger.receipt import Provenance
-from spanctl.spanner import admin, catalog, ddl, receipts
-from spanctl.spanner.changes import STREAM
+from spanctl.spanner import admin, catalog, ddl, nulls, receipts, watches
+from spanctl.spanner.catalog import is_ledger
 from spanctl.spanner.identity import (
     LEDGER_ID,
     LEDGER_KEY,
@@ -23,13 +22,13 @@ from spanctl.spanner.identity import (
 )
 from spanctl.spanner.keysets import one
 from spanctl.spanner.run import Run
+from spanctl.spanner.watching import STREAM, schema_at
 
 if TYPE_CHECKING:
     from spanctl.spanner.client import Database
     from spanctl.spanner.transaction import Transaction
 
 _KEY_BYTES: Final = 32
-_IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,14 +56,21 @@ def _names(database: "Database", query: str, name: str | None = None) -> set[str
 
 
 def watched(database: "Database") -> tuple[str, ...]:
-    """Return the tables that the change stream watches, the ledger's own left out; sorted."""
-    names = _names(
-        database,
-        "SELECT TABLE_NAME FROM INFORMATION_SCHEMA.CHANGE_STREAM_TABLES"
-        " WHERE CHANGE_STREAM_NAME = @name",
-        STREAM,
-    )
-    return tuple(sorted(names - {receipts.TABLE}))
+    """Return the tables that the change stream watches, the ledger's own left out; sorted.
+
+    One of which only columns are watched comes with these: ``accounts(owner, balance)``.
+    """
+    found = schema_at(database)
+    if found.watched is None:
+        return ()
+    tables = found.watched.tables
+    if found.watched.everything:
+        tables = dict.fromkeys(found.names.values())
+    return tuple(sorted(_with_columns(*one) for one in tables.items() if not is_ledger(one[0])))
+
+
+def _with_columns(table: str, columns: Sequence[str] | None) -> str:
+    return table if columns is None else f"{table}({', '.join(sorted(columns))})"
 
 
 def plan(database: "Database", tables: Sequence[str] = ()) -> list[str]:
@@ -77,8 +83,9 @@ def plan(database: "Database", tables: Sequence[str] = ()) -> list[str]:
     Raises:
         SchemaVersionError: What is there is of a version, or of a shape, that is not known.
         NotFoundError: A table to watch does not exist.
-        UsageError: A table's name is no identifier, or names a table of the ledger.
-        ConflictError: The database has the PostgreSQL dialect.
+        UsageError: A table belongs to the ledger.
+        ConflictError: The database has the PostgreSQL dialect, or a table's rows would end an
+            emulator that watches them.
     """
     catalog.refuse_postgresql(database)
     present = _names(
@@ -92,7 +99,7 @@ def plan(database: "Database", tables: Sequence[str] = ()) -> list[str]:
         " WHERE TABLE_SCHEMA = '' AND INDEX_TYPE = 'INDEX'",
     )
     lacking = ddl.missing(columns, indexes, version)
-    return lacking + _stream_ddl(database, _existing(tables, present))
+    return lacking + _stream_ddl(database, tables)
 
 
 def _version(database: "Database", present: set[str]) -> int:
@@ -113,19 +120,15 @@ def _columns(database: "Database", table: str) -> set[str]:
     return _names(database, query, table)
 
 
-def _existing(tables: Sequence[str], present: set[str]) -> list[str]:
-    by_folded = {name.casefold(): name for name in present}
+def _existing(tables: Sequence[str], names: Mapping[str, str]) -> list[str]:
     found = []
     for table in tables:
-        if not _IDENTIFIER.fullmatch(table):
-            msg = f"{table!r} is no name of a table"
-            raise UsageError(msg, hint="give --table once for each table")
-        name = by_folded.get(table.casefold())
+        name = names.get(table.replace("`", "").casefold())
         if name is None:
             msg = f"there is no table {table} to watch"
-            known = ", ".join(sorted(n for n in present if not n.startswith("spanctl_")))
+            known = ", ".join(sorted(one for one in names.values() if not is_ledger(one)))
             raise NotFoundError(msg, hint=f"tables: {known}" if known else "create it first")
-        if name.startswith("spanctl_"):
+        if is_ledger(name):
             msg = f"{name} belongs to the ledger"
             raise UsageError(msg, hint="name the tables of your own data")
         found.append(name)
@@ -133,21 +136,37 @@ def _existing(tables: Sequence[str], present: set[str]) -> list[str]:
 
 
 def _stream_ddl(database: "Database", tables: Sequence[str]) -> list[str]:
-    streams = _names(database, "SELECT CHANGE_STREAM_NAME FROM INFORMATION_SCHEMA.CHANGE_STREAMS")
-    before = set(watched(database)) if STREAM in streams else set()
-    wanted = sorted(before | set(tables))
-    watching = ", ".join([receipts.TABLE, *wanted])
+    schema = schema_at(database)
+    wanted = _existing(tables, schema.names)
+    before = schema.watched
+    if before is not None and before.everything:
+        return []
+    known = before.tables if before else {}
+    if database.target.is_emulated:
+        fresh = [table for table in wanted if table not in known or known[table] is not None]
+        nulls.refuse_watching(database, fresh)
+    after = {**known, receipts.TABLE: None, **dict.fromkeys(wanted)}
+    if after == known:
+        return []
+    listed = [receipts.TABLE, *sorted(set(after) - {receipts.TABLE})]
+    watching = ", ".join(_quoted(table, after[table]) for table in listed)
     options = "retention_period = '7d', value_capture_type = 'OLD_AND_NEW_VALUES'"
     create = f"CREATE CHANGE STREAM {STREAM} FOR {watching} OPTIONS ({options})"
-    if STREAM not in streams:
+    if before is None:
         return [create]
-    if set(wanted) == before:
-        return []
     if database.target.is_emulated:
         # The emulator (1.5.28) keeps only the last table of ALTER ... SET FOR. A new stream does
         # not reach back to changes that the old one saw.
         return [f"DROP CHANGE STREAM {STREAM}", create]
     return [f"ALTER CHANGE STREAM {STREAM} SET FOR {watching}"]
+
+
+def _quoted(table: str, columns: Sequence[str] | None) -> str:
+    """Return what is to be watched, as DDL: names may be reserved words."""
+    if is_ledger(table):
+        return table
+    name = ".".join(f"`{part}`" for part in table.split("."))
+    return name if columns is None else f"{name}({', '.join(f'`{one}`' for one in columns)})"
 
 
 def install(database: "Database", tables: Sequence[str] = ()) -> SchemaStatus:
@@ -163,9 +182,12 @@ def install(database: "Database", tables: Sequence[str] = ()) -> SchemaStatus:
         SpanctlError: Spanner could not be reached or refused.
     """
     missing = plan(database, tables)
+    settings = read_settings(database)
+    if LEDGER_ID in settings and int(settings[VERSION]) == SCHEMA_VERSION:
+        watches.note(database, schema_at(database).watched)  # what was altered without us
     if missing:
         admin.execute_ddl(database.target, missing, database.rpc.credentials)
-    settings = read_settings(database)
+        settings = read_settings(database)
     created = LEDGER_ID not in settings
     try:
         if created:
@@ -175,6 +197,7 @@ def install(database: "Database", tables: Sequence[str] = ()) -> SchemaStatus:
             _raise_version(database)
     finally:
         database.forget_ledger()
+    watches.note(database, schema_at(database).watched)
     return SchemaStatus(
         ledger_id=database.ledger.ledger_id,
         schema_version=database.ledger.schema_version,

@@ -43,6 +43,12 @@ class Transaction(Attempt):
             self._done(described, params, changed)
         return rows
 
+    def peek(self, sql: str) -> RowList:
+        """Execute a query for the protocol's own sake, which the receipt doesn't tell of."""
+        with self._turn:
+            rows, _ = self._parts(self._sql_request(sql, None, None), self._rpc.stream_sql)
+        return rows
+
     def execute_update(
         self,
         sql: str,

@@ -12,6 +12,7 @@ from tests.campaign.rotation import Rotation
 from tests.campaign.rotation_load import RotationFlows, RotationLoad
 from tests.campaign.signals import Signals
 from tests.campaign.storm import Storm
+from tests.campaign.trails import Trails
 
 ALL: Final[tuple[Campaign, ...]] = (
     Matrix(),
@@ -21,6 +22,7 @@ ALL: Final[tuple[Campaign, ...]] = (
     Races(),
     Storm(),
     Doubling(),
+    Trails(),
     Rotation(),
     RotationLoad(),
     RotationFlows(),

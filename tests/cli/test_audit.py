@@ -18,7 +18,7 @@ from rich.text import Text
 
 from spanctl.audit.outside import Outside
 from spanctl.ledger.phases import Phase
-from spanctl.ledger.receipt import EntryKind, Provenance, Receipt, StatementKind
+from spanctl.ledger.receipt import EntryKind, Provenance, Receipt, Standing, StatementKind
 from spanctl.settings import state_home
 from spanctl.spanner import receipts, schema
 from spanctl.spanner.client import Database
@@ -255,7 +255,7 @@ def test_nothing_is_cut(terminal: Callable[..., Ended], ledger: Ledger, columns:
     page = terminal("audit", ledger.partly.txn_id, columns=columns, env=PLAIN).stdout
     squeezed = "".join(page.split())
     notes = ("the receipt, written by the same commit", "the emulator keeps none")
-    names = ("not watched: Quiet; for the next time", "ledger present proven", "insert Quiet")
+    names = ("Quiet: not watched; for the next time", "ledger present proven", "insert Quiet")
     for text in ("anna@example.com", "spanctl init --table Quiet", RUN, *notes, *names[:1]):
         assert _told(text, squeezed, columns)
     if columns < 80:
@@ -273,6 +273,77 @@ def test_rows_left_out_are_counted(terminal: Callable[..., Ended], ledger: Ledge
     result = terminal("audit", ledger.inserted.txn_id, columns=100, env=PLAIN)
     assert result.stdout.count("inserted") == 20
     assert "5 more rows: --rows N, or -o json" in result.stdout
+
+
+def test_run_shows_who_and_why_and_the_rows(
+    spanctl: Spanctl, terminal: Callable[..., Ended], ledger: Ledger
+) -> None:
+    """A run's trail says who asked, who wrote, how sure that is, why, and which rows changed."""
+    data = shown(spanctl, RUN)
+    assert (data["initiator"], data["initiator_standing"]) == ("anna@example.com", "claimed")
+    assert (data["executor"], data["executor_standing"]) == ("worker-1", "claimed")
+    assert data["reason"] == ORIGIN.reason
+    assert (data["changes_complete"], data["gaps"]) == (False, ["Quiet: not watched"])
+    ids = [one["txn_id"] for one in data["rows"]]
+    assert ids == [*[ledger.inserted.txn_id] * 25, ledger.updated.txn_id]
+    assert data["rows"][-1]["before"] == {"s": "s1"}
+    told = {one["txn_id"]: one for one in data["transactions"]}
+    assert told[ledger.inserted.txn_id]["changes_complete"] is True
+    assert told[ledger.partly.txn_id]["changes_complete"] is False
+    assert {one["initiator"] for one in told.values()} == {"anna@example.com"}
+    assert {"command": "spanctl init --table Quiet"} in data["next"]
+    page = terminal("audit", RUN, columns=100, env=PLAIN).stdout
+    for text in (
+        "asked by    anna@example.com  claimed",
+        "written by  worker-1  claimed",
+        "reason      it was [bold]wrong[/bold]",
+        "Rows  26 changed; not complete: see the change stream below",
+        "6 more rows: --rows N, or -o json for all",
+        "Quiet: not watched",
+    ):
+        assert text in page
+    whole = spanctl("audit", RUN, "-o", "html").stdout
+    assert f"transaction <code>{ledger.updated.txn_id}</code>" in whole
+
+
+@pytest.mark.parametrize("columns", [60, 80, 132, 200])
+def test_the_list_tells_proven_from_claimed(
+    terminal: Callable[..., Ended],
+    spanctl: Spanctl,
+    emulator: str,
+    ledger: Ledger,
+    columns: int,
+) -> None:
+    """It shows who asked, and how sure that is, at any width and in JSON: in words."""
+    proven = replace(
+        ledger.nothing,
+        txn_id=str(uuid.uuid4()),
+        provenance=replace(ORIGIN, initiator="bea", initiator_standing=Standing.PROVEN),
+    )
+    forged = replace(
+        proven,
+        txn_id=str(uuid.uuid4()),
+        provenance=replace(proven.provenance, initiator="eve", deployment=str(uuid.uuid4())),
+    )
+    name = ledger.environment["SPANCTL_DATABASE"]
+    with raw.database(emulator, name) as google:
+        with google.batch() as batch:
+            written = [receipts.row(one) for one in (proven, forged)]
+            batch.insert(receipts.TABLE, receipts.COLUMNS, written)
+        try:
+            page = " ".join(terminal("audit", "list", columns=columns, env=PLAIN).stdout.split())
+            items = {one["txn_id"]: one for one in shown(spanctl, "list")["items"]}
+        finally:
+            from google.cloud.spanner_v1 import KeySet
+
+            with google.batch() as batch:
+                keys = [[one.txn_id] for one in (proven, forged)]
+                batch.delete(receipts.TABLE, KeySet(keys=keys))
+    for text in ("bea proven", "eve claimed", "anna@example.com"):
+        assert text in page
+    standings = {one["initiator"]: one["initiator_standing"] for one in items.values()}
+    assert {standings[who] for who in ("anna@example.com", "eve")} == {"claimed"}
+    assert standings["bea"] == "proven"
 
 
 def test_not_watched(spanctl: Spanctl, ledger: Ledger) -> None:
@@ -378,11 +449,12 @@ def test_the_list_on_a_narrow_terminal(terminal: Callable[..., Ended], ledger: L
     assert lines[index + 1].startswith("  COMMITTED  ")
     assert lines[index + 1].endswith("  25 rows")
     assert lines[index + 2] == "  insert T  nightly / step"
+    assert lines[index + 3] == "  asked by anna@example.com  claimed"
 
 
 def test_the_list_on_a_wide_terminal(terminal: Callable[..., Ended], ledger: Ledger) -> None:
-    """A list on 112 columns is a line a transaction; from 140 on the reason is there, too."""
-    for columns, end in ((112, "nightly / step"), (160, "it was [bold]wrong[/bold]")):
+    """A list on 132 columns is a line a transaction; from 170 on the reason is there, too."""
+    for columns, end in ((132, "nightly / step"), (170, "it was [bold]wrong[/bold]")):
         lines = terminal("audit", "list", columns=columns, env=PLAIN).stdout.splitlines()
         (line,) = [line for line in lines if line.startswith(ledger.inserted.txn_id)]
         assert line.rstrip().endswith(end)

@@ -9,6 +9,7 @@ from spanctl.audit.model import (
     EventKind,
     Identity,
     Link,
+    Part,
     RunFacts,
     Source,
     SourceName,
@@ -24,7 +25,8 @@ from spanctl.ledger.receipt import (
     StatementKind,
 )
 from spanctl.orchestration.model import FlowRun, State, StateType
-from spanctl.spanner.changes import Changes, ModType, RowChange, StreamState
+from spanctl.spanner.changes import ModType, RowChange
+from spanctl.spanner.committed import Changes, StreamState
 
 HOSTILE: Final = (
     """</p><script>alert(1)</script> & &lt; "><img src=x onerror=1> ' \x1b[31m \u202egpj"""
@@ -128,7 +130,7 @@ def transaction_trail() -> Trail:
             source=source,
         ),
         changes=Changes(
-            state=StreamState.PRESENT, server_transaction_id="225", rows=rows, complete=True
+            state=StreamState.PRESENT, server_transaction_id="225", rows=rows, counted=True
         ),
         facts=RunFacts(run=_run(), flow="nightly"),
         timeline=(
@@ -146,13 +148,28 @@ def transaction_trail() -> Trail:
     )
 
 
+def part(one: Receipt) -> Part:
+    """Return a transaction of a run, whose asker is claimed, with one row."""
+    row = RowChange("accounts", ModType.INSERT, {"id": HOSTILE}, None, {"owner": HOSTILE})
+    return Part(
+        receipt=one,
+        identity=Identity(
+            initiator=Standing.CLAIMED,
+            executor=Standing.PROVEN,
+            contradicted=False,
+            source=_source(SourceName.IDENTITY, Coverage.PRESENT, Link.CLAIMED),
+        ),
+        changes=Changes(state=StreamState.PRESENT, rows=(row,), counted=True),
+    )
+
+
 def run_trail() -> Trail:
     """Return the trail of a run with two transactions."""
     return Trail(
         subject=Subject.RUN,
         id=RUN,
         facts=RunFacts(run=_run(), flow="nightly"),
-        transactions=(receipt(), receipt(OTHER, timedelta(seconds=1))),
+        parts=(part(receipt()), part(receipt(OTHER, timedelta(seconds=1)))),
         timeline=(_event(EventKind.FLOW_RUN, RUN, "Completed", 1.0, message=HOSTILE),),
         sources=(
             _source(SourceName.LEDGER, Coverage.PRESENT, Link.PROVEN, "2 receipts of this run"),

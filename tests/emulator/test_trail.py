@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from spanctl.audit import parts
 from spanctl.audit.model import Coverage, EventKind, Link, SourceName, Subject, outcome_of
 from spanctl.audit.trail import HISTORIES, trail
 from spanctl.errors import (
@@ -18,7 +19,7 @@ from spanctl.errors import (
     SpanctlError,
     UnreachableError,
 )
-from spanctl.ledger.receipt import EntryKind, Outcome, Provenance, Receipt
+from spanctl.ledger.receipt import EntryKind, Outcome, Provenance, Receipt, Standing
 from spanctl.orchestration.model import FlowRun, State, StateType, TaskRun
 from spanctl.spanner import receipts, schema
 from spanctl.spanner.client import Database
@@ -258,6 +259,25 @@ def test_subflow_run(database: Database, api: Any, commit: Callable[..., Receipt
     receipt = commit(flow_run="child")
     found = trail(database, api, "child")
     assert found.transactions == (receipt,)
+
+
+def test_rows_of_a_run(
+    database: Database, commit: Callable[..., Receipt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run's transactions come with their rows and with who asked; of very many, not all do."""
+    key = f"import-{uuid.uuid4()}"
+    made = [commit(k, root_run=key, initiator="ada") for k in (100, 101, 102)]
+    found = trail(database, None, key)
+    assert [part.receipt for part in found.parts] == made
+    rows = [part.changes.rows[0].keys["k"] for part in found.parts if part.changes]
+    assert rows == [100, 101, 102]
+    assert {part.identity.initiator for part in found.parts} == {Standing.CLAIMED}
+    assert found.source(SourceName.CHANGE_STREAM).note == "complete"
+    assert found.source(SourceName.IDENTITY).link is Link.CLAIMED
+    monkeypatch.setattr(parts, "SHOWN", 2)
+    found = trail(database, None, key)
+    assert [part.changes is not None for part in found.parts] == [True, True, False]
+    assert "of the last 1 no rows are read" in found.source(SourceName.CHANGE_STREAM).note
 
 
 def test_run_known_to_the_ledger_only(

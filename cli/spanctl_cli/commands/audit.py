@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from spanctl.audit.model import Identity
     from spanctl.audit.outside import Outside
     from spanctl.ledger.receipt import Receipt
     from spanctl.orchestration.api import PrefectApi
@@ -34,6 +35,9 @@ _LISTING = (
     Column("outcome", kind=Kind.STATE),
     Column("rows", kind=Kind.NUMBER),
     Column("rows_at_least", kind=Kind.FLAG, extra=True),
+    Column("rows_at_most", kind=Kind.FLAG, extra=True),
+    Column("initiator"),
+    Column("initiator_standing"),
     Column("changes"),
     Column("flow"),
     Column("task"),
@@ -41,8 +45,8 @@ _LISTING = (
     Column("reason"),
     Column("root_run", extra=True),
     Column("flow_run", extra=True),
-    Column("initiator", extra=True),
     Column("executor", extra=True),
+    Column("executor_standing", extra=True),
     Column("operation_key", extra=True),
     Column("undoes", extra=True),
 )
@@ -144,6 +148,7 @@ def show(  # noqa: PLR0913 - one parameter an option
         msg = "a page of HTML is whole: no --fields, and no other format"
         raise UsageError(msg, hint="leave out -o, or write: -o html")
     with sources(app_context) as (database, api):
+        from spanctl.audit.model import SourceName
         from spanctl.audit.trail import trail
 
         with app_context.status("reading the trail"):
@@ -154,8 +159,8 @@ def show(  # noqa: PLR0913 - one parameter an option
         if rows is None and sys.stdout.isatty() and (chosen is None or chosen.is_table):
             rows = _TERMINAL_ROWS
         emit(record(found, rows), chosen, fields=fields)
-    if found.identity and found.identity.contradicted:
-        app_context.warn(found.identity.source.note)
+    if found.contradicted:
+        app_context.warn(found.source(SourceName.IDENTITY).note)
         raise typer.Exit(ExitCode.VERIFICATION_FAILED)
 
 
@@ -219,6 +224,7 @@ def list_(  # noqa: PLR0913 - one parameter an option
         from spanctl.spanner import receipts
 
         _ = database.ledger  # says what to do where there is none
+        from spanctl.audit.identity import identities
         from spanctl.audit.model import told_of
         from spanctl.audit.outside import outside
 
@@ -231,12 +237,13 @@ def list_(  # noqa: PLR0913 - one parameter an option
             limit=limit,
         )
         pairs = outside(database, found)
-    rows = [_listed(receipt, pairs.get(receipt.txn_id)) for receipt in found]
+        behind = identities(found, database.target)
+    rows = [_listed(one, pairs.get(one.txn_id), behind[one.txn_id]) for one in found]
 
     def view() -> "Iterable[RenderableType]":
         from spanctl_cli.views.trail_tables import listing
 
-        return listing(found, [row["changes"] for row in rows])
+        return listing(found, [row["changes"] for row in rows], behind)
 
     where = f"of flow run {flow_run}" if flow_run else f"since {since or '24h'}"
     listing = Listing(
@@ -266,7 +273,7 @@ def _root_run(api: "PrefectApi | None", flow_run: str) -> str:
         return flow_run  # Prefect may have forgotten what the ledger still names
 
 
-def _listed(receipt: "Receipt", pair: "Outside | None") -> dict[str, Any]:
+def _listed(receipt: "Receipt", pair: "Outside | None", identity: "Identity") -> dict[str, Any]:
     from spanctl.audit.model import told_of
     from spanctl.ledger.phases import step_of
 
@@ -277,6 +284,9 @@ def _listed(receipt: "Receipt", pair: "Outside | None") -> dict[str, Any]:
         "outcome": told_of(receipt),
         "rows": receipt.rows,
         "rows_at_least": receipt.rows_at_least,
+        "rows_at_most": receipt.rows_at_most,
+        "initiator": origin.initiator,
+        "initiator_standing": identity.initiator,
         "changes": f"{summary(receipt)}: {pair.words_here}" if pair else summary(receipt),
         "flow": origin.flow,
         "task": origin.task,
@@ -284,8 +294,8 @@ def _listed(receipt: "Receipt", pair: "Outside | None") -> dict[str, Any]:
         "reason": origin.reason,
         "root_run": origin.root_run,
         "flow_run": origin.flow_run,
-        "initiator": origin.initiator,
         "executor": origin.executor,
+        "executor_standing": identity.executor,
         "operation_key": receipt.operation_key,
         "undoes": receipt.undoes,
     }

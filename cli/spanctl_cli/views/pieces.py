@@ -81,14 +81,17 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def rows(number: int | None, *, least: bool) -> Text:
-    """Return a number of rows for a table: ``12+`` where it is a lower bound."""
-    return Text(f"{number:,}+") if least else text(number, Kind.NUMBER)
+def rows(number: int | None, *, least: bool, most: bool = False) -> Text:
+    """Return a number of rows for a table: ``12+`` for a lower bound, ``≤12`` for an upper one."""
+    if number is None or not (least or most):
+        return text(number, Kind.NUMBER)
+    return Text(f"{number:,}+" if least else f"≤{number:,}")
 
 
-def least(number: int, *, bound: bool) -> str:
-    """Return a number of rows in words: ``at least 12 rows`` where it is a lower bound."""
-    return f"at least {count(number, 'row')}" if bound else count(number, "row")
+def least(number: int, *, bound: bool, most: bool = False) -> str:
+    """Return a number of rows in words: ``at least 12 rows``, ``at most 1 row``, ``3 rows``."""
+    words = "at least " if bound else "at most " if most else ""
+    return f"{words}{count(number, 'row')}"
 
 
 def moment(value: datetime) -> str:

@@ -5,13 +5,21 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from spanctl.audit.model import Coverage, Source, SourceName, Subject, Trail, told_of
-from spanctl.audit.trail import totals
+from spanctl.audit.trail import totals, watching
 from spanctl.ledger.fences import reopened_by
-from spanctl.ledger.phases import ASSUMED, CHECKED, step_of
-from spanctl.ledger.receipt import Receipt, Statement, StatementKind
+from spanctl.ledger.phases import ASSUMED, CHECKED
+from spanctl.ledger.receipt import Statement, StatementKind
 from spanctl.spanner.changes import RowChange
 from spanctl.spanner.values import to_json
 from spanctl_cli.output import Column, Kind, Listing, Record, Section
+from spanctl_cli.views.trail_parts import (
+    behind,
+    changed,
+    gaps_of,
+    is_complete,
+    part_values,
+    rows_changed,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -50,6 +58,8 @@ _TRANSACTION = (
     Column("idempotent"),
     Column("changes_complete", kind=Kind.FLAG),
     Column("not_watched"),
+    Column("gaps"),
+    Column("rows_unchanged", kind=Kind.NUMBER),
     Column("operation_key"),
     Column("epoch", kind=Kind.NUMBER),
     Column("tag"),
@@ -77,9 +87,16 @@ _RUN = (
     Column("deployment", kind=Kind.ID),
     Column("created_by"),
     Column("tags"),
+    Column("initiator"),
+    Column("initiator_standing"),
+    Column("executor"),
+    Column("executor_standing"),
+    Column("reason"),
     Column("committed", kind=Kind.NUMBER),
     Column("fenced", kind=Kind.NUMBER),
     Column("rows_changed", kind=Kind.NUMBER),
+    Column("changes_complete", kind=Kind.FLAG),
+    Column("gaps"),
 )
 _STATEMENTS = (
     Column("kind"),
@@ -97,6 +114,7 @@ _ROWS = (
     Column("before", kind=Kind.DATA),
     Column("after", kind=Kind.DATA),
 )
+_RUN_ROWS = (Column("txn_id", kind=Kind.ID, extra=True), *_ROWS)
 _TIMELINE = (
     Column("timestamp", kind=Kind.TIME),
     Column("kind"),
@@ -117,6 +135,12 @@ _TRANSACTIONS = (
     Column("operation_key"),
     Column("flow_run", extra=True),
     Column("attempt", extra=True),
+    Column("initiator"),
+    Column("initiator_standing"),
+    Column("executor"),
+    Column("executor_standing"),
+    Column("reason"),
+    Column("changes_complete", kind=Kind.FLAG, extra=True),
 )
 _SOURCES = (
     Column("source"),
@@ -187,12 +211,14 @@ def _transaction(trail: Trail) -> dict[str, Any]:
         "task_run": origin.task_run,
         "task_run_state": task_state.name if task_state else None,
         "attempt": origin.attempt,
-        "rows_changed": receipt.rows,
+        "rows_changed": rows_changed(receipt, changes),
+        "rows_unchanged": changes.unchanged if changes else None,
         "rows_at_least": receipt.rows_at_least,
         "operation": trail.outside.operation if trail.outside else None,
         "idempotent": _idempotent(trail),
-        "changes_complete": bool(changes and changes.complete and not changes.unwatched),
+        "changes_complete": is_complete(trail),
         "not_watched": list(changes.unwatched) if changes else None,
+        "gaps": [str(gap) for gap in changes.gaps] if changes else None,
         "operation_key": receipt.operation_key,
         "epoch": receipt.epoch,
         "tag": origin.tag,
@@ -221,13 +247,16 @@ def _idempotent(trail: Trail) -> str | None:
 
 
 def _run(trail: Trail) -> dict[str, Any]:
-    committed, fenced, changed = totals(trail.transactions)
+    committed, fenced = totals(trail.transactions)
     values: dict[str, Any] = {
         "subject": trail.subject,
         "run": trail.id,
+        **behind(trail.parts),
         "committed": committed,
         "fenced": fenced,
-        "rows_changed": changed,
+        "rows_changed": sum(rows_changed(one.receipt, one.changes) for one in trail.parts),
+        "changes_complete": is_complete(trail) if trail.parts else None,
+        "gaps": list(dict.fromkeys(str(gap) for one in trail.parts for gap in gaps_of(one))),
     }
     if trail.facts:
         run = trail.facts.run
@@ -254,16 +283,17 @@ def _sections(trail: Trail, rows: int | None) -> Iterable[Section]:
         yield Section(
             "statements", "Statements", Listing("trail.statements", _STATEMENTS, statements)
         )
-        changed = trail.changes.rows if trail.changes else ()
-        shown = [_row(row) for row in islice(changed, rows)]
-        yield Section("rows", "Rows", Listing("trail.rows", _ROWS, shown))
     else:
-        receipts = [_receipt(one) for one in trail.transactions]
+        parts = [part_values(one) for one in trail.parts]
         yield Section(
             "transactions",
             "Transactions",
-            Listing("trail.transactions", _TRANSACTIONS, receipts),
+            Listing("trail.transactions", _TRANSACTIONS, parts),
         )
+    columns = _ROWS if trail.receipt else _RUN_ROWS
+    shown = [_row(txn_id, row) for txn_id, row in islice(changed(trail), rows)]
+    shown = [{column.key: row[column.key] for column in columns} for row in shown]
+    yield Section("rows", "Rows", Listing("trail.rows", columns, shown))
     events = [
         {
             "timestamp": event.timestamp,
@@ -295,8 +325,9 @@ def _statement(statement: Statement) -> dict[str, Any]:
     }
 
 
-def _row(row: RowChange) -> dict[str, Any]:
+def _row(txn_id: str, row: RowChange) -> dict[str, Any]:
     return {
+        "txn_id": txn_id,
         "table": row.table,
         "change": row.mod_type,
         "keys": _values(row.keys),
@@ -307,21 +338,6 @@ def _row(row: RowChange) -> dict[str, Any]:
 
 def _values(values: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return None if values is None else {name: to_json(value) for name, value in values.items()}
-
-
-def _receipt(receipt: Receipt) -> dict[str, Any]:
-    return {
-        "txn_id": receipt.txn_id,
-        "commit_timestamp": receipt.commit_timestamp,
-        "outcome": told_of(receipt),
-        "rows": receipt.rows,
-        "rows_at_least": receipt.rows_at_least,
-        "task": receipt.provenance.task,
-        "step": step_of(receipt),
-        "operation_key": receipt.operation_key,
-        "flow_run": receipt.provenance.flow_run,
-        "attempt": receipt.provenance.attempt,
-    }
 
 
 def _source(source: Source) -> dict[str, Any]:
@@ -350,12 +366,14 @@ def steps(trail: Trail) -> Sequence[str]:
             commands.append(f"spanctl audit {trail.receipt.undoes}")
         if trail.outside and trail.outside.pair:
             commands.append(f"spanctl audit {trail.outside.pair}")
-        ddl = trail.outside and trail.outside.kind is StatementKind.DDL
-        unwatched = trail.changes.unwatched if trail.changes and not ddl else ()
-        if unwatched:
-            tables = " ".join(f"--table {table}" for table in unwatched)
-            commands.append(f"spanctl init {tables}")
-    elif trail.transactions:
+        if options := watching(trail.changes) if trail.changes else []:
+            commands.append(f"spanctl init {' '.join(options)}")
+    elif trail.parts:
         changing = [one for one in trail.transactions if one.rows] or trail.transactions
         commands.append(f"spanctl audit {changing[-1].txn_id}")
+        tables = dict.fromkeys(
+            option for one in trail.parts if one.changes for option in watching(one.changes)
+        )
+        if tables:
+            commands.append(f"spanctl init {' '.join(tables)}")
     return commands

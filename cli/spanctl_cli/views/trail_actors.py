@@ -17,17 +17,18 @@ def actors(trail: Trail) -> Iterator[tuple[str, Text]]:
         return
     origin = trail.receipt.provenance
     asked, wrote = trail.identity.initiator, trail.identity.executor
-    yield "asked by", _sure(origin.initiator, asked)
-    yield "signed by", _sure(", ".join(origin.initiator_chain), asked)
+    yield "asked by", sure(origin.initiator, asked)
+    yield "signed by", sure(", ".join(origin.initiator_chain), asked)
     if origin.initiator_chain:
-        yield "asked at", _sure(origin.initiator_claim, Standing.CLAIMED)
-    yield "written by", _sure(origin.executor, wrote)
+        yield "asked at", sure(origin.initiator_claim, Standing.CLAIMED)
+    yield "written by", sure(origin.executor, wrote)
     chain = " via ".join(origin.executor_chain)
-    yield "acting for", _sure(chain, origin.executor_chain_standing)
+    yield "acting for", sure(chain, origin.executor_chain_standing)
     if origin.executor_claim != origin.executor:
-        yield "process", _sure(origin.executor_claim, Standing.CLAIMED)
+        yield "process", sure(origin.executor_claim, Standing.CLAIMED)
 
 
-def _sure(name: str | None, standing: Standing) -> Text:
+def sure(name: str | None, standing: Standing) -> Text:
+    """Return a name and how sure it is: what is only claimed looks another way."""
     found = pieces.plain(name)
     return found.append(f"  {standing.value}", style=_STYLES[standing]) if found else found

@@ -200,8 +200,12 @@ def _changed(rows: Sequence[Mapping[str, Any]], limit: int | None) -> Iterator[s
     """Yield each changed row: its key, and its columns before and after."""
     if limit is not None and len(rows) == limit:
         yield f'<p class="note">the first {limit:,} of them</p>'
+    last = None
     for row in rows:
         before, after = row.get("before"), row.get("after")
+        if (txn_id := row.get("txn_id")) and txn_id != last:
+            yield f'<p class="note">transaction <code>{_escaped(txn_id)}</code></p>'
+            last = txn_id
         keys = ", ".join(
             f"{name}={_data(value)}" for name, value in (row.get("keys") or {}).items()
         )

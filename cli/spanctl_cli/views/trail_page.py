@@ -1,7 +1,6 @@
 """A trail as a page for people: what happened first, then who, what, when and how sure."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from typing import Any
 
 from rich.console import RenderableType
@@ -9,7 +8,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from spanctl.audit.model import Link, Trail, outcome_of, told_of
+from spanctl.audit.model import Link, Part, Trail, outcome_of, told_of
 from spanctl.audit.trail import totals
 from spanctl.ledger.fences import reopened_by
 from spanctl.ledger.phases import Phase, step_of, step_words
@@ -20,7 +19,8 @@ from spanctl_cli.output import Kind, text
 from spanctl_cli.output.rendering import terminal_width
 from spanctl_cli.output.values import duration, safe
 from spanctl_cli.views import pieces
-from spanctl_cli.views.trail_actors import actors
+from spanctl_cli.views.trail_actors import actors, sure
+from spanctl_cli.views.trail_parts import behind, changed, is_complete, rows_changed
 from spanctl_cli.views.trail_tables import sources, timeline
 
 _ROOMY = 80
@@ -42,9 +42,9 @@ def page(trail: Trail, rows: int | None, steps: Sequence[str]) -> Iterator[Rende
     """Yield what to print, from top to bottom."""
     if trail.receipt:
         yield from _transaction(trail, trail.receipt)
-        yield from _rows(trail, rows)
     else:
         yield from _run(trail)
+    yield from _rows(trail, rows)
     yield from timeline(trail.timeline)
     yield from sources(trail.sources)
     if steps:
@@ -112,7 +112,8 @@ def _transaction(trail: Trail, receipt: Receipt) -> Iterator[RenderableType]:
 
 def _run(trail: Trail) -> Iterator[RenderableType]:
     run = trail.facts.run if trail.facts else None
-    committed, fenced, changed = totals(trail.transactions)
+    committed, fenced = totals(trail.transactions)
+    number = sum(rows_changed(one.receipt, one.changes) for one in trail.parts)
     headline = Text(style="bold")
     if run and run.state:
         headline.append_text(text(run.state.name, Kind.STATE)).append("  ")
@@ -122,13 +123,14 @@ def _run(trail: Trail) -> Iterator[RenderableType]:
     yield Text()
     ended = run.end_time - run.start_time if run and run.start_time and run.end_time else None
     counts = f"{pieces.count(committed, 'transaction')} committed"
-    counts = f"{counts}, {pieces.count(changed, 'row')} changed"
+    counts = f"{counts}, {pieces.count(number, 'row')} changed"
     if fenced:
         counts = f"{counts}, {fenced:,} fenced"
     message = run.state.message if run and run.state else ""
     yield from _facts(
         [
             ("outcome", Text(counts)),
+            *_behind(trail),
             ("flow", pieces.plain(trail.facts.flow if trail.facts else None)),
             (
                 "started",
@@ -145,7 +147,7 @@ def _run(trail: Trail) -> Iterator[RenderableType]:
             ("message", pieces.plain(message)),
         ]
     )
-    yield from _transactions(trail.transactions)
+    yield from _transactions(trail.parts)
 
 
 def _facts(pairs: Iterable[tuple[str, Text]]) -> Iterator[RenderableType]:
@@ -190,20 +192,37 @@ def _statement(statement: Statement) -> Iterator[RenderableType]:
     yield from pieces.stacked(told, sql)
 
 
+def _behind(trail: Trail) -> Iterator[tuple[str, Text]]:
+    told = behind(trail.parts)
+    if trail.parts:
+        yield "asked by", sure(told["initiator"], told["initiator_standing"])
+        yield "written by", sure(told["executor"], told["executor_standing"])
+        yield "reason", pieces.plain(told["reason"])
+
+
 def _rows(trail: Trail, limit: int | None) -> Iterator[RenderableType]:
-    changed = trail.changes.rows if trail.changes else ()
-    if not changed:
-        if trail.receipt and trail.receipt.rows:
-            yield pieces.heading("Rows", "not known: see the change stream below")
+    found = list(changed(trail))
+    known = [trail.changes, *(one.changes for one in trail.parts)]
+    same = sum(one.unchanged for one in known if one)
+    complete = is_complete(trail)
+    if not found:
+        written = any(one and one.rows for one in [trail.receipt, *trail.transactions])
+        if written:
+            note = "none changed" if complete else "not known: see the change stream below"
+            yield pieces.heading("Rows", note)
         return
-    note = f"{len(changed):,} changed"
-    if trail.changes and trail.changes.unwatched:
-        note = f"{note} in watched tables; not watched: {', '.join(trail.changes.unwatched)}"
-    yield pieces.heading("Rows", safe(note))
-    shown = list(islice(changed, limit))
-    for row in shown:
+    notes = [f"{len(found):,} changed"]
+    notes += [f"{pieces.count(same, 'row')} written as they were"] if same else []
+    if not complete:
+        notes.append("not complete: see the change stream below")
+    yield pieces.heading("Rows", safe("; ".join(notes)))
+    last = trail.id
+    for txn_id, row in found[:limit]:
+        if txn_id != last:
+            yield Text(f"  {txn_id}", style="cyan")
+            last = txn_id
         yield from _row(row)
-    if left := len(changed) - len(shown):
+    if limit is not None and (left := len(found) - limit) > 0:
         yield Text(f"  {left:,} more rows: --rows N, or -o json for all", style="yellow")
 
 
@@ -239,38 +258,41 @@ def _shown(values: Any, name: str) -> str | None:  # noqa: ANN401 - a row, or No
     return display(values[name]) if values is not None and name in values else None
 
 
-def _transactions(receipts: Sequence[Receipt]) -> Iterator[RenderableType]:
-    yield pieces.heading("Transactions", "" if receipts else "none: this run committed nothing")
-    if not receipts:
+def _transactions(parts: Sequence[Part]) -> Iterator[RenderableType]:
+    yield pieces.heading("Transactions", "" if parts else "none: this run committed nothing")
+    if not parts:
         return
     if terminal_width() < _ROOMY:
-        yield from _stacked(receipts)
+        yield from _stacked(parts)
         return
     table = pieces.grid("txn id", "committed", "outcome", "rows", "step", rigid=1)
     table.columns[3].justify = "right"
-    for receipt in pieces.both_ends(receipts, _LISTED):
-        if receipt is None:
-            more = f"... {len(receipts) - _LISTED:,} more: -o json for all"
+    for part in pieces.both_ends(parts, _LISTED):
+        if part is None:
+            more = f"... {len(parts) - _LISTED:,} more: -o json for all"
             table.add_row(Text(more, style="yellow"), "", "", "", "")
             continue
+        receipt = part.receipt
         table.add_row(
             text(receipt.txn_id, Kind.ID),
             pieces.clock(receipt.commit_timestamp),
             text(told_of(receipt), Kind.STATE),
-            pieces.rows(receipt.rows, least=receipt.rows_at_least),
+            pieces.rows(rows_changed(receipt, part.changes), least=receipt.rows_at_least),
             text(step_of(receipt)),
         )
     yield pieces.indented(table)
 
 
-def _stacked(receipts: Sequence[Receipt]) -> Iterator[RenderableType]:
-    for receipt in pieces.both_ends(receipts, _LISTED):
-        if receipt is None:
-            more = f"  ... {len(receipts) - _LISTED:,} more: -o json for all"
+def _stacked(parts: Sequence[Part]) -> Iterator[RenderableType]:
+    for part in pieces.both_ends(parts, _LISTED):
+        if part is None:
+            more = f"  ... {len(parts) - _LISTED:,} more: -o json for all"
             yield Text(more, style="yellow")
             continue
+        receipt = part.receipt
         yield text(receipt.txn_id, Kind.ID)
         line = Text().append_text(text(told_of(receipt), Kind.STATE))
         line.append("  ").append_text(pieces.clock(receipt.commit_timestamp))
-        line.append(f"  {pieces.least(receipt.rows, bound=receipt.rows_at_least)}")
+        number = rows_changed(receipt, part.changes)
+        line.append(f"  {pieces.least(number, bound=receipt.rows_at_least)}")
         yield from pieces.stacked(line, Text(safe(step_of(receipt)), style="dim"))

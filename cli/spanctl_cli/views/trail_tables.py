@@ -1,23 +1,24 @@
 """Tables of trails: transactions in a list, a timeline, sources; stacked where it is narrow."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from spanctl.audit.model import Event, EventKind, Source, SourceName, told_of
+from spanctl.audit.model import Event, EventKind, Identity, Source, SourceName, told_of
 from spanctl.ledger.phases import step_of
 from spanctl.ledger.receipt import Receipt
 from spanctl_cli.output import Kind, text
 from spanctl_cli.output.rendering import terminal_width
 from spanctl_cli.output.values import age, safe
 from spanctl_cli.views import pieces
+from spanctl_cli.views.trail_actors import sure
 
 _EVENTS = 40
-_WIDE = 112
-_WIDEST = 140
+_WIDE = 132
+_WIDEST = 170
 _ROOMY = 80
 _KINDS = {
     EventKind.FLOW_RUN: "flow run",
@@ -34,35 +35,43 @@ _SOURCES = {
 }
 
 
-def listing(receipts: Sequence[Receipt], changes: Sequence[str]) -> Iterator[RenderableType]:
+def listing(
+    receipts: Sequence[Receipt], changes: Sequence[str], identities: Mapping[str, Identity]
+) -> Iterator[RenderableType]:
     """Yield transactions, a row each; on a narrow terminal what they changed goes below.
 
     Args:
         receipts: The transactions.
         changes: What each of them did, in a few words.
+        identities: Of each, by txn ID, how sure it is who asked.
     """
     width = terminal_width()
     wide, widest = width >= _WIDE, width >= _WIDEST
     reason = ["reason"] if widest else []
-    table = pieces.grid("txn id", "committed", "outcome", "rows", "changes", "by", *reason, rigid=4)
+    heads = ("txn id", "committed", "outcome", "rows", "asked by", "changes", "by", *reason)
+    table = pieces.grid(*heads, rigid=4)
     table.columns[3].justify = "right"
     for receipt, change in zip(receipts, changes, strict=True):
         origin = receipt.provenance
         step = step_of(receipt)
         by = f"{origin.flow} / {step}" if origin.flow else origin.reason or step
+        asked = sure(origin.initiator, identities[receipt.txn_id].initiator)
         when, outcome = age(receipt.commit_timestamp), text(told_of(receipt), Kind.STATE)
+        bounds = {"most": receipt.rows_at_most}
         if wide:
-            rows = pieces.rows(receipt.rows, least=receipt.rows_at_least)
+            rows = pieces.rows(receipt.rows, least=receipt.rows_at_least, **bounds)
             identifier = text(receipt.txn_id, Kind.ID)
             why = [text(origin.reason)] if widest else []
-            table.add_row(identifier, when, outcome, rows, text(change), text(by), *why)
+            table.add_row(identifier, when, outcome, rows, asked, text(change), text(by), *why)
             continue
         yield text(receipt.txn_id, Kind.ID)
         line = Text("  ").append_text(outcome).append(f"  {when}  ")
-        told = pieces.least(receipt.rows, bound=receipt.rows_at_least)
+        told = pieces.least(receipt.rows, bound=receipt.rows_at_least, **bounds)
         yield pieces.whole(line.append(told))
         if said := "  ".join(words for words in (change, by) if words):
             yield Padding(Text(safe(said), style="dim"), (0, 0, 0, 2), expand=False)
+        if asked:
+            yield pieces.whole(Text("  asked by ", style="dim").append_text(asked))
     if wide:
         yield table
 
