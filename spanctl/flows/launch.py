@@ -33,8 +33,9 @@ from spanctl.errors import (
     UnreachableError,
     UsageError,
 )
-from spanctl.flows.runs import Entry, registry
+from spanctl.flows.runs import registry
 from spanctl.invocation import Invocation, using
+from spanctl.ledger.report import TransactionReport
 
 AnyFlow = Flow[..., Any]
 
@@ -288,7 +289,9 @@ def _finished(flow: AnyFlow, run: FlowRun, state: State[Any]) -> Finished:
 
 @contextmanager
 def listening(
-    *, on_transaction: Callable[[Entry], None], on_log: Callable[[logging.LogRecord], None]
+    *,
+    on_transaction: Callable[[TransactionReport], None],
+    on_log: Callable[[logging.LogRecord], None],
 ) -> Iterator[None]:
     """Hear of transactions and of what the flow logs while the block runs.
 

@@ -114,6 +114,8 @@ class Committing:
         body: "Callable[[Transaction], Any]",
         arguments: dict[str, Any],
         step: str,
+        *,
+        at_least_once: bool = False,
         **options: Any,  # noqa: ANN401 - fields of TransactionOptions
     ) -> TransactionResult:
         """Commit one operation, and show it.
@@ -123,6 +125,7 @@ class Committing:
             body: Gets the transaction.
             arguments: What makes another call with the same key another write.
             step: What it is shown as.
+            at_least_once: Whether it is an entry of DDL or partitioned DML.
             options: Fields of :class:`~spanctl.spanner.run.TransactionOptions`.
 
         Raises:
@@ -137,7 +140,7 @@ class Committing:
             options=TransactionOptions(**options),
             expect_replay=self._again or origin.expect_replay,
         )
-        record(step, self._provenance, result, sum(result.row_counts))
+        record(step, self._provenance, result, at_least_once=at_least_once)
         return result
 
     def give_up(self, origin: Origin) -> None:
