@@ -299,7 +299,7 @@ def _write_artifact(flow_run: UUID, entries: Sequence[TransactionReport]) -> Non
     artifact = ArtifactCreate(
         key=ARTIFACT_KEY,
         type="table",
-        description=f"Spanner transactions of this flow run: {summary}",
+        description=f"Spanner transactions of this flow run that its process saw: {summary}",
         data=json.dumps([entry.to_row() for entry in _shown(entries)]),
         flow_run_id=flow_run,
     )

@@ -1,14 +1,22 @@
 """``spanctl run`` of flows whose steps run in other processes: the ledger says what they did."""
 
+import contextlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from prefect import flow
+from prefect.task_runners import ProcessPoolTaskRunner
 
+from spanctl.flows import transaction
 from tests.faults.proxy import FaultProxy, fail
-from tests.fixtures.cli import Ended
+from tests.fixtures.cli import Ended, Spanctl
 from tests.flows.bank import Bank
+from tests.flows.test_run_deployment import PATIENT, Deploy, Worker, deploy, worker
+
+__all__ = ["deploy", "worker"]  # fixtures
 
 pytestmark = [pytest.mark.emulator, pytest.mark.prefect, pytest.mark.usefixtures("prefect")]
 
@@ -92,6 +100,23 @@ def deferred():
 if __name__ == "__main__":
     serve(plant)
 """
+
+
+@transaction
+def plant(txn, event: str) -> None:
+    txn.insert("events", ["id"], [[event]])
+
+
+@transaction
+def perish(txn) -> None:  # noqa: ARG001 - it never gets to it
+    os.kill(os.getpid(), 9)
+
+
+@flow(task_runner=ProcessPoolTaskRunner(max_workers=1))
+def perilous() -> None:
+    plant.submit("x").result()
+    with contextlib.suppress(BaseException):
+        perish.submit().result()
 
 
 @pytest.fixture
@@ -181,3 +206,17 @@ def test_a_ledger_that_does_not_answer_is_told(
     assert (data["committed"], data["ledger"]) == (1, "unreachable")
     assert "this is what this process saw" in done.stderr
     assert len(bank.receipts()) == 1
+
+
+def test_an_open_outcome_in_another_process_of_a_deployments_run(
+    spanctl: Spanctl, bank: Bank, deploy: Deploy, worker: Worker
+) -> None:
+    """Whoever watches the run and whoever waits for it later hear of it, though it completed."""
+    name = deploy(perilous)
+    worker(name, deployed=perilous)
+    done = spanctl("run", name, *PATIENT)
+    assert (done.exit_code, done.stdout) == (9, ""), done.stderr
+    assert "UNKNOWN" in done.stderr
+    (receipt,) = bank.receipts()
+    waited = spanctl("runs", "wait", receipt.provenance.root_run or "")
+    assert waited.exit_code == 9, waited.stderr
