@@ -36,6 +36,7 @@ from spanctl.errors import (
 from spanctl.flows.runs import registry
 from spanctl.invocation import Invocation, using
 from spanctl.ledger.report import TransactionReport
+from spanctl.orchestration.parameters import read as read_by
 
 AnyFlow = Flow[..., Any]
 
@@ -151,6 +152,16 @@ def _others(where: str, name: str) -> str:
     if close := get_close_matches(name, flows, 1):
         return f"did you mean {close[0]}?"
     return f"its flows: {', '.join(flows)}" if flows else "decorate a function with @flow"
+
+
+def read(flow: AnyFlow, typed: Mapping[str, str]) -> dict[str, Any]:
+    """Read parameters that were typed by the flow's signature, as a deployment's by its schema."""
+    schema = flow.parameters.model_dump_for_openapi()
+    known: dict[str, Any] = dict(schema.get("properties") or {})
+    for parameter in inspect.signature(flow.fn).parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD and (others := known.pop(parameter.name, None)):
+            known = {**dict.fromkeys(typed, others), **known}
+    return read_by(typed, {**schema, "properties": known})
 
 
 def bind(flow: AnyFlow, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -91,12 +91,7 @@ def parameters(given: Iterable[str]) -> dict[str, Any]:
     Raises:
         UsageError: A pair has no ``=``, or a name comes twice.
     """
-    return parameters_of(pairs(given))
-
-
-def parameters_of(typed: Mapping[str, str]) -> dict[str, Any]:
-    """Return values that were typed: JSON is taken as such, all else as text."""
-    return {name: _value(text) for name, text in typed.items()}
+    return {name: _value(text) for name, text in pairs(given).items()}
 
 
 def pairs(given: Iterable[str], what: str = "parameter", option: str = "-p") -> dict[str, str]:

@@ -80,7 +80,7 @@ def prepared(api: "PrefectApi", asked: Asked) -> "tuple[Deployment, dict[str, An
     from spanctl.orchestration import parameters
 
     deployment = api.deployment(asked.target)
-    given = {**asked.parameters, **parameters.read(asked.typed, deployment)}
+    given = {**asked.parameters, **parameters.read(asked.typed, deployment.schema)}
     parameters.check(given, deployment)
     return deployment, given
 

@@ -81,7 +81,7 @@ def run(app: AppContext, asked: Asked) -> None:
 
     asking = invocation(app, asked)
     flow = launch.load(asked.target)
-    bound = launch.bind(flow, asked.parameters)
+    bound = launch.bind(flow, {**asked.parameters, **launch.read(flow, asked.typed)})
     if asked.dry_run:
         emit(plan(_plan(app, flow, bound, asking)), asked.output)
         return
