@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import httpx
@@ -116,8 +116,13 @@ def load(target: str) -> AnyFlow:
         raise NotFoundError(msg, hint="run it where that module is installed") from None
     except (ScriptError, ImportError, SyntaxError) as error:
         cause = getattr(error, "user_exc", error)
+        if isinstance(cause, SpanctlError):
+            raise cause from None
         msg = f"{where} can't be loaded: {type(cause).__name__} {_place(cause, where)}".rstrip()
         raise UsageError(msg, hint=f"try: python {where}") from None
+    if flow.isgenerator:
+        msg = f"flow {flow.name} is a generator, which has no final state"
+        raise UsageError(msg, hint="return a list instead")
     if not flow.name.isprintable():
         msg = f"the name of flow {name} holds control characters"
         raise UsageError(msg, hint="give it another: @flow(name=...)")
@@ -270,10 +275,7 @@ def execute(
             msg = f"flow run {run.id} ended with sys.exit({called.code!r})"
             hint = f"run: spanctl audit {run.id}"
             raise FlowCancelledError(msg, hint=hint, flow_run=str(run.id)) from None
-    if not isinstance(ended, State):
-        msg = f"flow {flow.name} is a generator, which has no final state"
-        raise UsageError(msg, hint="return a list instead")
-    return _finished(flow, run, ended)
+    return _finished(flow, run, cast("State[Any]", ended))
 
 
 def _lost_prefect(run: FlowRun, error: httpx.TransportError) -> UnreachableError:
