@@ -8,7 +8,8 @@ from typing import Any
 from spanctl.errors import UsageError
 from spanctl.flows.reading import FileFormat
 from spanctl.ledger.receipt import StatementKind
-from spanctl.spanner.catalog import Column, Table, is_ledger
+from spanctl.spanner.catalog import Column, Table
+from spanctl.spanner.ddl import is_ledger
 from spanctl.spanner.values import (
     TypeCode,
     check_length,

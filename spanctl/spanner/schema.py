@@ -123,9 +123,9 @@ def _existing(tables: Sequence[str], present: set[str]) -> list[str]:
         name = by_folded.get(table.casefold())
         if name is None:
             msg = f"there is no table {table} to watch"
-            known = ", ".join(sorted(n for n in present if not n.startswith("spanctl_")))
+            known = ", ".join(sorted(n for n in present if not ddl.is_ledger(n)))
             raise NotFoundError(msg, hint=f"tables: {known}" if known else "create it first")
-        if name.startswith("spanctl_"):
+        if ddl.is_ledger(name):
             msg = f"{name} belongs to the ledger"
             raise UsageError(msg, hint="name the tables of your own data")
         found.append(name)

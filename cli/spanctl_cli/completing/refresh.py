@@ -74,12 +74,12 @@ def _database(app: AppContext) -> Found:
     from spanctl import clock
     from spanctl.ledger.phases import step_of
     from spanctl.ledger.receipt import EntryKind
-    from spanctl.spanner import catalog, limbo, receipts
+    from spanctl.spanner import catalog, ddl, limbo, receipts
     from spanctl.spanner.client import Database, Target
 
     with Database(Target.from_settings(app.settings())) as database:
         tables = catalog.tables(database)
-        yield Kind.TABLES, [(name, "") for name in tables if not catalog.is_ledger(name)]
+        yield Kind.TABLES, [(name, "") for name in tables if not ddl.is_ledger(name)]
         _ = database.ledger  # there may be none
         newest = receipts.listing(database, since=clock.now() - _SINCE, limit=_NEWEST)
         fenced = [one for one in newest if one.kind is EntryKind.FENCED]
