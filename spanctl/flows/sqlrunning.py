@@ -13,6 +13,7 @@ from spanctl.flows.runbooks import in_task, record
 from spanctl.flows.script import SqlMode, place
 from spanctl.ledger.receipt import StatementKind, TransactionResult
 from spanctl.spanner.sql import SqlStatement
+from spanctl.spanner.wording import names
 
 if TYPE_CHECKING:
     from spanctl.spanner.changes import RowChange
@@ -199,9 +200,31 @@ def told_where(*statements: SqlStatement, first: int = 1) -> Iterator[None]:
     try:
         yield
     except StatementError as error:
-        where = place(first, statements[0])
-        if len(statements) > 1:
+        refused = _refused(statements, error)
+        where = place(first + (refused or 0), statements[refused or 0])
+        if refused is None:
             where = f"one of the {len(statements)} statements from line {statements[0].line} on"
         error.message = f"{where}: {error.message}"
         error.args = (error.message,)
         raise
+
+
+def _refused(statements: Sequence[SqlStatement], error: StatementError) -> int | None:
+    """Return which statement of a batch was refused; None where that is not sure.
+
+    Spanner says how many it has applied, or repeats the statement, or speaks of names that only one
+    of them has.
+    """
+    if len(statements) == 1:
+        return 0
+    applied = error.details.get("applied")
+    if applied is not None and applied < len(statements):
+        return int(applied)
+    said = " ".join(getattr(error, "quoted", "").split())
+    repeated = [i for i, one in enumerate(statements) if " ".join(one.text.split()) in said]
+    if repeated:
+        return repeated[0] if len(repeated) == 1 else None
+    named = [names(one.masked) for one in statements]
+    told = names(said) & set().union(*named)
+    fitting = [number for number, own in enumerate(named) if told and told <= own]
+    return fitting[0] if len(fitting) == 1 else None

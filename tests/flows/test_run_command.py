@@ -299,7 +299,45 @@ def test_sql_with_an_error(spanctl: Spanctl, bank: Bank) -> None:
     done = spanctl("run", "sql", "-e", f"{good}\nUPDATE accounts SET nope = 4711 WHERE id = 'a'")
     refused(done, 1, "statement 2 in line 2: Spanner answered INVALID_ARGUMENT")
     assert "4711" not in done.stderr
+    assert "Unrecognized name: nope" in done.stderr
     assert "on a terminal, Spanner's own words are shown" in done.stderr
+    untouched(bank)
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        ("CREATE INDEX made_by ON made (nope)", "key column nope which does not exist"),
+        (
+            "CREATE TABEL made_too (a STRING(9) DEFAULT ('4711'))",
+            "Syntax error on line 1, column 8",
+        ),
+        ("DROP TABLE nope", "Table not found: nope"),
+        ("ALTER TABLE accounts ADD COLUMN more INT64 NOT NULL", "NOT NULL column accounts.more"),
+    ],
+)
+@pytest.mark.usefixtures("bank")
+def test_ddl_that_is_refused_names_its_statement(spanctl: Spanctl, bad: str, why: str) -> None:
+    """Of a batch the statement that was refused is told, and why, without a literal."""
+    made, other = (f"CREATE TABLE {name} (a INT64) PRIMARY KEY (a)" for name in ("made", "x"))
+    batch = f"{made};\n{bad};\n{other}"
+    done = spanctl("run", "sql", "--ddl", "-e", batch)
+    refused(done, 1, "statement 2 in line 2: Spanner answered")
+    assert why in done.stderr
+    assert "4711" not in done.stderr
+
+
+def test_why_a_step_was_refused_is_in_the_log(spanctl: Spanctl, bank: Bank, flows: str) -> None:
+    """In a pipe as in JSON, with the table and the column, without the value."""
+    typed = Path(flows).with_name("typed.py")
+    text = Path(flows).read_text(encoding="utf-8")
+    wrong = text.replace("SET balance = balance + @n", "SET nope = 4711 + @n")
+    typed.write_text(wrong, encoding="utf-8")
+    refused(spanctl("run", f"{typed}:settle"), 1, "Unrecognized name: nope")
+    told = spanctl("run", f"{typed}:settle", "-o", "json")
+    error = json.loads(told.stderr)["error"]
+    assert "Unrecognized name: nope" in error["message"]
+    assert "4711" not in told.stderr
     untouched(bank)
 
 
