@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Final
 
 from spanctl.errors import SpanctlError
+from spanctl.proxies import spare_loopback
 from spanctl_cli.completing.cache import Cache, Values
 from spanctl_cli.completing.kinds import Kind
 from spanctl_cli.context import AppContext
@@ -28,6 +29,7 @@ Found = Iterator[tuple[Kind, Iterable[tuple[str, str]]]]
 def main() -> None:
     """Renew the cache of the context in use, unless another process is at it."""
     signal.alarm(_SECONDS)
+    spare_loopback()
     os.nice(_NICE)
     app = AppContext.build(context=None, quiet=True, verbose=False, no_input=True)
     cache = Cache.of(app.settings())
