@@ -242,7 +242,7 @@ class Folder:
             ConfigurationError: Something can't be removed.
         """
         with writing(self.path, "remove"):
-            for folder in (self.path / "logs", self.prefect_home, self.identity):
+            for folder in (self.path / "logs", self.temporary, self.prefect_home, self.identity):
                 if folder.exists():
                     shutil.rmtree(folder)
             self.state_file.unlink(missing_ok=True)
