@@ -163,7 +163,7 @@ ERRORS: Final[dict[str, Explanation]] = {
     "statement_failed": Explanation(
         ExitCode.FAILED,
         "Spanner refused a statement or a mutation; nothing of its transaction was committed."
-        " Spanner's own words may hold values, and are shown on a terminal only.",
+        " Its own words may hold values: they are whole on a terminal only, else masked.",
         "Run it again on a terminal to read them; try it without committing:"
         " spanctl run sql --dry-run -e ...",
     ),

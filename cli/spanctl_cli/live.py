@@ -4,10 +4,9 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from spanctl.ledger.phases import AT_LEAST_ONCE, is_outside
+from spanctl.ledger.report import TransactionReport
 from spanctl_cli import talk
 from spanctl_cli.output import Format, emit_event
 from spanctl_cli.output.values import safe
@@ -24,50 +23,17 @@ _COLOURS: Final = {"COMMITTED": "green", "NOT_COMMITTED": "red", "UNKNOWN": "yel
 _LEVELS: Final = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """One transaction, as a live view shows it."""
-
-    txn_id: str
-    step: str
-    outcome: str
-    committed: datetime | None
-    rows: int | None
-    replayed: bool
-
-    def to_event(self) -> dict[str, Any]:
-        """Return it as an event's members."""
-        return {
-            "event": "transaction",
-            "txn_id": self.txn_id,
-            "step": self.step,
-            "outcome": self.told,
-            "commit_timestamp": self.committed,
-            "rows": self.rows,
-            "replayed": self.replayed,
-        }
-
-    @property
-    def is_outside(self) -> bool:
-        """Whether it tells of DDL or partitioned DML, which are in no transaction."""
-        return is_outside(self.step)
-
-    @property
-    def told(self) -> str:
-        """The outcome; AT_LEAST_ONCE outside of transactions."""
-        return AT_LEAST_ONCE if self.is_outside else self.outcome
-
-    @property
-    def line(self) -> str:
-        """One line of text, with the ID whole."""
-        if self.is_outside:  # the entry committed; what it tells of is another matter
-            return f"{self.step} {self.txn_id} at least once"
-        facts = [self.step]
-        if self.rows is not None:
-            facts.append(f"{self.rows:,} row{'' if self.rows == 1 else 's'}")
-        if self.replayed:
-            facts.append("replayed")
-        return f"{self.outcome} {self.txn_id} {' · '.join(facts)}"
+def to_event(seen: TransactionReport) -> dict[str, Any]:
+    """Return what became of a transaction as an event's members."""
+    return {
+        "event": "transaction",
+        "txn_id": seen.txn_id,
+        "step": seen.step,
+        "outcome": seen.told,
+        "commit_timestamp": seen.commit_timestamp,
+        "rows": seen.rows,
+        "replayed": seen.replayed,
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +58,13 @@ class Progress:
 
 
 class View(Protocol):
-    """Where the news of a run go."""
+    """Where the news of a run go.
+
+    Attributes:
+        is_for_people: Whether a person reads along, so that output of child processes may be seen.
+    """
+
+    is_for_people: bool
 
     def run(self, facts: Mapping[str, Any]) -> None:
         """Say which run it is."""
@@ -100,7 +72,7 @@ class View(Protocol):
     def state(self, name: str) -> None:
         """Say that the run entered a state."""
 
-    def transaction(self, seen: Seen) -> None:
+    def transaction(self, seen: TransactionReport) -> None:
         """Say what came of a transaction."""
 
     def log(self, level: str, text: str) -> None:
@@ -113,13 +85,15 @@ class View(Protocol):
 class Silent:
     """Nothing is shown."""
 
+    is_for_people = False
+
     def run(self, facts: Mapping[str, Any]) -> None:
         """Ignore it."""
 
     def state(self, name: str) -> None:
         """Ignore it."""
 
-    def transaction(self, seen: Seen) -> None:
+    def transaction(self, seen: TransactionReport) -> None:
         """Ignore it."""
 
     def log(self, level: str, text: str) -> None:
@@ -148,9 +122,9 @@ class Events(Silent):
         """Write an event."""
         self._emit({"event": "state", "state": name})
 
-    def transaction(self, seen: Seen) -> None:
+    def transaction(self, seen: TransactionReport) -> None:
         """Write an event."""
-        self._emit(seen.to_event())
+        self._emit(to_event(seen))
 
     def log(self, level: str, text: str) -> None:
         """Write an event."""
@@ -181,7 +155,7 @@ class Labelled(Silent):
         """Pass it on as a line: there are several states at a time."""
         self._view.log("INFO", f"{self._label}: {name}")
 
-    def transaction(self, seen: Seen) -> None:
+    def transaction(self, seen: TransactionReport) -> None:
         """Pass it on."""
         self._view.transaction(replace(seen, step=f"{self._label}: {seen.step}"))
 
@@ -193,6 +167,7 @@ class Labelled(Silent):
 class Lines(Silent):
     """Plain lines on stderr, for logs of schedulers and pipes."""
 
+    is_for_people = True
     _every = 10.0
 
     def __init__(self) -> None:
@@ -207,7 +182,7 @@ class Lines(Silent):
         """Write a line."""
         talk.say(name)
 
-    def transaction(self, seen: Seen) -> None:
+    def transaction(self, seen: TransactionReport) -> None:
         """Write a line."""
         talk.say(seen.line)
 
@@ -224,6 +199,8 @@ class Lines(Silent):
 
 class Terminal(Silent):
     """Lines that scroll by, above one line that moves."""
+
+    is_for_people = True
 
     def __init__(self, console: "Console") -> None:
         """Draw on this console, once :meth:`shown` has begun."""
@@ -254,12 +231,12 @@ class Terminal(Silent):
         """Change the line that moves."""
         self._state = name
 
-    def transaction(self, seen: Seen) -> None:
+    def transaction(self, seen: TransactionReport) -> None:
         """Print a line."""
         from rich.text import Text
 
         self._count += 1
-        outcome = "" if seen.is_outside else seen.outcome
+        outcome = "" if seen.at_least_once else seen.outcome
         line = Text(f"{_MARKS.get(outcome, '·')} ", style=_COLOURS.get(outcome, ""))
         line.append(safe(seen.line), style="default")
         self._scroll(line)

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 import typer
 from typer.core import TyperCommand
 
+from spanctl.proxies import spare_loopback
 from spanctl_cli import boundary, signals, talk
 from spanctl_cli.context import AppContext
 from spanctl_cli.help import Command, Group
@@ -67,6 +68,7 @@ def _globals(  # noqa: PLR0913 - one parameter an option
     ] = False,
 ) -> None:
     """Run Prefect flows on Google Cloud Spanner and never wonder what happened."""
+    spare_loopback()
     if verbose or debug:
         from spanctl_cli import tracing
 

@@ -62,6 +62,32 @@ def write(text: str) -> None:
         return
 
 
+@contextlib.contextmanager
+def children_silenced(silent: bool) -> Iterator[None]:
+    """Let nothing of what child processes and C libraries write to stderr be seen meanwhile.
+
+    What spanctl says itself still goes where stderr goes.
+    """
+    before = sys.stderr
+    try:
+        ours = silent and before.fileno() == _STDERR
+    except (OSError, ValueError):
+        ours = False
+    if not ours:
+        yield
+        return
+    before.flush()
+    kept = os.dup(_STDERR)
+    _to_nowhere()
+    sys.stderr = os.fdopen(kept, "w", encoding=before.encoding, errors=before.errors, closefd=False)
+    try:
+        yield
+    finally:
+        os.dup2(kept, _STDERR)
+        sys.stderr = before
+        os.close(kept)
+
+
 def _to_nowhere() -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, _STDERR)

@@ -1,13 +1,14 @@
 """How a run that ran elsewhere failed: from what its flow runs wrote of their transactions."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from spanctl import errors
 from spanctl.clock import monotonic, now
 from spanctl.errors import FlowCancelledError, FlowFailedError, OutcomeUnknownError, SpanctlError
 from spanctl.ledger.receipt import Outcome
+from spanctl.ledger.report import TransactionReport, merged
 from spanctl.orchestration.api import PrefectApi
 from spanctl.orchestration.model import TRANSACTIONS_ARTIFACT, FlowRun, Log, StateType
 
@@ -28,12 +29,13 @@ _ERRORS: Final = {
 }
 
 
-def check(api: PrefectApi, run: FlowRun) -> None:
+def check(api: PrefectApi, run: FlowRun, ledger: Sequence[TransactionReport] = ()) -> None:
     """Return when an ended run completed and the outcome of each of its transactions is known.
 
     Args:
         api: Prefect.
         run: The root flow run, as it ended.
+        ledger: What the ledger says of its transactions: what other processes did is only there.
 
     Raises:
         OutcomeUnknownError: The outcome of a transaction is open, whatever the flow made of it.
@@ -42,24 +44,23 @@ def check(api: PrefectApi, run: FlowRun) -> None:
         FlowCancelledError: It was cancelled or crashed.
         UnreachableError: Prefect did not answer.
     """
-    rows = told(api, run, patience=_patience(run))
-    _refuse_open(rows)
+    reports = merged(told(api, run, patience=_patience(run)), ledger)
+    refuse_open(reports)
     if run.state is None or run.state.type is StateType.COMPLETED:
         return
     msg = f"flow run {run.id} ended as {run.state.name}"
     hint = f"run: spanctl audit {run.id}"
     if run.state.type is not StateType.FAILED:
-        undone = [row for row in rows if row.get("outcome") == Outcome.NOT_COMMITTED]
+        undone = [one for one in reports if one.outcome is Outcome.NOT_COMMITTED]
         if undone:
-            msg = f"{msg}: {undone[-1]['txn_id']} ({undone[-1].get('step')}) NOT_COMMITTED"
-        left = [str(row["txn_id"]) for row in undone]
+            msg = f"{msg}: {undone[-1].txn_id} ({undone[-1].step}) NOT_COMMITTED"
+        left = [one.txn_id for one in undone]
         raise FlowCancelledError(msg, hint=hint, flow_run=run.id, not_committed=left)
-    last: Mapping[str, Any] = next((row for row in reversed(rows) if _failed(row)), {})
-    code = str(last.get("error"))
-    if code not in _ERRORS:
+    last = next((one for one in reversed(reports) if _failed(one)), None)
+    if last is None or last.error not in _ERRORS:
         raise FlowFailedError(msg, hint=hint, flow_run=run.id)
-    msg = f"{msg}: step {last.get('step')} with {code.replace('_', ' ')}"
-    raise _ERRORS[code](msg, hint=hint, flow_run=run.id, txn_id=last.get("txn_id"))
+    msg = f"{msg}: step {last.step} with {last.error.replace('_', ' ')}"
+    raise _ERRORS[last.error](msg, hint=hint, flow_run=run.id, txn_id=last.txn_id)
 
 
 def _patience(run: FlowRun) -> float:
@@ -70,8 +71,13 @@ def _patience(run: FlowRun) -> float:
     return max(_LEAST, longest - max(0.0, (now() - run.state.timestamp).total_seconds()))
 
 
-def _refuse_open(rows: list[Mapping[str, Any]]) -> None:
-    unknown = [str(row["txn_id"]) for row in rows if row.get("outcome") == Outcome.UNKNOWN]
+def refuse_open(reports: Iterable[TransactionReport]) -> None:
+    """Return when the outcome of every transaction is known, whatever the flow made of it.
+
+    Raises:
+        OutcomeUnknownError: One is open.
+    """
+    unknown = [one.txn_id for one in reports if one.outcome is Outcome.UNKNOWN]
     if unknown:
         more = f", and of {len(unknown) - 1} more" if len(unknown) > 1 else ""
         msg = f"the outcome of transaction {unknown[0]}{more} is UNKNOWN"
@@ -79,11 +85,11 @@ def _refuse_open(rows: list[Mapping[str, Any]]) -> None:
         raise OutcomeUnknownError(msg, hint=hint, txn_id=unknown[0], txn_ids=unknown)
 
 
-def _failed(row: Mapping[str, Any]) -> bool:
-    return bool(row.get("error")) or row.get("outcome") == Outcome.NOT_COMMITTED
+def _failed(one: TransactionReport) -> bool:
+    return bool(one.error) or one.outcome is Outcome.NOT_COMMITTED
 
 
-def told(api: PrefectApi, run: FlowRun, *, patience: float = 0.0) -> list[Mapping[str, Any]]:
+def told(api: PrefectApi, run: FlowRun, *, patience: float = 0.0) -> list[TransactionReport]:
     """Return what the run and its subflows wrote of their transactions, the run's own last.
 
     The last word on a transaction stands: a flow that is retried runs its subflows anew. Prefect
@@ -116,7 +122,7 @@ def told(api: PrefectApi, run: FlowRun, *, patience: float = 0.0) -> list[Mappin
         for row in rows or ():
             last.pop(row["txn_id"], None)
             last[row["txn_id"]] = row
-    return list(last.values())
+    return [TransactionReport.from_row(row) for row in last.values()]
 
 
 def _hooks_ran(newest: Iterable[Log], run: FlowRun) -> bool:

@@ -6,8 +6,8 @@ from enum import StrEnum
 
 from spanctl.audit.fencing import Fencing
 from spanctl.audit.outside import Outside
-from spanctl.ledger.phases import AT_LEAST_ONCE, noted
-from spanctl.ledger.receipt import EntryKind, Outcome, Receipt, Standing
+from spanctl.ledger.receipt import Outcome, Receipt, Standing
+from spanctl.ledger.report import TransactionReport
 from spanctl.orchestration.model import FlowRun, TaskRun
 from spanctl.spanner.committed import Changes
 
@@ -195,11 +195,9 @@ class Trail:
 
 def outcome_of(receipt: Receipt) -> Outcome:
     """Return what a receipt proves: COMMITTED, or for a fence NOT_COMMITTED."""
-    if receipt.kind is EntryKind.COMMITTED:
-        return Outcome.COMMITTED
-    return Outcome.NOT_COMMITTED
+    return TransactionReport.of(receipt).outcome
 
 
 def told_of(receipt: Receipt) -> str:
     """Return the outcome as it is told: AT_LEAST_ONCE for an entry of DDL or partitioned DML."""
-    return AT_LEAST_ONCE if noted(receipt) else outcome_of(receipt).value
+    return TransactionReport.of(receipt).told

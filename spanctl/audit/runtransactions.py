@@ -1,64 +1,39 @@
 """What a flow run did in the ledger: each transaction with its outcome, the open ones included."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING
+import os
+import socket
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
 from spanctl.audit import ending
-from spanctl.audit.model import outcome_of
 from spanctl.audit.operations import is_of_run
+from spanctl.audit.processes import Process, look
 from spanctl.audit.settling import Phase, survey
+from spanctl.clock import monotonic
 from spanctl.errors import SpanctlError
 from spanctl.invocation import IDEMPOTENCY_KEY_LABEL
-from spanctl.ledger.phases import AT_LEAST_ONCE, is_outside, step_of
 from spanctl.ledger.receipt import Outcome, Receipt
+from spanctl.ledger.report import TransactionReport
 from spanctl.orchestration.api import PrefectApi
-from spanctl.spanner import receipts
+from spanctl.spanner import limbo, receipts
 
 if TYPE_CHECKING:
     from spanctl.audit.settling import Unsettled
     from spanctl.orchestration.model import FlowRun
     from spanctl.spanner.client import Database
+    from spanctl.spanner.limbo import Leased, OpenLease
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunTransaction:
-    """One transaction of a flow run.
-
-    Attributes:
-        txn_id: Its id.
-        step: The step's name.
-        outcome: COMMITTED, NOT_COMMITTED for good, or UNKNOWN while it is open.
-        committed: When it committed, or was fenced; None while it is open.
-        rows: Rows that it changed; None while it is open.
-        attempt: The orchestrator's attempt that wrote it.
-        task_run: Id of the task run that wrote it.
-        replayed: Whether an earlier run of the same idempotency key wrote it.
-        note: Of an open one: whether its run sees to it, and how that is known.
-        in_limbo: Whether it is open, and no run sees to it.
-    """
-
-    txn_id: str
-    step: str
-    outcome: Outcome
-    committed: datetime | None = None
-    rows: int | None = None
-    attempt: int | None = None
-    task_run: str | None = None
-    replayed: bool = False
-    note: str = ""
-    in_limbo: bool = False
-
-    @property
-    def told(self) -> str:
-        """The outcome as it is told: AT_LEAST_ONCE for an entry of DDL or partitioned DML."""
-        return AT_LEAST_ONCE if is_outside(self.step) else self.outcome.value
+_TIMEOUT: Final = 10.0
+_PATIENCE: Final = 3.0
+"""Seconds in which another process of a run that has ended may still end its transaction."""
+_POLL: Final = 0.2
 
 
 def transactions_of(
     database: "Database", api: PrefectApi, root: "FlowRun"
-) -> tuple[RunTransaction, ...]:
+) -> tuple[TransactionReport, ...]:
     """Return the transactions of a root flow run, oldest first, those that are open last.
 
     Between them stands what ended without a trace in the ledger, as the run told Prefect.
@@ -70,7 +45,7 @@ def transactions_of(
     _ = database.ledger  # says what to do where there is none
     # What is open is read first: an operation that settles meanwhile then has its receipt below.
     opened = [one for one in survey(database, api).operations if is_of_run(one.operation, root.id)]
-    found = {one.txn_id: _settled(one, root.id) for one in written(database, root)}
+    found = {one.txn_id: _settled(one, root) for one in written(database, root)}
     left = [_open(one) for one in opened if one.operation.txn_id not in found]
     known = {*found, *(one.txn_id for one in left)}
     undone = [one for one in _undone(api, root) if one.txn_id not in known]
@@ -87,41 +62,99 @@ def written(database: "Database", root: "FlowRun") -> Sequence[Receipt]:
     return sorted(under.values(), key=lambda one: (one.commit_timestamp, one.txn_id))
 
 
-def _settled(receipt: Receipt, root: str) -> RunTransaction:
-    origin = receipt.provenance
-    return RunTransaction(
-        txn_id=receipt.txn_id,
-        step=step_of(receipt),
-        outcome=outcome_of(receipt),
-        committed=receipt.commit_timestamp,
-        rows=receipt.rows,
-        attempt=origin.attempt,
-        task_run=origin.task_run,
-        replayed=origin.root_run != root,
+def _settled(receipt: Receipt, root: "FlowRun") -> TransactionReport:
+    return TransactionReport.of(receipt, replayed=receipt.provenance.root_run != root.id)
+
+
+def in_ledger(
+    database: "Database",
+    root: "FlowRun",
+    seen: Iterable[TransactionReport] = (),
+    *,
+    timeout: float = _TIMEOUT,
+) -> list[TransactionReport]:
+    """Return what a root flow run did in a ledger, as far as the caller hasn't seen it commit.
+
+    Oldest first, those that are open in other processes last: what is open in its own the caller
+    knows.
+
+    Args:
+        database: The database with the ledger.
+        root: The root flow run.
+        seen: What the caller has seen; what committed there is not read again.
+        timeout: Seconds for one read.
+
+    Raises:
+        SpanctlError: The database could not be read.
+    """
+    known = {one.txn_id for one in seen if one.outcome is Outcome.COMMITTED}
+    key = root.labels.get(IDEMPOTENCY_KEY_LABEL)
+    # What is open is read first: an operation that settles meanwhile then has its receipt below.
+    opened = open_elsewhere(database, root, timeout=timeout)
+    listed = receipts.listed_of_run(
+        database, root.id, str(key) if key is not None else None, timeout=timeout
+    )
+    entries = receipts.get_many(database, [one for one in listed if one not in known])
+    reports = {one.txn_id: _settled(one, root) for one in entries.values()}
+    ordered = [reports[one] for one in listed if one in reports]
+    return [*ordered, *(one for one in opened if one.txn_id not in reports)]
+
+
+def open_elsewhere(
+    database: "Database", root: "FlowRun", *, timeout: float = _TIMEOUT
+) -> list[TransactionReport]:
+    """Return a root flow run's transactions that are open in other processes than this one.
+
+    A process that still runs gets a moment to end them.
+
+    Raises:
+        SpanctlError: The database could not be read.
+    """
+    until = monotonic() + _PATIENCE
+    while True:
+        leases = [
+            lease
+            for lease in limbo.open_leases(database, timeout=timeout)
+            if lease.root_run == root.id and (lease.host, lease.pid) != _here()
+        ]
+        opened = limbo.unsettled(database, leases) if leases else []
+        goes_on = any(_is_running(lease) for one in opened for lease in one.leases)
+        if not goes_on or monotonic() >= until:
+            return [_left(one) for one in opened]
+        time.sleep(_POLL)
+
+
+def _here() -> tuple[str, int]:
+    return socket.gethostname(), os.getpid()
+
+
+def _is_running(lease: "OpenLease") -> bool:
+    return look(lease.host, lease.pid, lease.since) is Process.RUNNING
+
+
+def _left(one: "Leased") -> TransactionReport:
+    holder = one.leases[-1]
+    return TransactionReport(
+        txn_id=one.txn_id,
+        step=one.step,
+        outcome=Outcome.UNKNOWN,
+        note=f"process {holder.pid} on {holder.host} had it",
     )
 
 
-def _undone(api: PrefectApi, root: "FlowRun") -> list[RunTransaction]:
+def _undone(api: PrefectApi, root: "FlowRun") -> list[TransactionReport]:
     try:
-        rows = ending.told(api, root)
+        reports = ending.told(api, root)
     except SpanctlError:
         return []  # all that the ledger knows is told
-    return [
-        RunTransaction(
-            txn_id=str(row["txn_id"]),
-            step=str(row.get("step") or ""),
-            outcome=Outcome.NOT_COMMITTED,
-            note="rolled back, or refused",
-        )
-        for row in rows
-        if row.get("outcome") == Outcome.NOT_COMMITTED
-    ]
+    undone = [one for one in reports if one.outcome is Outcome.NOT_COMMITTED]
+    return [replace(one, note="rolled back, or refused", rows=None) for one in undone]
 
 
-def _open(one: "Unsettled") -> RunTransaction:
+def _open(one: "Unsettled") -> TransactionReport:
     limbo = one.phase is Phase.LIMBO
     word = "in limbo" if limbo else "in flight"
-    return RunTransaction(
+    return TransactionReport(
         txn_id=one.operation.txn_id,
         step=one.operation.step,
         outcome=Outcome.UNKNOWN,
@@ -130,6 +163,6 @@ def _open(one: "Unsettled") -> RunTransaction:
     )
 
 
-def counted(transactions: Sequence[RunTransaction]) -> Mapping[Outcome, int]:
+def counted(transactions: Sequence[TransactionReport]) -> Mapping[Outcome, int]:
     """Return how many transactions there are of each outcome."""
     return {outcome: sum(one.outcome is outcome for one in transactions) for outcome in Outcome}

@@ -24,6 +24,7 @@ from spanctl.errors import (
     UnreachableError,
 )
 from spanctl.exchanges import sending
+from spanctl.proxies import spare_loopback
 
 MINTS: Final = "spanctl-mints"
 """Annotation that says, as a credential reference, whose tokens a rotation mints."""
@@ -97,6 +98,7 @@ class SecretInventory:
         roots = None
         if self._endpoints.ca_file:
             roots = grpc.ssl_channel_credentials(Path(self._endpoints.ca_file).read_bytes())
+        spare_loopback()  # gRPC looks at the environment when it opens the channel
         transport = SecretManagerServiceGrpcTransport(
             host=self._endpoints.secretmanager,
             credentials=self._credentials,

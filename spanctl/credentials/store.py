@@ -47,6 +47,7 @@ from spanctl.errors import (
     VerificationError,
 )
 from spanctl.exchanges import sending
+from spanctl.proxies import spare_loopback
 
 T = TypeVar("T")
 
@@ -94,6 +95,7 @@ class GoogleSecretStore:
         if self._endpoints.ca_file:
             # Given to this channel alone: gRPC's variable for it holds for the whole process.
             roots = grpc.ssl_channel_credentials(Path(self._endpoints.ca_file).read_bytes())
+        spare_loopback()  # gRPC looks at the environment when it opens the channel
         transport = SecretManagerServiceGrpcTransport(
             host=self._endpoints.secretmanager,
             credentials=self._credentials,

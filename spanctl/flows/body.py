@@ -20,9 +20,10 @@ from spanctl.flows.asking import attested
 from spanctl.flows.callsite import CallSite, Origin
 from spanctl.flows.identity import contents_of
 from spanctl.flows.ledgers import refuse_other_ledger
-from spanctl.flows.runs import Entry, registry, tell_interrupted
+from spanctl.flows.runs import registry, tell_interrupted
 from spanctl.ledger.digests import ModuleNames, injective
 from spanctl.ledger.receipt import Outcome, Provenance, TransactionResult
+from spanctl.ledger.report import TransactionReport
 from spanctl.spanner.operation import COPY_FIRST
 
 if TYPE_CHECKING:
@@ -173,22 +174,12 @@ class Step:
             if not isinstance(error, Exception):
                 tell_interrupted(origin.provenance.flow_run, entry)
             raise
-        registry.record(origin.provenance.flow_run, self._succeeded(result))
+        registry.record(origin.provenance.flow_run, TransactionReport.of_result(self.name, result))
         return result
 
-    def _failed(self, txn_id: str, outcome: Outcome, error: BaseException) -> Entry:
+    def _failed(self, txn_id: str, outcome: Outcome, error: BaseException) -> TransactionReport:
         code = error.code if isinstance(error, SpanctlError) else None
-        return Entry(step=self.name, txn_id=txn_id, outcome=outcome, error=code)
-
-    def _succeeded(self, result: TransactionResult) -> Entry:
-        return Entry(
-            step=self.name,
-            txn_id=result.txn_id,
-            outcome=result.outcome,
-            commit_timestamp=result.commit_timestamp,
-            rows=sum(result.row_counts),
-            replayed=result.replayed,
-        )
+        return TransactionReport(step=self.name, txn_id=txn_id, outcome=outcome, error=code)
 
 
 def _attempt(provenance: Provenance) -> tuple[Provenance, bool]:

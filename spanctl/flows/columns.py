@@ -6,7 +6,8 @@ from enum import StrEnum
 
 from spanctl.errors import UsageError
 from spanctl.ledger.receipt import StatementKind
-from spanctl.spanner.catalog import Column, Table, is_ledger
+from spanctl.spanner.catalog import Column, Table
+from spanctl.spanner.ddl import is_ledger
 from spanctl.spanner.values import TypeCode
 
 _SHOWN = 5

@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import httpx
@@ -33,8 +33,10 @@ from spanctl.errors import (
     UnreachableError,
     UsageError,
 )
-from spanctl.flows.runs import Entry, registry
+from spanctl.flows.runs import registry
 from spanctl.invocation import Invocation, using
+from spanctl.ledger.report import TransactionReport
+from spanctl.orchestration.parameters import read as read_by
 
 AnyFlow = Flow[..., Any]
 
@@ -114,8 +116,13 @@ def load(target: str) -> AnyFlow:
         raise NotFoundError(msg, hint="run it where that module is installed") from None
     except (ScriptError, ImportError, SyntaxError) as error:
         cause = getattr(error, "user_exc", error)
+        if isinstance(cause, SpanctlError):
+            raise cause from None
         msg = f"{where} can't be loaded: {type(cause).__name__} {_place(cause, where)}".rstrip()
         raise UsageError(msg, hint=f"try: python {where}") from None
+    if flow.isgenerator:
+        msg = f"flow {flow.name} is a generator, which has no final state"
+        raise UsageError(msg, hint="return a list instead")
     if not flow.name.isprintable():
         msg = f"the name of flow {name} holds control characters"
         raise UsageError(msg, hint="give it another: @flow(name=...)")
@@ -150,6 +157,16 @@ def _others(where: str, name: str) -> str:
     if close := get_close_matches(name, flows, 1):
         return f"did you mean {close[0]}?"
     return f"its flows: {', '.join(flows)}" if flows else "decorate a function with @flow"
+
+
+def read(flow: AnyFlow, typed: Mapping[str, str]) -> dict[str, Any]:
+    """Read parameters that were typed by the flow's signature, as a deployment's by its schema."""
+    schema = flow.parameters.model_dump_for_openapi()
+    known: dict[str, Any] = dict(schema.get("properties") or {})
+    for parameter in inspect.signature(flow.fn).parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD and (others := known.pop(parameter.name, None)):
+            known = {**dict.fromkeys(typed, others), **known}
+    return read_by(typed, {**schema, "properties": known})
 
 
 def bind(flow: AnyFlow, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -258,10 +275,7 @@ def execute(
             msg = f"flow run {run.id} ended with sys.exit({called.code!r})"
             hint = f"run: spanctl audit {run.id}"
             raise FlowCancelledError(msg, hint=hint, flow_run=str(run.id)) from None
-    if not isinstance(ended, State):
-        msg = f"flow {flow.name} is a generator, which has no final state"
-        raise UsageError(msg, hint="return a list instead")
-    return _finished(flow, run, ended)
+    return _finished(flow, run, cast("State[Any]", ended))
 
 
 def _lost_prefect(run: FlowRun, error: httpx.TransportError) -> UnreachableError:
@@ -288,7 +302,9 @@ def _finished(flow: AnyFlow, run: FlowRun, state: State[Any]) -> Finished:
 
 @contextmanager
 def listening(
-    *, on_transaction: Callable[[Entry], None], on_log: Callable[[logging.LogRecord], None]
+    *,
+    on_transaction: Callable[[TransactionReport], None],
+    on_log: Callable[[logging.LogRecord], None],
 ) -> Iterator[None]:
     """Hear of transactions and of what the flow logs while the block runs.
 

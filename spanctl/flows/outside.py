@@ -61,6 +61,7 @@ def _between(script: Script, begin: Origin, end: Origin, committing: Committing)
         _noting(script, kind, {"phase": Phase.STARTED.value, **noted}),
         script.arguments,
         step_words(kind, Phase.STARTED),
+        at_least_once=True,
         keep_result=True,
     )
     if started.replayed and (earlier := _finish_of(end)) is not None:
@@ -82,7 +83,7 @@ def _between(script: Script, begin: Origin, end: Origin, committing: Committing)
         noting = _noting(script, kind, facts, counts)
         step = step_words(kind, Phase(facts["phase"]))
         told = {"started": started.txn_id}
-        finished = committing.commit(end, noting, told, step, keep_result=True)
+        finished = committing.commit(end, noting, told, step, at_least_once=True, keep_result=True)
     results = tuple(
         result_of(one, script.mode, row_count=count)
         for one, count in zip(script.statements, counts, strict=True)

@@ -5,10 +5,12 @@ else the order of calls differs from one attempt to the next. This module reads 
 as they are in 3.8, the only release series that is accepted.
 """
 
+import inspect
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import httpx
@@ -19,6 +21,11 @@ from prefect.exceptions import ObjectNotFound, PrefectException
 
 from spanctl.errors import NotFoundError, UnreachableError
 from spanctl.flows import contexts
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from prefect import Flow, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +126,7 @@ def here() -> tuple[FlowRunContext, Place] | None:
         flow_run=flow_run.id,
         flow=context.flow.name if context.flow else None,
         path=above.path,
-        unstable=_calling_side(context) or above.unstable or _same_name(context, above),
+        unstable=_calling_side(context) or _above_side(above) or _same_name(context, above),
         deployment=str(above.root.deployment_id) if above.root.deployment_id else None,
         labels=above.root.labels,
         begun=begun,
@@ -153,15 +160,59 @@ def _is_remote(run: FlowRun) -> bool:
     return bool(run.deployment_id or run.work_queue_id or run.work_pool_id)
 
 
+def enclosing_task() -> TaskRunContext | None:
+    """Return the context of the task that a call is made in; None for a flow's own body.
+
+    Prefect leaves a generator task's context in place while its caller works on what it yielded:
+    unless the generator itself is running, what is around it counts.
+    """
+    context = TaskRunContext.get()
+    while context is not None and is_suspended(context.task):
+        token = context._token  # noqa: SLF001 - Prefect keeps the token nowhere else
+        if token is None:  # it has ended, and Prefect has left it behind
+            return context
+        outer = token.old_value
+        context = outer if isinstance(outer, TaskRunContext) else None
+    return context
+
+
+def is_suspended(run: "Task[..., Any] | Flow[..., Any]") -> bool:
+    """Tell whether a generator waits for its caller, who is at work now."""
+    if not run.isgenerator:
+        return False
+    code = getattr(inspect.unwrap(run.fn), "__code__", None)
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001 - there is no other way to the stack
+    while frame is not None and frame.f_code is not code:
+        frame = frame.f_back
+    return frame is None
+
+
 def _calling_side(context: FlowRunContext) -> str:
-    task = TaskRunContext.get()
+    if context.flow is not None and is_suspended(context.flow):
+        return _generator("flow", context.flow.name)
+    task = enclosing_task()
     if task and context.flow_run and task.task_run.flow_run_id == context.flow_run.id:
+        if is_suspended(task.task):
+            return _generator("task", task.task.name)
         return "it is called inside a task, whose turn among others is not fixed"
     if context.detached or not in_own_context(context):
         return "it is called in another thread or asyncio task than the flow's own"
     if contexts.in_hook():
         return "it is called in a hook"
     return ""
+
+
+def _above_side(above: Ancestry) -> str:
+    task = TaskRunContext.get()
+    if above.unstable and task is not None and is_suspended(task.task):
+        return _generator(
+            "task", task.task.name
+        )  # it is why Prefect takes the subflow for a task's
+    return above.unstable
+
+
+def _generator(kind: str, name: str) -> str:
+    return f"generator {kind} {name!r} hides its place: iterate over list({name}()) instead"
 
 
 def _same_name(context: FlowRunContext, above: Ancestry) -> str:

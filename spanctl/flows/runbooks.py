@@ -11,9 +11,10 @@ from spanctl.errors import DeadlineError, OutcomeUnknownError, UnreachableError
 from spanctl.flows.asking import attested
 from spanctl.flows.callsite import allot
 from spanctl.flows.ledgers import refuse_other_ledger
-from spanctl.flows.runs import Entry, registry, watch
+from spanctl.flows.runs import registry, watch
 from spanctl.ledger.keys import KEYED
 from spanctl.ledger.receipt import Provenance, TransactionResult
+from spanctl.ledger.report import TransactionReport
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State, TaskRun
@@ -77,17 +78,12 @@ def in_task(provenance: Provenance, tag: str | None = None) -> tuple[Provenance,
     return with_task, count > 1
 
 
-def record(step: str, provenance: Provenance, result: TransactionResult, rows: int) -> None:
+def record(
+    step: str, provenance: Provenance, result: TransactionResult, *, at_least_once: bool = False
+) -> None:
     """Show a transaction in the flow run's artifact, and to whoever watches this process."""
-    entry = Entry(
-        step=step,
-        txn_id=result.txn_id,
-        outcome=result.outcome,
-        commit_timestamp=result.commit_timestamp,
-        rows=rows,
-        replayed=result.replayed,
-    )
-    registry.record(provenance.flow_run, entry)
+    report = TransactionReport.of_result(step, result, at_least_once=at_least_once)
+    registry.record(provenance.flow_run, report)
 
 
 def whole(value: T) -> T:

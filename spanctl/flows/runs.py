@@ -12,8 +12,7 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -26,12 +25,12 @@ from prefect.exceptions import MissingContextError, PrefectException
 from prefect.logging.loggers import flow_run_logger, get_run_logger
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from spanctl.clock import rfc3339
 from spanctl.errors import SpanctlError
 from spanctl.flows.callsite import CallSite, Origin
 from spanctl.flows.pinning import Pinned, hold
 from spanctl.flows.place import outer_context
 from spanctl.ledger.receipt import Outcome, Provenance
+from spanctl.ledger.report import TransactionReport
 from spanctl.orchestration.model import TRANSACTIONS_ARTIFACT
 
 if TYPE_CHECKING:
@@ -49,41 +48,6 @@ _HOOKS = "PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS"
 """What a worker sets to ``false`` for the processes of runs whose cancellation it sees to."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One transaction as the artifact shows it.
-
-    Attributes:
-        step: The step's declared name.
-        txn_id: Its ID.
-        outcome: What came of it.
-        commit_timestamp: When it committed; None when it did not, or nobody knows.
-        rows: Rows changed, None when it did not commit.
-        replayed: Whether an earlier attempt had committed it.
-        error: Code of the :class:`~spanctl.errors.SpanctlError` that ended the step's last call.
-    """
-
-    step: str
-    txn_id: str
-    outcome: Outcome
-    commit_timestamp: datetime | None = None
-    rows: int | None = None
-    replayed: bool = False
-    error: str | None = None
-
-    def to_row(self) -> dict[str, Any]:
-        """Return the row of the artifact's table."""
-        return {
-            "step": self.step,
-            "txn_id": self.txn_id,
-            "outcome": self.outcome.value,
-            "commit_timestamp": rfc3339(self.commit_timestamp) if self.commit_timestamp else "",
-            "rows": self.rows,
-            "replayed": self.replayed,
-            "error": self.error,
-        }
-
-
 class Registry:
     """The runs of this process, by database and root; thread-safe."""
 
@@ -95,10 +59,10 @@ class Registry:
         """Start anew, without a word to any database."""
         self._lock = threading.Lock()
         self._runs: dict[_Place, Run] = {}
-        self._entries: defaultdict[str, dict[str, Entry]] = defaultdict(dict)
+        self._entries: defaultdict[str, dict[str, TransactionReport]] = defaultdict(dict)
         self._attended: dict[str, str] = {}
         self._pinned: dict[tuple[Target, str], Pinned | None] = {}
-        self._observers: list[Callable[[Entry], None]] = []
+        self._observers: list[Callable[[TransactionReport], None]] = []
 
     def attend(self, run: str, until: str) -> None:
         """Expect the end of flow run ``until`` in this process: it ends what is kept of ``run``."""
@@ -136,7 +100,7 @@ class Registry:
             if not kept:
                 _close_quietly([run])
 
-    def record(self, flow_run: str | None, entry: Entry) -> None:
+    def record(self, flow_run: str | None, entry: TransactionReport) -> None:
         """Remember what came of a transaction; the last word on a txn ID stands."""
         with self._lock:
             if flow_run is not None and flow_run in self._attended:
@@ -146,7 +110,7 @@ class Registry:
         for tell in list(self._observers):
             tell(entry)
 
-    def record_refusal(self, flow_run: str | None, entry: Entry) -> None:
+    def record_refusal(self, flow_run: str | None, entry: TransactionReport) -> None:
         """Remember that a call was refused whose txn ID is that of another write.
 
         Nobody is told of that write: it is not this call's. What is known of it stands.
@@ -158,7 +122,7 @@ class Registry:
                 entries[entry.txn_id] = replace(known, error=entry.error)
 
     @contextmanager
-    def observed(self, tell: Callable[[Entry], None]) -> Iterator[None]:
+    def observed(self, tell: Callable[[TransactionReport], None]) -> Iterator[None]:
         """Call ``tell`` with every entry that is recorded while the block runs, in any thread."""
         self._observers.append(tell)
         try:
@@ -166,12 +130,12 @@ class Registry:
         finally:
             self._observers.remove(tell)
 
-    def take_entries(self, flow_run: str) -> list[Entry]:
+    def take_entries(self, flow_run: str) -> list[TransactionReport]:
         """Return what was recorded for a flow run, and forget it."""
         with self._lock:
             return list(self._entries.pop(flow_run, {}).values())
 
-    def entries(self, flow_run: str) -> list[Entry]:
+    def entries(self, flow_run: str) -> list[TransactionReport]:
         """Return what was recorded for a flow run so far."""
         with self._lock:
             return list(self._entries.get(flow_run, {}).values())
@@ -304,7 +268,7 @@ def spanctl_transactions(flow: "Flow[Any, Any]", flow_run: FlowRun, state: "Stat
         logger.warning("leases stay open: %s", error.message)
 
 
-def tell_interrupted(flow_run: str | None, entry: Entry) -> None:
+def tell_interrupted(flow_run: str | None, entry: TransactionReport) -> None:
     """Say in Prefect what became of the transaction that a cancelled or stopped run was in.
 
     In the process of a worker no hook runs when its run is cancelled, so what is known is written
@@ -327,7 +291,7 @@ def tell_interrupted(flow_run: str | None, entry: Entry) -> None:
         logger.warning("no artifact of the transactions: %s", type(error).__name__)
 
 
-def _write_artifact(flow_run: UUID, entries: Sequence[Entry]) -> None:
+def _write_artifact(flow_run: UUID, entries: Sequence[TransactionReport]) -> None:
     counts = Counter(entry.outcome.value for entry in entries)
     summary = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
     if len(entries) > _MAX_ROWS:
@@ -335,7 +299,7 @@ def _write_artifact(flow_run: UUID, entries: Sequence[Entry]) -> None:
     artifact = ArtifactCreate(
         key=ARTIFACT_KEY,
         type="table",
-        description=f"Spanner transactions of this flow run: {summary}",
+        description=f"Spanner transactions of this flow run that its process saw: {summary}",
         data=json.dumps([entry.to_row() for entry in _shown(entries)]),
         flow_run_id=flow_run,
     )
@@ -343,7 +307,7 @@ def _write_artifact(flow_run: UUID, entries: Sequence[Entry]) -> None:
         client.create_artifact(artifact)
 
 
-def _shown(entries: Sequence[Entry]) -> list[Entry]:
+def _shown(entries: Sequence[TransactionReport]) -> list[TransactionReport]:
     """Return the last entries; of those that did not simply commit, none gives way to one that did.
 
     Whoever waits for the run elsewhere learns from them how it failed.

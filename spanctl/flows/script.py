@@ -9,8 +9,8 @@ from typing import Any
 from spanctl.errors import UsageError
 from spanctl.ledger.receipt import StatementKind
 from spanctl.spanner import idempotence
-from spanctl.spanner.catalog import LEDGER_PREFIX, is_ledger
-from spanctl.spanner.sql import SqlStatement, statements
+from spanctl.spanner.ddl import is_ledger
+from spanctl.spanner.sql import SqlStatement, changed_objects, statements
 from spanctl.spanner.values import (
     Type,
     check_length,
@@ -21,7 +21,6 @@ from spanctl.spanner.values import (
 )
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
-_LEDGERS = re.compile(rf"(?<!\w)({LEDGER_PREFIX}\w+)", re.IGNORECASE)
 _VIEW = re.compile(r"CREATE\s+(OR\s+REPLACE\s+)?VIEW\b", re.IGNORECASE)
 _SYNTAX = "write -p name:TYPE=value, such as -p id:INT64=7; without =value it is NULL"
 
@@ -207,8 +206,7 @@ def _mode(found: Sequence[SqlStatement], *, ddl: bool, partitioned: bool) -> Sql
 def _changed_in_ledger(statement: SqlStatement) -> str | None:
     """Return what a statement would change of the ledger: a table, an index, its change stream."""
     if statement.kind is StatementKind.DDL and not _VIEW.match(statement.text):
-        named = _LEDGERS.search(statement.text)
-        return named.group(1) if named else None
+        return next((name for name in changed_objects(statement) if is_ledger(name)), None)
     target = statement.tables[0] if statement.is_dml and statement.tables else ""
     return target if is_ledger(target) else None
 

@@ -13,6 +13,7 @@ from spanctl.flows.runbooks import in_task, record
 from spanctl.flows.script import SqlMode, place
 from spanctl.ledger.receipt import StatementKind, TransactionResult
 from spanctl.spanner.sql import SqlStatement
+from spanctl.spanner.wording import names
 
 if TYPE_CHECKING:
     from spanctl.spanner.changes import RowChange
@@ -114,6 +115,8 @@ class Committing:
         body: "Callable[[Transaction], Any]",
         arguments: dict[str, Any],
         step: str,
+        *,
+        at_least_once: bool = False,
         **options: Any,  # noqa: ANN401 - fields of TransactionOptions
     ) -> TransactionResult:
         """Commit one operation, and show it.
@@ -123,6 +126,7 @@ class Committing:
             body: Gets the transaction.
             arguments: What makes another call with the same key another write.
             step: What it is shown as.
+            at_least_once: Whether it is an entry of DDL or partitioned DML.
             options: Fields of :class:`~spanctl.spanner.run.TransactionOptions`.
 
         Raises:
@@ -137,7 +141,7 @@ class Committing:
             options=TransactionOptions(**options),
             expect_replay=self._again or origin.expect_replay,
         )
-        record(step, self._provenance, result, sum(result.row_counts))
+        record(step, self._provenance, result, at_least_once=at_least_once)
         return result
 
     def give_up(self, origin: Origin) -> None:
@@ -196,9 +200,31 @@ def told_where(*statements: SqlStatement, first: int = 1) -> Iterator[None]:
     try:
         yield
     except StatementError as error:
-        where = place(first, statements[0])
-        if len(statements) > 1:
+        refused = _refused(statements, error)
+        where = place(first + (refused or 0), statements[refused or 0])
+        if refused is None:
             where = f"one of the {len(statements)} statements from line {statements[0].line} on"
         error.message = f"{where}: {error.message}"
         error.args = (error.message,)
         raise
+
+
+def _refused(statements: Sequence[SqlStatement], error: StatementError) -> int | None:
+    """Return which statement of a batch was refused; None where that is not sure.
+
+    Spanner says how many it has applied, or repeats the statement, or speaks of names that only one
+    of them has.
+    """
+    if len(statements) == 1:
+        return 0
+    applied = error.details.get("applied")
+    if applied is not None and applied < len(statements):
+        return int(applied)
+    said = " ".join(getattr(error, "quoted", "").split())
+    repeated = [i for i, one in enumerate(statements) if " ".join(one.text.split()) in said]
+    if repeated:
+        return repeated[0] if len(repeated) == 1 else None
+    named = [names(one.masked) for one in statements]
+    told = names(said) & set().union(*named)
+    fitting = [number for number, own in enumerate(named) if told and told <= own]
+    return fitting[0] if len(fitting) == 1 else None

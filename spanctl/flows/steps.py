@@ -28,6 +28,7 @@ from spanctl.errors import (
 )
 from spanctl.flows.body import HIDDEN, Step
 from spanctl.flows.callsite import CallSite, allot
+from spanctl.flows.options import check
 from spanctl.flows.runs import lease_ahead, watch
 from spanctl.ledger.keys import txn_id
 from spanctl.ledger.receipt import TransactionResult
@@ -62,6 +63,7 @@ class TransactionTask(Task[P, TransactionResult]):
 
     def __init__(self, step: Step, **options: Unpack[TaskOptions]) -> None:
         """Make the task; see :func:`transaction`."""
+        check(step.name, options, HIDDEN)
         super().__init__(fn=step.as_task_function(), **options)
         self._settle(step, self.retry_condition_fn)
 
@@ -92,6 +94,7 @@ class TransactionTask(Task[P, TransactionResult]):
             deadline: Seconds for the whole operation.
             options: Prefect's task options, as ``Task.with_options`` takes them.
         """
+        check(self.step.name, options, HIDDEN)
         plain = super().with_options(**options)  # type: ignore[arg-type,misc]
         given = {
             "database": database,
@@ -309,11 +312,12 @@ def transaction(  # noqa: PLR0913 - options of a decorator, all by name
         ignore_arguments: Parameters that don't belong to the operation's identity: clients,
             loggers, anything without a canonical form.
         deadline: Seconds for the whole operation, all attempts included.
-        options: Every option of Prefect's ``task``.
+        options: The options of Prefect's ``task``, but for ``cache_key_fn``, ``result_storage_key``
+            and policies of a cache by which one call's result would answer for another call.
 
     Raises:
         UsageError: The function can't be a step: it is async, a generator or a method, takes no
-            transaction, or has a parameter named ``key``.
+            transaction, or has a parameter named ``key``; or an option can't be one of a step.
     """
 
     def decorate(fn: Callable[..., Any]) -> TransactionTask[Any]:

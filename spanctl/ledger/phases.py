@@ -68,11 +68,6 @@ def step_words(kind: StatementKind, phase: Phase) -> str:
     return f"{kind.value.replace('_', ' ')} {phase.words}"
 
 
-def is_outside(step: str) -> bool:
-    """Tell whether a step's name is one that :func:`step_words` returns."""
-    return any(step == step_words(kind, phase) for kind in _OUTSIDE for phase in Phase)
-
-
 def noted(receipt: Receipt) -> Noted | None:
     """Return what an entry says of DDL or partitioned DML; None when it is no such entry."""
     kinds = {statement.kind for statement in receipt.statements} & _OUTSIDE

@@ -16,6 +16,7 @@ from spanctl.local.emulator import Emulator
 from spanctl.local.ports import LOOPBACK
 from spanctl.local.processes import MARK
 from spanctl.local.state import Folder
+from spanctl.proxies import spare_loopback
 from spanctl.settings import config_home
 from spanctl.variables import CONTEXT_VARIABLE, LOCAL, VARIABLES
 
@@ -218,7 +219,11 @@ def _environment(
     }
     if search := _search_path(environ.get("PYTHONPATH", "")):
         quiet["PYTHONPATH"] = search
-    return {**environ, **quiet, **(own or {}), MARK: mark(folder)}
+    # What lies in the machine's shared folder belongs to whoever ran a stack first.
+    quiet["TMPDIR"] = str(folder.temporary)
+    found = {**environ, **quiet, **(own or {}), MARK: mark(folder)}
+    spare_loopback(found)
+    return found
 
 
 def _search_path(inherited: str) -> str:

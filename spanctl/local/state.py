@@ -126,6 +126,11 @@ class Folder:
         return self.path / "prefect-home"
 
     @property
+    def temporary(self) -> Path:
+        """Where the parts and their flow runs keep what is for now only."""
+        return self.path / "tmp"
+
+    @property
     def identity(self) -> Path:
         """Secrets, service accounts and certificates: they outlive ``down``."""
         return self.path / "identity"
@@ -147,7 +152,7 @@ class Folder:
         """
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            for folder in (self.path, self.path / "logs", self.prefect_home):
+            for folder in (self.path, self.path / "logs", self.temporary, self.prefect_home):
                 folder.mkdir(mode=0o700, exist_ok=True)
                 folder.chmod(0o700)
 
@@ -237,7 +242,7 @@ class Folder:
             ConfigurationError: Something can't be removed.
         """
         with writing(self.path, "remove"):
-            for folder in (self.path / "logs", self.prefect_home, self.identity):
+            for folder in (self.path / "logs", self.temporary, self.prefect_home, self.identity):
                 if folder.exists():
                     shutil.rmtree(folder)
             self.state_file.unlink(missing_ok=True)

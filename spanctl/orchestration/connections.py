@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from spanctl.clock import monotonic
 from spanctl.errors import UsageError
+from spanctl.proxies import is_loopback
 
 if TYPE_CHECKING:
     import ssl
@@ -172,7 +173,7 @@ def _proxy(server: SplitResult) -> SplitResult | None:
     """Return the proxy that the environment names for a server, by the usual variables."""
     host = server.hostname or ""
     # A proxy of the environment must not get between us and this machine.
-    if host == "localhost" or host.startswith("127.") or not _names_a_proxy():
+    if is_loopback(host) or not _names_a_proxy():
         return None
     import urllib.request
 

@@ -1,11 +1,13 @@
-"""The parameters of a deployment, held against its JSON schema before anything is sent.
+"""The parameters of a flow or a deployment, read and checked by their JSON schema.
 
 Messages name parameters, places in them and what was expected, never the value that was given.
 """
 
 import json
+import math
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any, Final
 
@@ -24,6 +26,11 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "null": (type(None),),
 }
 _Holds = Callable[[Any, Any], bool]
+_WORDS: Final = {
+    **dict.fromkeys(("true", "t", "yes", "y", "on", "1"), True),
+    **dict.fromkeys(("false", "f", "no", "n", "off", "0"), False),
+}
+"""What pydantic takes for a boolean."""
 _BOUNDS: Final[dict[str, tuple[str, _Holds]]] = {
     "minimum": ("at least", operator.ge),
     "maximum": ("at most", operator.le),
@@ -40,23 +47,68 @@ _LENGTHS: Final[dict[str, tuple[type[Sized], str, _Holds]]] = {
 Schema = Mapping[str, Any]
 
 
-def read(texts: Mapping[str, str], deployment: Deployment) -> dict[str, Any]:
-    """Read values that were typed: as JSON where the schema takes that, else as text.
+def read(texts: Mapping[str, str], schema: Schema) -> dict[str, Any]:
+    """Read values that were typed, by the JSON schema of what takes them.
 
-    ``007`` and ``true`` are text for a parameter of type string.
+    A value is JSON where the schema takes what it says, else text: ``007``, ``4711`` and ``true``
+    are text for a string. What Python's converters take for a boolean or a number (``yes``,
+    ``+5``, ``.5``) is taken as well; without a type, a value is JSON if it can be.
     """
-    values: dict[str, Any] = {}
-    for name, text in texts.items():
-        try:
-            values[name] = json.loads(text)
-        except ValueError:
-            values[name] = text
-            continue
-        about = _property(deployment.schema, name)
-        fits = about is None or not _fault(values[name], about, deployment.schema)
-        if not fits and about is not None and not _fault(text, about, deployment.schema):
-            values[name] = text
-    return values
+    return {name: _read(text, _property(schema, name), schema) for name, text in texts.items()}
+
+
+def _read(text: str, about: Schema | None, root: Schema) -> Any:  # noqa: ANN401 - JSON
+    value = _json(text)
+    if about is None:
+        return value
+    takes_text = _takes_text(about, root)
+    if not _fault(value, about, root):
+        # Of a decimal number that may be given as text, no digit is lost.
+        return text if isinstance(value, float) and repr(value) != text and takes_text else value
+    if takes_text:
+        seconds = isinstance(value, int | float) and _resolved(about, root).get("format")
+        return f"PT{text}S" if seconds == "duration" else text
+    fitting = (one for one in _converted(text) if not _fault(one, about, root))
+    return next(fitting, value)
+
+
+def _json(text: str) -> Any:  # noqa: ANN401 - JSON, or text
+    try:
+        return json.loads(text, parse_constant=_no_json)
+    except ValueError:
+        return text
+
+
+def _no_json(text: str) -> None:
+    raise ValueError(text)  # NaN and Infinity
+
+
+def _takes_text(about: Schema, root: Schema, depth: int = 0) -> bool:
+    """Tell whether a schema has room for text, be it too long or too short."""
+    about = _resolved(about, root)
+    branches = [one for name in ("anyOf", "oneOf") for one in about.get(name) or ()]
+    if branches and depth < _DEEPEST:
+        return any(_takes_text(one, root, depth + 1) for one in branches if isinstance(one, dict))
+    choices = [about["const"]] if "const" in about else about.get("enum")
+    if choices is not None:
+        return any(isinstance(one, str) for one in choices)
+    return "string" in _kinds(about)
+
+
+def _kinds(about: Schema) -> Sequence[str]:
+    kinds = about.get("type") or ()
+    return [kinds] if isinstance(kinds, str) else kinds
+
+
+def _converted(text: str) -> Iterator[object]:
+    word = text.strip().lower()
+    if word in _WORDS:
+        yield _WORDS[word]
+    with suppress(ValueError):
+        yield int(text)
+    with suppress(ValueError):
+        if math.isfinite(number := float(text)):
+            yield number
 
 
 def check(given: Mapping[str, Any], deployment: Deployment) -> None:
@@ -142,10 +194,8 @@ def _fault(value: Any, about: Schema, root: Schema, depth: int = 0) -> tuple[str
 
 
 def _is_of_type(value: Any, about: Schema) -> bool:  # noqa: ANN401 - JSON
-    kinds = about.get("type")
-    if kinds is None:
-        return True
-    return any(_is_a(value, kind) for kind in ([kinds] if isinstance(kinds, str) else kinds))
+    kinds = _kinds(about)
+    return not kinds or any(_is_a(value, kind) for kind in kinds)
 
 
 def _is_a(value: Any, kind: str) -> bool:  # noqa: ANN401 - JSON

@@ -7,7 +7,7 @@ from google.api_core.exceptions import AlreadyExists, GoogleAPICallError
 from google.auth.credentials import AnonymousCredentials
 
 from spanctl.credentials.live import LiveCredentials
-from spanctl.errors import UsageError
+from spanctl.errors import StatementError, UsageError
 from spanctl.spanner.failures import translate
 from spanctl.spanner.rpc import Target
 
@@ -128,6 +128,7 @@ def execute_ddl(
         msg = "there is no DDL to execute"
         raise UsageError(msg)
     client = _databases(target, credentials)
+    operation = None
     try:
         operation = client.update_database_ddl(
             database=str(target.database),
@@ -138,7 +139,10 @@ def execute_ddl(
         operation.result(timeout=DDL_TIMEOUT)
         return str(operation.operation.name)
     except GoogleAPICallError as error:
-        raise translate(error, target, "DDL was executed") from None
+        told = translate(error, target, "DDL was executed")
+        if isinstance(told, StatementError) and operation is not None and operation.metadata:
+            told.details["applied"] = len(operation.metadata.commit_timestamps)
+        raise told from None
     finally:
         client.transport.close()
 

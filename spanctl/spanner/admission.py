@@ -25,6 +25,7 @@ from spanctl.errors import (
     SpanctlError,
     UnreachableError,
 )
+from spanctl.proxies import spare_loopback
 from spanctl.resources import DatabaseName
 from spanctl.settings import Settings, Source
 
@@ -156,6 +157,7 @@ class Door:
         roots = None
         if self.ca_file:
             roots = grpc.ssl_channel_credentials(Path(self.ca_file).read_bytes())
+        spare_loopback()  # gRPC looks at the environment when it opens the channel
         return {
             "host": self.endpoint,
             "credentials": credentials,

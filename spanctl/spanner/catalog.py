@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from spanctl.spanner.client import Database
 
 POSTGRESQL: Final = "POSTGRESQL"
-LEDGER_PREFIX: Final = "spanctl_"
 _SYSTEM: Final = "('INFORMATION_SCHEMA', 'SPANNER_SYS')"
 _TABLES: Final = f"""SELECT TABLE_SCHEMA, TABLE_NAME, PARENT_TABLE_NAME
   FROM INFORMATION_SCHEMA.TABLES
@@ -110,11 +109,6 @@ class Table:
         """Return a column by its name, whatever its case; None when there is none."""
         folded = name.casefold()
         return next((column for column in self.columns if column.name.casefold() == folded), None)
-
-
-def is_ledger(name: str) -> bool:
-    """Tell whether a table belongs to the ledger, so that only the protocol writes to it."""
-    return name.strip("`").casefold().startswith(LEDGER_PREFIX)
 
 
 def dialect(database: "Database") -> str:

@@ -17,9 +17,10 @@ from spanctl.credentials.live import LiveCredentials
 from spanctl.credentials.secret import Secret
 from spanctl.errors import ConfigurationError, SpanctlError
 from spanctl.exchanges import Sent, listened
+from spanctl.proxies import is_loopback
 
 _UNBOUNDED: Final = -1
-_OPTIONS: Final = (
+_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.max_send_message_length", _UNBOUNDED),
     ("grpc.max_receive_message_length", _UNBOUNDED),
     # A dead peer is found within a minute even when nothing is being sent.
@@ -37,7 +38,7 @@ _LEAST: Final = 0.001
 
 def plain(host: str) -> grpc.Channel:
     """Open the plain channel that an emulator listens on."""
-    return _watched(grpc.insecure_channel(host, options=_OPTIONS), host)
+    return _watched(grpc.insecure_channel(host, options=_options(host)), host)
 
 
 def secure(endpoint: str, credentials: LiveCredentials, ca_file: str | None) -> grpc.Channel:
@@ -61,8 +62,13 @@ def secure(endpoint: str, credentials: LiveCredentials, ca_file: str | None) -> 
             raise ConfigurationError(msg, hint=hint) from error
     # The roots are this channel's: gRPC's variable for them would hold for the whole process.
     tls = grpc.ssl_channel_credentials(roots)
-    channel = _watched(grpc.secure_channel(endpoint, tls, options=_OPTIONS), endpoint)
+    channel = _watched(grpc.secure_channel(endpoint, tls, options=_options(endpoint)), endpoint)
     return grpc.intercept_channel(channel, _Bearer(credentials))
+
+
+def _options(host: str) -> tuple[tuple[str, int], ...]:
+    """Return a channel's options; no proxy of the environment leads to this machine."""
+    return (*_OPTIONS, ("grpc.enable_http_proxy", 0)) if is_loopback(host) else _OPTIONS
 
 
 def _watched(channel: grpc.Channel, host: str) -> grpc.Channel:

@@ -38,7 +38,7 @@ from spanctl.spanner.rpc import Rpc, Target, status_of
 from spanctl.spanner.sessions import Lease, SessionPool
 from spanctl.spanner.transaction import Transaction
 
-__all__ = ["Call", "Database", "Target", "TransactionOptions", "shared"]
+__all__ = ["Call", "Database", "Target", "TransactionOptions", "shared", "shared_targets"]
 
 T = TypeVar("T")
 
@@ -273,6 +273,12 @@ def _selector(read_timestamp: datetime | None) -> TransactionSelector:
 
 _shared: dict[Target, Database] = {}
 _sharing = threading.Lock()
+
+
+def shared_targets() -> list[Target]:
+    """Return the targets for which this process has a :func:`shared` database."""
+    with _sharing:
+        return list(_shared)
 
 
 def shared(target: Target) -> Database:

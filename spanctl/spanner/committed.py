@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final
 from spanctl.errors import StatementError
 from spanctl.ledger.receipt import Receipt
 from spanctl.spanner import completeness, receipts, watches
-from spanctl.spanner.catalog import is_ledger
 from spanctl.spanner.changes import DataChange, RowChange, changes
 from spanctl.spanner.completeness import Evidence, Gap
+from spanctl.spanner.ddl import is_ledger
 from spanctl.spanner.exact import exact
 from spanctl.spanner.watching import Schema, schema_at
 

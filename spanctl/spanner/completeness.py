@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from spanctl.errors import SpanctlError
 from spanctl.ledger.receipt import Receipt, Statement, StatementKind
 from spanctl.spanner import admin
-from spanctl.spanner.catalog import is_ledger
+from spanctl.spanner.ddl import is_ledger
 
 if TYPE_CHECKING:
     from spanctl.spanner.client import Database

@@ -13,6 +13,7 @@ from spanctl.errors import SchemaVersionError
 from spanctl.ledger.keys import KEYED
 from spanctl.spanner import attestations, receipts
 from spanctl.spanner.identity import SETTINGS
+from spanctl.spanner.watching import STREAM
 
 WATCHES: Final = "spanctl_watches"
 _SHARD: Final = "shard INT64 NOT NULL AS (ABS(MOD(FARM_FINGERPRINT({key}), 16))) STORED"
@@ -120,6 +121,17 @@ INDEXES: Final[dict[str, str]] = {
     " ON spanctl_intents (request, leased_at DESC)",
 }
 """Index name to the DDL that creates it."""
+
+
+_NAMES: Final = frozenset({*TABLES, *INDEXES, STREAM})
+
+
+def is_ledger(name: str) -> bool:
+    """Tell whether a table, an index or a change stream is the ledger's.
+
+    Only the protocol writes to it. What merely has a name like it is the user's own.
+    """
+    return name.replace("`", "").casefold() in _NAMES
 
 
 def columns_of(table: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ from spanctl.errors import (
     UnreachableError,
 )
 from spanctl.spanner.rpc import Target, status_of
+from spanctl.spanner.wording import masked
 
 UNREACHABLE: Final = frozenset({StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED})
 NOT_PERMITTED: Final = frozenset({StatusCode.UNAUTHENTICATED, StatusCode.PERMISSION_DENIED})
@@ -78,7 +79,8 @@ def translate(error: GoogleAPICallError, target: Target, doing: str) -> SpanctlE
         msg = f"there is no database {target.database}"
         hint = "run: spanctl local up" if target.is_emulated else "check: spanctl context show"
         return NotFoundError(msg, hint=hint, status=status.name)
-    msg = f"Spanner answered {status.name} while {doing}"
+    reason = masked(str(error.message))
+    msg = f"Spanner answered {status.name} while {doing}{f': {reason}' if reason else ''}"
     refused = QuotedStatementError(msg, hint=_advice(status), status=status.name)
     refused.quoted = str(error.message)
     return refused

@@ -26,6 +26,7 @@ _COLUMNS: Final = (
     "pid",
     "open_since",
 )
+_TIMEOUT: Final = 30.0
 _FETCH: Final = 500  # primary keys in one read: well below what a request may hold
 _EPOCHS: Final = 8
 """Leases don't tell how often an operation was fenced; an ID of a later epoch isn't recognised."""
@@ -86,13 +87,13 @@ class Leased:
         return self.leases[0].since
 
 
-def open_leases(database: "Database") -> list[OpenLease]:
-    """Return every open lease, the oldest first.
+def open_leases(database: "Database", *, timeout: float = _TIMEOUT) -> list[OpenLease]:
+    """Return every open lease, the oldest first; each read takes at most ``timeout`` seconds.
 
     Raises:
         SpanctlError: The database could not be read.
     """
-    found = [_lease(row) for row in _open_rows(database)]
+    found = [_lease(row) for row in _open_rows(database, timeout)]
     return sorted(found, key=lambda lease: (lease.since, lease.intent_id))
 
 
@@ -147,11 +148,12 @@ def find(database: "Database", prefix: str) -> list[Leased]:
     return [one for one in unsettled(database, fitting) if fits(one.txn_id)]
 
 
-def _open_rows(database: "Database") -> Iterator[Sequence[Any]]:
-    ids = [row[0] for row in database.read(TABLE, ["intent_id"], KeySet(all_=True), index=_OPEN)]
+def _open_rows(database: "Database", timeout: float) -> Iterator[Sequence[Any]]:
+    listed = database.read(TABLE, ["intent_id"], KeySet(all_=True), index=_OPEN, timeout=timeout)
+    ids = [row[0] for row in listed]
     for start in range(0, len(ids), _FETCH):
         keys = KeySet(keys=[[one] for one in ids[start : start + _FETCH]])
-        yield from database.read(TABLE, _COLUMNS, keys)
+        yield from database.read(TABLE, _COLUMNS, keys, timeout=timeout)
 
 
 def _lease(row: Sequence[Any]) -> OpenLease:

@@ -216,6 +216,23 @@ def of_key(database: "Database", idempotency_key: str) -> list[Receipt]:
     return _all(database, BY_KEY, keyed_root(idempotency_key))
 
 
+def listed_of_run(
+    database: "Database", root_run: str, key: str | None = None, *, timeout: float = _TIMEOUT
+) -> list[str]:
+    """Return the txn IDs of a root flow run, and of its idempotency key, in one read of each index.
+
+    Each read takes at most ``timeout`` seconds.
+    """
+    wanted = [(BY_RUN, root_run), *([(BY_KEY, keyed_root(key))] if key is not None else [])]
+    found: list[_Entry] = []
+    for index, root in wanted:
+        leads = [[shard, root] for shard in range(SHARDS)]
+        keys = KeySet(ranges=[KeyRange(start_closed=lead, end_closed=lead) for lead in leads])
+        read = database.read(TABLE, _ENTRY, keys, index=index, timeout=timeout)
+        found += [(_instant(stamp), txn_id) for stamp, txn_id in read]
+    return list(dict.fromkeys(txn_id for _, txn_id in sorted(found)))
+
+
 def newest_of_key(database: "Database", idempotency_key: str) -> Receipt | None:
     """Return the newest receipt under an idempotency key; None when there is none."""
     root = keyed_root(idempotency_key)
@@ -265,6 +282,7 @@ def listing(  # noqa: PLR0913 - the filters
 
 
 _Entry = tuple[datetime, str]
+_ENTRY = ("commit_timestamp", "txn_id")
 
 
 def _newest_first(entry: _Entry) -> tuple[timedelta, str]:
@@ -310,7 +328,7 @@ class _Listing:
         )
         rows = self.database.read(
             TABLE,
-            ("commit_timestamp", "txn_id"),
+            _ENTRY,
             KeySet(ranges=[keys]),
             index=self.index,
             limit=self.page + len(seen),

@@ -15,7 +15,7 @@ from google.protobuf.struct_pb2 import ListValue
 from spanctl.errors import UsageError
 from spanctl.ledger.receipt import Statement, StatementKind, changed_rows
 from spanctl.spanner import values
-from spanctl.spanner.catalog import is_ledger
+from spanctl.spanner.ddl import is_ledger
 from spanctl.spanner.limits import Write
 
 

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Any, Final, Self
 
 import grpc
@@ -29,6 +28,7 @@ from spanctl.credentials.endpoints import Endpoints
 from spanctl.credentials.hardening import forget_locals
 from spanctl.credentials.live import LiveCredentials
 from spanctl.errors import SpanctlError
+from spanctl.proxies import is_loopback
 from spanctl.resources import DatabaseName
 from spanctl.settings import Settings
 from spanctl.spanner import channel
@@ -94,7 +94,7 @@ class Target:
     @property
     def is_emulated(self) -> bool:
         """Whether an emulator answers there, perhaps behind a gateway on this machine."""
-        return self.emulator_host is not None or _is_loopback(self.endpoint)
+        return self.emulator_host is not None or is_loopback(self.endpoint)
 
     def live_credentials(self) -> LiveCredentials | None:
         """Return the credentials, the same for all in this process; None for an emulator.
@@ -122,14 +122,6 @@ class Target:
         if self.emulator_host or live is None:
             return channel.plain(self.host)
         return channel.secure(self.endpoint, live, self.identity.ca_file)
-
-
-def _is_loopback(endpoint: str) -> bool:
-    host = endpoint.rpartition(":")[0].strip("[]") or endpoint
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def status_of(error: BaseException) -> grpc.StatusCode:

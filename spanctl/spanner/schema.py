@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 from spanctl.errors import NotFoundError, SchemaVersionError, UsageError
 from spanctl.ledger.receipt import Provenance
 from spanctl.spanner import admin, catalog, ddl, nulls, receipts, watches
-from spanctl.spanner.catalog import is_ledger
 from spanctl.spanner.identity import (
     LEDGER_ID,
     LEDGER_KEY,
@@ -66,7 +65,7 @@ def watched(database: "Database") -> tuple[str, ...]:
     tables = found.watched.tables
     if found.watched.everything:
         tables = dict.fromkeys(found.names.values())
-    return tuple(sorted(_with_columns(*one) for one in tables.items() if not is_ledger(one[0])))
+    return tuple(sorted(_with_columns(*one) for one in tables.items() if not ddl.is_ledger(one[0])))
 
 
 def _with_columns(table: str, columns: Sequence[str] | None) -> str:
@@ -126,9 +125,9 @@ def _existing(tables: Sequence[str], names: Mapping[str, str]) -> list[str]:
         name = names.get(table.replace("`", "").casefold())
         if name is None:
             msg = f"there is no table {table} to watch"
-            known = ", ".join(sorted(one for one in names.values() if not is_ledger(one)))
+            known = ", ".join(sorted(one for one in names.values() if not ddl.is_ledger(one)))
             raise NotFoundError(msg, hint=f"tables: {known}" if known else "create it first")
-        if is_ledger(name):
+        if ddl.is_ledger(name):
             msg = f"{name} belongs to the ledger"
             raise UsageError(msg, hint="name the tables of your own data")
         found.append(name)
@@ -163,7 +162,7 @@ def _stream_ddl(database: "Database", tables: Sequence[str]) -> list[str]:
 
 def _quoted(table: str, columns: Sequence[str] | None) -> str:
     """Return what is to be watched, as DDL: names may be reserved words."""
-    if is_ledger(table):
+    if ddl.is_ledger(table):
         return table
     name = ".".join(f"`{part}`" for part in table.split("."))
     return name if columns is None else f"{name}({', '.join(f'`{one}`' for one in columns)})"

@@ -129,6 +129,12 @@ def _describe(sql: str) -> SqlStatement:
 _remembered = lru_cache(maxsize=1024)(_describe)
 
 
+def changed_objects(statement: SqlStatement) -> tuple[str, ...]:
+    """Return what a DDL statement may change: the tables, indexes and streams that it names."""
+    tokens = [token for token in _tokens(statement.text) if token.text != ";"]
+    return tuple(sqltables.objects(tokens))
+
+
 def _tokens(text: str) -> Iterator[Token]:
     position = 0
     while position < len(text):

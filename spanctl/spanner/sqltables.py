@@ -14,6 +14,9 @@ _NOT_ALIASES = _FROM_ENDS | {
     *("ON", "USING", "JOIN", "INNER", "LEFT", "RIGHT", "FULL", "CROSS", "HASH"),
     *("TABLESAMPLE", "FOR", "AS"),
 }
+_REFERS = frozenset({"REFERENCES", "TO", "SYNONYM", "PARENT", "IN"})
+_NEAR = 5
+"""ALTER TABLE IF EXISTS name."""
 _IF_EXISTS = frozenset({"IF", "NOT", "EXISTS"})
 
 
@@ -87,6 +90,26 @@ def _ddl_tables(tokens: Sequence[Token]) -> Iterator[str]:
             name, _ = path_at(tokens, start)
             if name:
                 yield name
+
+
+def objects(tokens: Sequence[Token]) -> Iterator[str]:
+    """Yield what a DDL statement names outside of parentheses, where only columns have names.
+
+    What is added to a table is no name of another object, but for what it refers to.
+    """
+    words = [token.upper for token in tokens]
+    alters = words[:1] == ["ALTER"] and words[1:2] in (["TABLE"], ["INDEX"])
+    depth = index = 0
+    while index < len(tokens):
+        depth += (words[index] == "(") - (words[index] == ")")
+        name, end = path_at(tokens, index)
+        before = words[index - 1] if index else ""
+        named = before in _REFERS or (
+            alters and before in {"TABLE", "INDEX", "EXISTS"} and index < _NEAR
+        )
+        if name and (named or not (depth or alters)):
+            yield name
+        index = max(end, index + 1)
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from spanctl.spanner import ddl
 from spanctl.spanner.applying import apply, mutation
-from spanctl.spanner.catalog import is_ledger
+from spanctl.spanner.ddl import is_ledger
 from spanctl.spanner.keysets import KeySet
 from spanctl.spanner.receipts import COMMIT_TIMESTAMP
 from spanctl.spanner.rows import as_datetime

@@ -7,29 +7,41 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from spanctl_cli.live import Seen, Terminal
+from spanctl.ledger.receipt import Outcome
+from spanctl.ledger.report import TransactionReport
+from spanctl_cli.live import Terminal
 from tests.fixtures.cli import run_on_terminal
 
 ID = "3b1f7a3e-0c4c-5e0f-9f52-0f3d1c2b4a5e"
 DRAW = f"""
-from spanctl_cli.live import Seen, view
+from spanctl.ledger.receipt import Outcome
+from spanctl.ledger.report import TransactionReport
+from spanctl_cli.live import view
 
 with view(None, quiet=False) as shown:
     shown.run({{"flow_run": "{ID}", "flow": "transfer", "name": "amber-dolphin"}})
     shown.transaction(
-        Seen(txn_id="{ID}", step="pay", outcome="COMMITTED", committed=None, rows=2, replayed=False)
+        TransactionReport(txn_id="{ID}", step="pay", outcome=Outcome.COMMITTED, rows=2)
     )
 """
 
 
-def seen(step: str) -> Seen:
-    return Seen(txn_id=ID, step=step, outcome="COMMITTED", committed=None, rows=2, replayed=False)
+def seen(step: str, *, at_least_once: bool = False) -> TransactionReport:
+    return TransactionReport(
+        txn_id=ID, step=step, outcome=Outcome.COMMITTED, rows=2, at_least_once=at_least_once
+    )
 
 
 @pytest.mark.parametrize("step", ["ddl failed", "ddl started", "partitioned dml end unknown"])
 def test_what_is_outside_of_transactions_is_not_told_as_committed(step: str) -> None:
     """The entry that says how DDL ended has committed; the DDL itself may well have failed."""
-    assert seen(step).line == f"{step} {ID} at least once"
+    assert seen(step, at_least_once=True).line == f"{step} {ID} at least once"
+
+
+def test_a_step_that_is_named_as_ddl_is_a_transaction_all_the_same() -> None:
+    """What an entry is decides, never what its step is called, or labelled."""
+    assert seen("ddl failed").told == "COMMITTED"
+    assert seen("books/nightly: ddl failed", at_least_once=True).told == "AT_LEAST_ONCE"
 
 
 def test_a_transaction_is_told_with_its_outcome_and_rows() -> None:

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 from prefect import flow, task
-from prefect.cache_policies import INPUTS
 from prefect.client.orchestration import get_client
 from prefect.flow_engine import run_flow
 from prefect.states import Scheduled
@@ -209,19 +208,6 @@ def test_a_cached_result_takes_its_ordinal(bank: Bank) -> None:
     assert [name for name, _ in second] == ["Cached", "Completed"]
     assert second[1][1].replayed
     assert bank.keys() == ["deposit#0", "deposit#1"]
-
-
-def test_a_cache_by_inputs_does_not_swallow_a_second_run(bank: Bank) -> None:
-    """Even with Prefect's INPUTS policy, another run with equal arguments writes."""
-    cached = deposit.with_options(cache_policy=INPUTS)
-
-    @flow
-    def settle() -> None:
-        cached("a", 5)
-
-    settle()
-    settle()
-    assert bank.balance() == 10
 
 
 def test_with_options_remains_the_same_step(bank: Bank) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import contextvars
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -105,6 +105,151 @@ def test_a_key_makes_it_safe_anywhere_in_a_run(bank: Bank, call: Callable[..., A
     assert bank.balance() == 1
     assert [one.replayed for one in seen] == [False, True]
     assert bank.keys() == ["deposit=k"]
+
+
+@task
+def pages(count: int = 2) -> Iterator[int]:
+    yield from range(1, count + 1)
+
+
+@task
+async def async_pages() -> AsyncIterator[int]:
+    yield 1
+    yield 2
+
+
+@flow(name="chapters")
+def chapters() -> Iterator[int]:
+    yield 1
+    yield 2
+
+
+def over_a_generator_task() -> None:
+    for _ in pages():
+        step()
+
+
+def over_a_nested_generator_task() -> None:
+    for _ in pages():
+        for _ in pages(1):
+            step()
+
+
+def over_one_that_is_left_early() -> None:
+    for page in pages(5):
+        step()
+        if page == 2:
+            break
+
+
+def after_one() -> None:
+    assert list(pages()) == [1, 2]
+    step()
+    step()
+
+
+def submitted_from_one() -> None:
+    for _ in pages():
+        deposit.submit("a", 1).result()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        over_a_generator_task,
+        over_a_nested_generator_task,
+        over_one_that_is_left_early,
+        after_one,
+        submitted_from_one,
+    ],
+)
+def test_a_loop_over_a_generator_task_is_the_flows_own_body(
+    bank: Bank, body: Callable[[], None]
+) -> None:
+    """What yields is not what calls: the calls take their ordinals, the same on a retry."""
+    lost = Fails()
+
+    @flow(retries=1)
+    def settle() -> None:
+        body()
+        lost()
+
+    settle()
+    assert bank.balance() == 2
+    assert bank.keys() == ["deposit#0", "deposit#1"]
+
+
+def test_a_loop_over_an_async_generator_task_is_the_flows_own_body(bank: Bank) -> None:
+    """The same in an async flow."""
+
+    @flow
+    async def settle() -> None:
+        async for _ in async_pages():
+            step()
+
+    asyncio.run(settle())
+    assert bank.keys() == ["deposit#0", "deposit#1"]
+
+
+@task
+def writing_pages() -> Iterator[int]:
+    step()
+    yield 1
+
+
+def in_a_generator_task() -> None:
+    list(writing_pages())
+
+
+@task
+def turning() -> None:
+    for _ in pages():
+        step()
+
+
+@pytest.mark.parametrize("body", [in_a_generator_task, turning])
+def test_a_generator_task_is_a_task_all_the_same(bank: Bank, body: Callable[[], None]) -> None:
+    """Within its own body, or where another task iterates over it, a call has no fixed turn."""
+
+    @flow
+    def settle() -> None:
+        body()
+
+    with pytest.raises(KeyRequiredError, match="called inside a task"):
+        settle()
+    assert bank.receipts() == []
+
+
+def over_a_generator_flow() -> None:
+    for _ in chapters():
+        step()
+
+
+def a_subflow_over_a_generator_task() -> None:
+    part = flow(name="part")(step)
+    for _ in pages():
+        part()
+
+
+def after_two_side_by_side() -> None:
+    for _ in zip(pages(), pages(), strict=True):
+        pass
+    step()
+
+
+@pytest.mark.parametrize(
+    "body", [over_a_generator_flow, a_subflow_over_a_generator_task, after_two_side_by_side]
+)
+def test_a_generator_that_hides_the_place_is_named(bank: Bank, body: Callable[[], None]) -> None:
+    """Where Prefect's context says something else than where the call is, the way out is told."""
+
+    @flow
+    def settle() -> None:
+        body()
+
+    with pytest.raises(KeyRequiredError, match=r"generator .* iterate over list\("):
+        settle()
+    assert bank.receipts() == []
 
 
 def test_a_thread_without_a_context_can_t_name_its_run(bank: Bank) -> None:

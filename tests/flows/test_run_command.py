@@ -26,7 +26,7 @@ FLOWS = """
 import contextlib
 import threading
 
-from prefect import flow
+from prefect import flow, task
 from spanctl.flows import transaction
 
 
@@ -40,6 +40,28 @@ def pay(txn, account: str, cents: int) -> None:
 def settle(cents: int = 5) -> None:
     pay("a", cents)
     pay("b", cents)
+
+
+@flow
+def named(account: str, note: str | None = None, cents: int = 5) -> None:
+    assert (account, note, cents) == ("4711", "true", 7)
+
+
+@task
+def pages():
+    yield "a"
+    yield "b"
+
+
+@flow
+def crawl() -> None:
+    for page in pages():
+        pay(page, 5)
+
+
+@flow
+def yielding():
+    yield pay("a", 5)
 
 
 @flow
@@ -123,6 +145,35 @@ def test_a_flow_under_an_idempotency_key(spanctl: Spanctl, bank: Bank, flows: st
     refused(spanctl(*other, "--idempotency-key", "july"), 6, "'july' was used for flow settle")
     refused(spanctl("run", f"{flows}:broken", "--idempotency-key", "july"), 6, "flow settle")
     assert (bank.balance("a"), len(bank.receipts())) == (5, 2)
+
+
+def test_parameters_are_what_the_flow_declares(spanctl: Spanctl, bank: Bank, flows: str) -> None:
+    """Digits and true are text for a str."""
+    typed = ("-p", "account=4711", "-p", "note=true", "-p", "cents=007")
+    done = spanctl("run", f"{flows}:named", *typed)
+    assert done.exit_code == 0, done.stderr
+    refused(spanctl("run", f"{flows}:named", "-p", "account=1", "-p", "cents=x"), 2, "cents")
+    untouched(bank)
+
+
+def test_a_loop_over_a_generator_task(spanctl: Spanctl, bank: Bank, flows: str) -> None:
+    """Steps that are called in it run; a flow that is a generator itself is refused by name."""
+    done = spanctl("run", f"{flows}:crawl", "-o", "json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["committed"] == 2
+    refused(spanctl("run", f"{flows}:yielding"), 2, "flow yielding is a generator")
+    assert (bank.balance("a"), bank.balance("b")) == (5, 5)
+
+
+def test_a_step_that_can_t_be_declared_is_told_as_such(
+    spanctl: Spanctl, bank: Bank, flows: str, tmp_path: Path
+) -> None:
+    """An error of ours in the file keeps its words and its exit code."""
+    declared = tmp_path / "declared.py"
+    text = Path(flows).read_text(encoding="utf-8")
+    declared.write_text(text.replace("@transaction\n", "@transaction(result_storage_key='x')\n"))
+    refused(spanctl("run", f"{declared}:settle"), 2, "step 'pay' can't have result_storage_key")
+    untouched(bank)
 
 
 def test_what_a_failed_flow_committed_is_not_denied(
@@ -248,7 +299,45 @@ def test_sql_with_an_error(spanctl: Spanctl, bank: Bank) -> None:
     done = spanctl("run", "sql", "-e", f"{good}\nUPDATE accounts SET nope = 4711 WHERE id = 'a'")
     refused(done, 1, "statement 2 in line 2: Spanner answered INVALID_ARGUMENT")
     assert "4711" not in done.stderr
+    assert "Unrecognized name: nope" in done.stderr
     assert "on a terminal, Spanner's own words are shown" in done.stderr
+    untouched(bank)
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        ("CREATE INDEX made_by ON made (nope)", "key column nope which does not exist"),
+        (
+            "CREATE TABEL made_too (a STRING(9) DEFAULT ('4711'))",
+            "Syntax error on line 1, column 8",
+        ),
+        ("DROP TABLE nope", "Table not found: nope"),
+        ("ALTER TABLE accounts ADD COLUMN more INT64 NOT NULL", "NOT NULL column accounts.more"),
+    ],
+)
+@pytest.mark.usefixtures("bank")
+def test_ddl_that_is_refused_names_its_statement(spanctl: Spanctl, bad: str, why: str) -> None:
+    """Of a batch the statement that was refused is told, and why, without a literal."""
+    made, other = (f"CREATE TABLE {name} (a INT64) PRIMARY KEY (a)" for name in ("made", "x"))
+    batch = f"{made};\n{bad};\n{other}"
+    done = spanctl("run", "sql", "--ddl", "-e", batch)
+    refused(done, 1, "statement 2 in line 2: Spanner answered")
+    assert why in done.stderr
+    assert "4711" not in done.stderr
+
+
+def test_why_a_step_was_refused_is_in_the_log(spanctl: Spanctl, bank: Bank, flows: str) -> None:
+    """In a pipe as in JSON, with the table and the column, without the value."""
+    typed = Path(flows).with_name("typed.py")
+    text = Path(flows).read_text(encoding="utf-8")
+    wrong = text.replace("SET balance = balance + @n", "SET nope = 4711 + @n")
+    typed.write_text(wrong, encoding="utf-8")
+    refused(spanctl("run", f"{typed}:settle"), 1, "Unrecognized name: nope")
+    told = spanctl("run", f"{typed}:settle", "-o", "json")
+    error = json.loads(told.stderr)["error"]
+    assert "Unrecognized name: nope" in error["message"]
+    assert "4711" not in told.stderr
     untouched(bank)
 
 

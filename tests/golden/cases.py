@@ -11,10 +11,11 @@ from typing import Any, Final
 from unittest import mock
 
 from spanctl import clock, errors
+from spanctl.ledger.receipt import Outcome
+from spanctl.ledger.report import TransactionReport
 from spanctl_cli import boundary
 from spanctl_cli.commands import audit
 from spanctl_cli.creds import facts
-from spanctl_cli.live import Seen
 from spanctl_cli.output import Format, Listing, Record, Section, Shape, emit, shaped
 from spanctl_cli.runs import summary
 from spanctl_cli.txns.facts import LISTED
@@ -63,20 +64,20 @@ def transactions() -> Listing:
 def run() -> Record:
     """A run's summary, with its own drawing for terminals and a section."""
     seen = [
-        Seen(
-            txn_id=IDS[0], step="pay", outcome="COMMITTED", committed=WHEN, rows=2, replayed=False
+        TransactionReport(
+            txn_id=IDS[0], step="pay", outcome=Outcome.COMMITTED, commit_timestamp=WHEN, rows=2
         ),
-        Seen(
+        TransactionReport(
             txn_id=IDS[1],
             step="ddl finished",
-            outcome="COMMITTED",
-            committed=WHEN,
-            rows=None,
+            outcome=Outcome.COMMITTED,
+            at_least_once=True,
+            commit_timestamp=WHEN,
             replayed=True,
         ),
     ]
     told = {"flow_run": IDS[2], "name": "amber-dolphin", "flow": "transfer", "state": "Completed"}
-    return summary({**told, "seconds": 2.345}, seen)
+    return summary({**told, "seconds": 2.345, "ledger": "present"}, seen)
 
 
 def credential() -> Record:

@@ -63,7 +63,10 @@ def register(parent: typer.Typer) -> None:
 ParameterOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--param", "-p", metavar="NAME=VALUE", help="A parameter; JSON, or else text. Repeatable."
+        "--param",
+        "-p",
+        metavar="NAME=VALUE",
+        help="A parameter, as the flow declares it: text for str, else JSON. Repeatable.",
     ),
 ]
 RunTimeoutOption = Annotated[

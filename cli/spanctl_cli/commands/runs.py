@@ -266,8 +266,9 @@ def wait(  # noqa: PLR0913 - one parameter an option
     from spanctl_cli.runs import waiting
     from spanctl_cli.runs.deployments import connect
 
-    with connect(AppContext.of(ctx)) as api:
-        done = waiting.wait(api, waiting.find(api, run), until or (), timeout)
+    app = AppContext.of(ctx)
+    with connect(app) as api:
+        done = waiting.wait(app, api, waiting.find(api, run), until or (), timeout)
     listing, code = waiting.settle(done, "runs.wait")
     emit(listing, output, fields=fields)
     if code is not ExitCode.DONE:

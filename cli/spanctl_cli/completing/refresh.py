@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Final
 
 from spanctl.errors import SpanctlError
+from spanctl.proxies import spare_loopback
 from spanctl_cli.completing.cache import Cache, Values
 from spanctl_cli.completing.kinds import Kind
 from spanctl_cli.context import AppContext
@@ -28,6 +29,7 @@ Found = Iterator[tuple[Kind, Iterable[tuple[str, str]]]]
 def main() -> None:
     """Renew the cache of the context in use, unless another process is at it."""
     signal.alarm(_SECONDS)
+    spare_loopback()
     os.nice(_NICE)
     app = AppContext.build(context=None, quiet=True, verbose=False, no_input=True)
     cache = Cache.of(app.settings())
@@ -74,12 +76,12 @@ def _database(app: AppContext) -> Found:
     from spanctl import clock
     from spanctl.ledger.phases import step_of
     from spanctl.ledger.receipt import EntryKind
-    from spanctl.spanner import catalog, limbo, receipts
+    from spanctl.spanner import catalog, ddl, limbo, receipts
     from spanctl.spanner.client import Database, Target
 
     with Database(Target.from_settings(app.settings())) as database:
         tables = catalog.tables(database)
-        yield Kind.TABLES, [(name, "") for name in tables if not catalog.is_ledger(name)]
+        yield Kind.TABLES, [(name, "") for name in tables if not ddl.is_ledger(name)]
         _ = database.ledger  # there may be none
         newest = receipts.listing(database, since=clock.now() - _SINCE, limit=_NEWEST)
         fenced = [one for one in newest if one.kind is EntryKind.FENCED]

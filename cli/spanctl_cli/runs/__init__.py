@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from spanctl.clock import monotonic
 from spanctl.errors import UsageError
-from spanctl_cli.live import Seen
+from spanctl.ledger.report import TransactionReport
+from spanctl_cli.live import to_event
 from spanctl_cli.output import Column, Format, Kind, Listing, Record, text
 from spanctl_cli.output.model import Section
 
@@ -90,12 +91,7 @@ def parameters(given: Iterable[str]) -> dict[str, Any]:
     Raises:
         UsageError: A pair has no ``=``, or a name comes twice.
     """
-    return parameters_of(pairs(given))
-
-
-def parameters_of(typed: Mapping[str, str]) -> dict[str, Any]:
-    """Return values that were typed: JSON is taken as such, all else as text."""
-    return {name: _value(text) for name, text in typed.items()}
+    return {name: _value(text) for name, text in pairs(given).items()}
 
 
 def pairs(given: Iterable[str], what: str = "parameter", option: str = "-p") -> dict[str, str]:
@@ -134,9 +130,9 @@ TRANSACTIONS = (
 )
 
 
-def transactions(seen: Sequence[Seen]) -> Section:
+def transactions(seen: Sequence[TransactionReport]) -> Section:
     """Return the section that lists a run's transactions."""
-    rows = [{key: value for key, value in one.to_event().items() if key != "event"} for one in seen]
+    rows = [{key: value for key, value in to_event(one).items() if key != "event"} for one in seen]
     return Section(
         "transactions",
         "Transactions",
@@ -144,7 +140,7 @@ def transactions(seen: Sequence[Seen]) -> Section:
     )
 
 
-def summary(facts: Mapping[str, Any], seen: Sequence[Seen]) -> Record:
+def summary(facts: Mapping[str, Any], seen: Sequence[TransactionReport]) -> Record:
     """Return what is printed of a run that ended, or was accepted."""
     committed = [one for one in seen if one.told == "COMMITTED"]
     rows = sum(one.rows or 0 for one in committed if not one.replayed)
@@ -158,8 +154,10 @@ def summary(facts: Mapping[str, Any], seen: Sequence[Seen]) -> Record:
             Column("committed", title="transactions", kind=Kind.NUMBER),
             Column("rows", kind=Kind.NUMBER),
             Column("seconds", title="time", kind=Kind.DURATION),
+            Column("ledger", kind=Kind.STATE),
         ),
         values={
+            "ledger": None,
             **facts,
             "committed": len(committed),
             "rows": rows,
@@ -170,7 +168,7 @@ def summary(facts: Mapping[str, Any], seen: Sequence[Seen]) -> Record:
 
 
 def _ending(
-    facts: Mapping[str, Any], committed: Sequence[Seen], rows: int
+    facts: Mapping[str, Any], committed: Sequence[TransactionReport], rows: int
 ) -> "Iterable[RenderableType]":
     """One line: the transactions themselves went by in the live view."""
     from rich.text import Text
@@ -180,6 +178,7 @@ def _ending(
         f"{len(committed)} transaction{'' if len(committed) == 1 else 's'} committed",
         *([f"{replayed} of them before"] if replayed else []),
         f"{rows:,} row{'' if rows == 1 else 's'} changed",
+        *(["as this process saw it"] if facts.get("ledger") == "unreachable" else []),
         *([f"{facts['seconds']:.1f} s"] if "seconds" in facts else []),
     ]
     done = facts.get("state") == "Completed"

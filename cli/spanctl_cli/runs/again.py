@@ -7,7 +7,7 @@ from spanctl.errors import ConfigurationError
 from spanctl_cli import live
 from spanctl_cli.context import AppContext
 from spanctl_cli.output import Record, emit
-from spanctl_cli.runs import Asked, elapsed, facts_of, summary, watching
+from spanctl_cli.runs import Asked, elapsed, facts_of, ledger, summary, watching
 
 if TYPE_CHECKING:
     from spanctl.audit.watch import Past
@@ -49,7 +49,7 @@ def watch(
     began = monotonic()
     with live.view(asked.output, quiet=app.quiet) as view:
         ended, seen = watching.watch(app, api, run, of, asked, view, after=after)
-    ending.check(api, ended)
+    ending.check(api, ended, ledger.opened(app, ended))
     emit(summary({**facts_of(ended, of), "seconds": elapsed(began)}, seen), asked.output)
     app.note(f"next: spanctl audit {ended.id}")
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from spanctl import clock, textfiles
 from spanctl.errors import UsageError
 from spanctl_cli.context import AppContext
-from spanctl_cli.runs import Asked, parameters_of
+from spanctl_cli.runs import Asked
 
 _LARGEST: Final = 10 * 1024 * 1024
 _FORMS: Final = {".json": "JSON", ".toml": "TOML", ".yaml": "YAML", ".yml": "YAML"}
@@ -42,8 +42,7 @@ def run(app: AppContext, targets: Sequence[str], asked: Asked) -> None:
     _refuse_here(asked)
     from spanctl_cli.runs import in_process
 
-    merged = {**asked.parameters, **parameters_of(asked.typed)}
-    in_process.run(app, replace(each[0], parameters=merged))
+    in_process.run(app, each[0])
 
 
 def _refuse_here(asked: Asked) -> None:

@@ -10,7 +10,7 @@ from spanctl.errors import ConfigurationError, SpanctlError
 from spanctl_cli import live
 from spanctl_cli.context import AppContext
 from spanctl_cli.output import emit
-from spanctl_cli.runs import Asked, elapsed, facts_of, plan, summary, watching
+from spanctl_cli.runs import Asked, elapsed, facts_of, ledger, plan, summary, watching
 
 if TYPE_CHECKING:
     from spanctl.orchestration.api import PrefectApi
@@ -63,11 +63,10 @@ def run(app: AppContext, asked: Asked) -> None:
             return
         view = stack.enter_context(live.view(asked.output, quiet=app.quiet))
         ended, seen = watching.watch(app, api, run, deployment.name, asked, view)
-        ending.check(api, ended)
-    emit(
-        summary({**facts_of(ended, deployment.name), "seconds": elapsed(started)}, seen),
-        asked.output,
-    )
+        found = ledger.completed(app, api, ended.id, seen, view)
+        ending.check(api, ended, found.transactions)
+    facts = {**facts_of(ended, deployment.name), "seconds": elapsed(started)}
+    emit(summary({**facts, "ledger": found.coverage}, found.transactions), asked.output)
     app.note(f"next: spanctl audit {ended.id}")
 
 
@@ -81,7 +80,7 @@ def prepared(api: "PrefectApi", asked: Asked) -> "tuple[Deployment, dict[str, An
     from spanctl.orchestration import parameters
 
     deployment = api.deployment(asked.target)
-    given = {**asked.parameters, **parameters.read(asked.typed, deployment)}
+    given = {**asked.parameters, **parameters.read(asked.typed, deployment.schema)}
     parameters.check(given, deployment)
     return deployment, given
 

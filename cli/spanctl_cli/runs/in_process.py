@@ -8,14 +8,15 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from spanctl.clock import monotonic
-from spanctl.errors import FlowCancelledError, OutcomeUnknownError, UnreachableError
-from spanctl_cli import live, signals
+from spanctl.errors import FlowCancelledError, UnreachableError
+from spanctl.ledger.report import TransactionReport
+from spanctl_cli import live, signals, talk
 from spanctl_cli.boundary import notes_of
 from spanctl_cli.context import AppContext
-from spanctl_cli.live import Seen, View
+from spanctl_cli.live import View
 from spanctl_cli.output import emit, stdout
 from spanctl_cli.output.values import duration
-from spanctl_cli.runs import Asked, elapsed, plan, refuse_detached, summary
+from spanctl_cli.runs import Asked, elapsed, ledger, plan, refuse_detached, summary
 from spanctl_cli.runs.limit import TimedOut, limited
 
 _INSTEAD = "make it a deployment, or put nohup before it and & behind it"
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from prefect.flows import Flow
 
     from spanctl.flows.launch import Finished
-    from spanctl.flows.runs import Entry
     from spanctl.invocation import Invocation
 
 
@@ -76,36 +76,34 @@ def run(app: AppContext, asked: Asked) -> None:
     """
     refuse_detached(asked, "a flow in a file or a module", _INSTEAD)
     prepare(app)
+    from spanctl.audit import ending
     from spanctl.flows import launch
 
     asking = invocation(app, asked)
     flow = launch.load(asked.target)
-    bound = launch.bind(flow, asked.parameters)
+    bound = launch.bind(flow, {**asked.parameters, **launch.read(flow, asked.typed)})
     if asked.dry_run:
         emit(plan(_plan(app, flow, bound, asking)), asked.output)
         return
     started = monotonic()
     with live.view(asked.output, quiet=app.quiet) as view:
         finished, seen = execute(app, flow, bound, asking, view, timeout=asked.timeout)
-    refuse_open(seen)
+        found = _asked(app, str(finished.flow_run), seen, view)
+    ending.refuse_open(found.transactions)
     finished.check()
-    facts = {**facts_of(finished), "seconds": elapsed(started)}
-    emit(summary(facts, seen), asked.output)
+    facts = {**facts_of(finished), "seconds": elapsed(started), "ledger": found.coverage}
+    emit(summary(facts, found.transactions), asked.output)
     next_step(app, finished)
 
 
-def refuse_open(seen: "Sequence[Seen]") -> None:
-    """Return when the outcome of every transaction is known, whatever the flow made of it.
+def _asked(
+    app: AppContext, flow_run: str, seen: Sequence[TransactionReport], view: View
+) -> ledger.Told:
+    """Ask the ledger what a run did: its steps may have run in other processes."""
+    from spanctl_cli.runs.deployments import connect
 
-    Raises:
-        OutcomeUnknownError: One is open.
-    """
-    unknown = [one.txn_id for one in seen if one.outcome == "UNKNOWN"]
-    if unknown:
-        more = f", and of {len(unknown) - 1} more" if len(unknown) > 1 else ""
-        msg = f"the outcome of transaction {unknown[0]}{more} is UNKNOWN"
-        hint = f"once the database answers, run: spanctl txn resolve {unknown[0]}"
-        raise OutcomeUnknownError(msg, hint=hint, txn_id=unknown[0], txn_ids=unknown)
+    with connect(app) as api:
+        return ledger.completed(app, api, flow_run, seen, view)
 
 
 def next_step(app: AppContext, finished: "Finished") -> None:
@@ -133,7 +131,7 @@ def execute(  # noqa: PLR0913 - what is run, and where it is shown
     runbook: bool = False,
     heartbeats: bool = True,
     timeout: float | None = None,
-) -> "tuple[Finished, list[Seen]]":
+) -> "tuple[Finished, list[TransactionReport]]":
     """Run a flow with a view on it; return how it ended and its transactions.
 
     Raises:
@@ -144,17 +142,9 @@ def execute(  # noqa: PLR0913 - what is run, and where it is shown
     """
     from spanctl.flows import keyed, launch
 
-    seen: dict[str, Seen] = {}
+    seen: dict[str, TransactionReport] = {}
 
-    def transaction(entry: "Entry") -> None:
-        one = Seen(
-            txn_id=entry.txn_id,
-            step=entry.step,
-            outcome=entry.outcome.value,
-            committed=entry.commit_timestamp,
-            rows=entry.rows,
-            replayed=entry.replayed,
-        )
+    def transaction(one: TransactionReport) -> None:
         seen[one.txn_id] = one
         view.transaction(one)
 
@@ -180,7 +170,9 @@ def execute(  # noqa: PLR0913 - what is run, and where it is shown
         over = isinstance(interruption, TimedOut)
         _settle(app, registered, f"{duration(timeout or 0)} were over" if over else "interrupted")
         if over:
-            raise _timed_out(str(registered.id), timeout or 0, list(seen.values())) from None
+            run = str(registered.id)
+            found = _asked(app, run, list(seen.values()), view)
+            raise _timed_out(run, timeout or 0, found.transactions) from None
         app.note(f"interrupted; what became of it: spanctl audit {registered.id}")
         raise
     view.state(finished.state)
@@ -196,13 +188,15 @@ def _settle(app: AppContext, run: "FlowRun", why: str) -> None:
         app.warn(f"{error.message}; {error.hint}")
 
 
-def _timed_out(run: str, seconds: float, seen: "Sequence[Seen]") -> FlowCancelledError:
+def _timed_out(run: str, seconds: float, seen: Sequence[TransactionReport]) -> FlowCancelledError:
     """Return what a run is told as that was ended because its time was over.
 
     Raises:
         OutcomeUnknownError: The outcome of one of its transactions is open.
     """
-    refuse_open(seen)
+    from spanctl.audit import ending
+
+    ending.refuse_open(seen)
     committed = sum(one.outcome == "COMMITTED" for one in seen)
     undone = [one for one in seen if one.outcome == "NOT_COMMITTED"]
     told = f"{committed} transaction{'' if committed == 1 else 's'} committed"
@@ -243,7 +237,8 @@ class _Printed(io.StringIO):
 @contextlib.contextmanager
 def _prints_to(view: View) -> Iterator[None]:
     printed = _Printed(view)
-    with stdout.diverted(printed):
+    silent = not view.is_for_people
+    with talk.children_silenced(silent), stdout.diverted(printed):
         try:
             yield
         finally:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from spanctl.errors import SpanctlError
 from spanctl.invocation import LEDGER_LABEL
+from spanctl.ledger.report import TransactionReport, merged
 from spanctl_cli.context import AppContext
 from spanctl_cli.output import Column, Kind, Listing
 from spanctl_cli.output.model import Section
@@ -12,9 +13,10 @@ from spanctl_cli.output.model import Section
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from spanctl.audit.runtransactions import RunTransaction
     from spanctl.orchestration.api import PrefectApi
     from spanctl.orchestration.model import FlowRun
+    from spanctl.spanner.client import Database
+    from spanctl_cli.live import View
 
 TRANSACTION_COLUMNS: Final = (
     Column("txn_id", title="transaction", kind=Kind.ID),
@@ -44,7 +46,7 @@ class Told:
 
     coverage: str
     note: str
-    transactions: "Sequence[RunTransaction]" = field(default_factory=tuple)
+    transactions: "Sequence[TransactionReport]" = field(default_factory=tuple)
     trouble: SpanctlError | None = None
 
     @property
@@ -55,7 +57,7 @@ class Told:
                 "txn_id": one.txn_id,
                 "step": one.step,
                 "outcome": one.told,
-                "commit_timestamp": one.committed,
+                "commit_timestamp": one.commit_timestamp,
                 "rows": one.rows,
                 "attempt": one.attempt,
                 "replayed": one.replayed,
@@ -102,7 +104,77 @@ def told(app: AppContext, api: "PrefectApi", root: "FlowRun") -> Told:
     return Told("present", _count(found), found)
 
 
-def _count(found: "Sequence[RunTransaction]") -> str:
+def completed(
+    app: AppContext,
+    api: "PrefectApi",
+    flow_run: str,
+    seen: "Sequence[TransactionReport]",
+    view: "View",
+) -> Told:
+    """Return a run's transactions by its ledgers; those that only they know are shown as well.
+
+    Where a ledger can't be asked, what this process saw stands, and a warning says so.
+
+    Args:
+        app: The context.
+        api: Prefect.
+        flow_run: The root flow run's id.
+        seen: What this process saw of its transactions.
+        view: Where the others are shown.
+    """
+    found: list[TransactionReport] = []
+    try:
+        root = api.flow_run(flow_run)
+        databases = databases_of(root)
+        for name in databases:
+            found += _in_ledger(app, root, name, seen)
+    except SpanctlError as error:
+        note = f"the ledger was not asked, this is what this process saw: {error.message}"
+        app.warn(note)
+        return Told("unreachable", note, seen, error)
+    known = {one.txn_id for one in seen}
+    for one in found:
+        if one.txn_id not in known:
+            view.transaction(one)
+    transactions = merged(seen, found)
+    return Told("present" if databases else "untouched", _count(transactions), transactions)
+
+
+def _in_ledger(
+    app: AppContext, root: "FlowRun", name: str, seen: "Sequence[TransactionReport]"
+) -> "list[TransactionReport]":
+    from spanctl.audit.runtransactions import in_ledger
+
+    return in_ledger(_reached(app, name), root, seen)
+
+
+def _reached(app: AppContext, name: str) -> "Database":
+    """Return a database as this process reached it, or else as the context says."""
+    from spanctl.resources import DatabaseName
+    from spanctl.spanner.client import Target, shared, shared_targets
+
+    known = (target for target in shared_targets() if str(target.database) == name)
+    target = next(known, None)
+    return shared(target or Target.from_settings(app.settings(), DatabaseName.parse(name)))
+
+
+def opened(app: AppContext, root: "FlowRun") -> "list[TransactionReport]":
+    """Return the transactions of a root flow run that are open in the ledger.
+
+    Where a ledger can't be asked, a warning says so.
+    """
+    from spanctl.audit.runtransactions import open_elsewhere
+
+    try:
+        return [
+            one for name in databases_of(root) for one in open_elsewhere(_reached(app, name), root)
+        ]
+    except SpanctlError as error:
+        app.warn(f"whether a transaction is open was not asked of the ledger: {error.message}")
+        return []
+
+
+def _count(found: "Sequence[TransactionReport]") -> str:
     from spanctl.audit.runtransactions import counted
 
     words = {"COMMITTED": "committed", "NOT_COMMITTED": "not committed", "UNKNOWN": "open"}

@@ -11,7 +11,7 @@ from spanctl_cli import live
 from spanctl_cli.context import AppContext
 from spanctl_cli.exit_codes import ExitCode
 from spanctl_cli.output import Column, emit
-from spanctl_cli.runs import Asked, facts_of, watching
+from spanctl_cli.runs import Asked, facts_of, ledger, watching
 from spanctl_cli.runs.deployments import ask, connect, prepared
 from spanctl_cli.runs.waiting import Waited, settle
 
@@ -93,10 +93,12 @@ def _followed(
             going = [runs[key] for key, one in followings.items() if not one.has_ended]
             watching.interrupted(app, api, going, cancel=asked.cancel_on_interrupt)
             raise
-    return [_judged(api, one, followings.get(one.run.id) if one.run else None) for one in started]
+    return [
+        _judged(app, api, one, followings.get(one.run.id) if one.run else None) for one in started
+    ]
 
 
-def _judged(api: "PrefectApi", one: Waited, following: Any) -> Waited:  # noqa: ANN401 - a Following
+def _judged(app: AppContext, api: "PrefectApi", one: Waited, following: Any) -> Waited:  # noqa: ANN401 - a Following
     from spanctl.audit import ending, watch
 
     if following is None:
@@ -105,7 +107,7 @@ def _judged(api: "PrefectApi", one: Waited, following: Any) -> Waited:  # noqa: 
     if not following.has_ended:
         return Waited(run, watch.pending(run), one.target)
     try:
-        ending.check(api, run)
+        ending.check(api, run, ledger.opened(app, run))
     except SpanctlError as error:
         return Waited(run, error, one.target)
     return Waited(run, None, one.target)

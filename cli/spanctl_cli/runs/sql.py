@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from spanctl import textfiles
 from spanctl.clock import monotonic
 from spanctl.errors import NotFoundError, StatementError, UsageError
-from spanctl.ledger.phases import AT_LEAST_ONCE
+from spanctl.ledger.report import TransactionReport
 from spanctl_cli import live, stdin, talk
 from spanctl_cli.context import AppContext
 from spanctl_cli.output import Column, Document, Kind, Listing, Record, emit
@@ -153,12 +153,14 @@ def _values(result: "SqlResult") -> dict[str, Any]:
     entries = [result.transaction] if result.transaction else list(result.entries)
     first, last = (entries[0], entries[-1]) if entries else (None, None)
     counts = [one.row_count for one in result.statements if one.row_count is not None]
+    outside = result.transaction is None
+    told = TransactionReport.of_result("sql", first, at_least_once=outside) if first else None
     # The two entries of DDL and partitioned DML commit; what they tell of is in no transaction.
-    inside = first if result.transaction else None
+    inside = None if outside else first
     return {
         "mode": result.mode.value,
         "txn_id": first.txn_id if first else None,
-        "outcome": inside.outcome.value if inside else AT_LEAST_ONCE if first else None,
+        "outcome": told.told if told else None,
         "commit_timestamp": inside.commit_timestamp if inside else None,
         "rows": sum(counts) if counts else None,
         "replayed": first.replayed if first else None,

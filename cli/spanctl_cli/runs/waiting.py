@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 from spanctl.clock import monotonic
 from spanctl.errors import ConflictError, SpanctlError, UnreachableError
 from spanctl_cli import exit_codes, talk
+from spanctl_cli.context import AppContext
 from spanctl_cli.exit_codes import ExitCode
 from spanctl_cli.output import Column, Kind, Listing
+from spanctl_cli.runs import ledger
 
 if TYPE_CHECKING:
     from spanctl.orchestration.api import PrefectApi
@@ -98,7 +100,11 @@ def find(api: "PrefectApi", wanted: Sequence[str]) -> list[Waited]:
 
 
 def wait(
-    api: "PrefectApi", targets: Sequence[Waited], words: Sequence[str], timeout: float | None
+    app: AppContext,
+    api: "PrefectApi",
+    targets: Sequence[Waited],
+    words: Sequence[str],
+    timeout: float | None,
 ) -> list[Waited]:
     """Wait until each flow run is in one of the states, or has ended, or the time is over.
 
@@ -126,7 +132,7 @@ def wait(
         if not open_still or (deadline is not None and monotonic() >= deadline):
             break
         time.sleep(_POLL)
-    return [_judged(api, one, runs, (types, names)) for one in targets]
+    return [_judged(app, api, one, runs, (types, names)) for one in targets]
 
 
 def _is_there(state: "State | None", types: Sequence[str], names: Sequence[str]) -> bool:
@@ -136,6 +142,7 @@ def _is_there(state: "State | None", types: Sequence[str], names: Sequence[str])
 
 
 def _judged(
+    app: AppContext,
     api: "PrefectApi",
     one: Waited,
     runs: "Mapping[str, FlowRun]",
@@ -153,13 +160,13 @@ def _judged(
         return Waited(run, None, one.target)
     try:
         if (types or names) and not _went_through(api, run, types, names):
-            ending.check(api, run)
+            ending.check(api, run, ledger.opened(app, run))
             word = run.state.name if run.state else "unknown"
             msg = f"flow run {run.id} ended as {word}, not as it was waited for"
             hint = f"look: spanctl runs show {run.id}"
             raise ConflictError(msg, hint=hint, flow_run=run.id)
         if not types and not names:
-            ending.check(api, run)
+            ending.check(api, run, ledger.opened(app, run))
     except SpanctlError as error:
         return Waited(run, error, one.target)
     return Waited(run, None, one.target)

@@ -5,8 +5,9 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from spanctl.errors import ConfigurationError
+from spanctl.ledger.report import TransactionReport
 from spanctl_cli.context import AppContext
-from spanctl_cli.live import Seen, View
+from spanctl_cli.live import View
 from spanctl_cli.runs import Asked, facts_of
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def watch(  # noqa: PLR0913, PLR0917 - what is watched, and where it is shown
     view: View,
     *,
     after: "Past | None" = None,
-) -> "tuple[FlowRun, list[Seen]]":
+) -> "tuple[FlowRun, list[TransactionReport]]":
     """Watch a flow run to its end, and return it as it ended, with its transactions.
 
     Ctrl-C leaves it to itself, or cancels it where that was asked for, and says which. Of a run
@@ -48,7 +49,7 @@ def watch(  # noqa: PLR0913, PLR0917 - what is watched, and where it is shown
     """
     from spanctl.audit import watch as watcher
 
-    seen: list[Seen] = []
+    seen: list[TransactionReport] = []
     view.run(facts_of(run, of))
     with ExitStack() as stack:
         database = ledger(app, stack)
@@ -73,20 +74,12 @@ def ledger(app: AppContext, stack: ExitStack) -> "Database | None":
     return stack.enter_context(Database(target))
 
 
-def follower(app: AppContext, view: View, seen: list[Seen]) -> "Follower":
+def follower(app: AppContext, view: View, seen: list[TransactionReport]) -> "Follower":
     """Return who passes on to a view what happens to a run, and keeps its transactions."""
     from spanctl.audit.watch import Follower
-    from spanctl.ledger.phases import step_of
 
     def receipt(found: "Receipt") -> None:
-        one = Seen(
-            txn_id=found.txn_id,
-            step=step_of(found),
-            outcome=found.kind.value,
-            committed=found.commit_timestamp,
-            rows=found.rows,
-            replayed=False,
-        )
+        one = TransactionReport.of(found)
         seen.append(one)
         view.transaction(one)
 

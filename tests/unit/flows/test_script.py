@@ -37,6 +37,24 @@ def test_the_mode_follows_from_the_statements(texts, options, mode, count):
         ("SELECT 'abc", {}, "never closed"),
         ("DELETE FROM `Spanctl_receipts` WHERE true", {}, "changes Spanctl_receipts"),
         ("DROP TABLE spanctl_intents", {"ddl": True}, "changes spanctl_intents"),
+        ("DROP TABLE IF EXISTS `Spanctl_Intents`", {"ddl": True}, "changes Spanctl_Intents"),
+        ("ALTER TABLE spanctl_receipts DROP COLUMN x", {"ddl": True}, "spanctl_receipts"),
+        ("ALTER TABLE IF EXISTS spanctl_receipts ADD COLUMN x INT64", {"ddl": True}, "changes"),
+        ("ALTER TABLE t RENAME TO spanctl_receipts", {"ddl": True}, "spanctl_receipts"),
+        ("DROP INDEX spanctl_receipts_by_time", {"ddl": True}, "spanctl_receipts_by_time"),
+        ("ALTER INDEX spanctl_intents_open ADD STORED COLUMN x", {"ddl": True}, "changes"),
+        ("CREATE INDEX i ON spanctl_receipts (flow)", {"ddl": True}, "spanctl_receipts"),
+        ("ALTER CHANGE STREAM spanctl_changes DROP FOR ALL", {"ddl": True}, "spanctl_changes"),
+        (
+            "CREATE TABLE t (a INT64, FOREIGN KEY (a) REFERENCES spanctl_receipts (b))",
+            {"ddl": True},
+            "spanctl_receipts",
+        ),
+        (
+            "CREATE TABLE t (a INT64) PRIMARY KEY (a), INTERLEAVE IN PARENT spanctl_receipts",
+            {"ddl": True},
+            "spanctl_receipts",
+        ),
         ("SELECT @a", {}, "@a has no value"),
     ],
 )
@@ -98,3 +116,31 @@ def test_other_values_are_another_write():
         for value in ("JSON=[1]", "JSON=[2]", "STRING=[1]", "JSON=null", "JSON")
     ]
     assert len({repr(script.arguments) for script in scripts}) == 5
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "ALTER TABLE t ADD COLUMN spanctl_txn_id STRING(36)",
+        "ALTER TABLE t ADD COLUMN IF NOT EXISTS spanctl_receipts STRING(36)",
+        "ALTER TABLE t DROP COLUMN spanctl_receipts",
+        "ALTER INDEX i ADD STORED COLUMN spanctl_receipts",
+        "CREATE TABLE t (spanctl_receipts INT64, spanctl_b INT64) PRIMARY KEY (spanctl_receipts)",
+        "CREATE INDEX i ON t (spanctl_receipts) STORING (spanctl_intents)",
+        "CREATE TABLE spanctl_notes (id INT64) PRIMARY KEY (id)",
+        "CREATE TABLE s.spanctl_receipts (id INT64) PRIMARY KEY (id)",
+        "DROP TABLE spanctl_notes",
+        "CREATE CHANGE STREAM spanctl_mine FOR t (spanctl_receipts)",
+    ],
+)
+def test_the_users_own_names_may_begin_as_the_ledgers(sql: str) -> None:
+    """Only the ledger's own tables, indexes and stream are its own; a column is its table's."""
+    assert Script.read([sql], ddl=True).mode is SqlMode.DDL
+
+
+def test_dml_of_the_users_own_tables() -> None:
+    """A table that is named like the ledger's is written; the ledger's isn't."""
+    assert Script.read(["UPDATE spanctl_notes SET spanctl_receipts = 1 WHERE TRUE"])
+    assert Script.read(["DELETE FROM s.spanctl_receipts WHERE TRUE"])
+    with pytest.raises(UsageError, match="changes spanctl_receipts"):
+        Script.read(["DELETE FROM `spanctl_receipts` WHERE TRUE"])

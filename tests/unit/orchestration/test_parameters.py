@@ -116,7 +116,7 @@ def test_reading_what_was_typed() -> None:
         "mode": "fast",
         "other": "1",
     }
-    assert read(typed, deployment()) == {
+    assert read(typed, SCHEMA) == {
         "who": "007",
         "count": 7,
         "dry": True,
@@ -126,7 +126,51 @@ def test_reading_what_was_typed() -> None:
         "mode": "fast",
         "other": 1,
     }
-    assert read({"who": "true", "text": "12"}, deployment()) == {"who": "true", "text": "12"}
+    assert read({"who": "true", "text": "12"}, SCHEMA) == {"who": "true", "text": "12"}
+
+
+@pytest.mark.parametrize(
+    ("about", "text", "value"),
+    [
+        ({"type": "string"}, "4711", "4711"),
+        ({"type": "string"}, "4711.50", "4711.50"),
+        ({"type": "string"}, "null", "null"),
+        ({"type": "string"}, "[1, 2]", "[1, 2]"),
+        ({"type": "string"}, '{"a": 1}', '{"a": 1}'),
+        ({"type": "string"}, "NaN", "NaN"),
+        ({"type": "string"}, "a=b", "a=b"),
+        ({"type": "string"}, "", ""),
+        ({"type": "string", "minLength": 9}, "4711", "4711"),
+        ({"anyOf": [{"type": "string"}, {"type": "null"}]}, "true", "true"),
+        ({"anyOf": [{"type": "string"}, {"type": "null"}]}, "null", None),
+        ({"type": ["string", "null"]}, "4711", "4711"),
+        ({"enum": ["1", "2"]}, "1", "1"),
+        ({"enum": [1, 2]}, "1", 1),
+        ({"anyOf": [{"type": "number"}, {"type": "string"}]}, "0.10", "0.10"),
+        ({"anyOf": [{"type": "number"}, {"type": "string"}]}, "0.1", 0.1),
+        (
+            {"anyOf": [{"type": "number"}, {"type": "string"}]},
+            "1.00000000000000000000000000001",
+            "1.00000000000000000000000000001",
+        ),
+        ({"type": "integer"}, "007", 7),
+        ({"type": "integer"}, "+5", 5),
+        ({"type": "integer"}, "five", "five"),
+        ({"type": "number"}, ".5", 0.5),
+        ({"type": "number"}, "Infinity", "Infinity"),
+        ({"type": "boolean"}, "yes", True),
+        ({"type": "boolean"}, "0", False),
+        ({"type": "string", "format": "duration"}, "90", "PT90S"),
+        ({"type": "string", "format": "date"}, "20260101", "20260101"),
+        ({"type": "string", "format": "binary"}, "12", "12"),
+        ({"type": "array", "items": {"type": "string"}}, '["007"]', ["007"]),
+        ({}, "4711", 4711),
+    ],
+)
+def test_a_value_is_read_as_its_type_says(about: dict[str, Any], text: str, value: object) -> None:
+    """Text for a string is as it was typed; what else it might be counts only for other types."""
+    found = read({"p": text}, {"properties": {"p": about}})["p"]
+    assert (found, type(found)) == (value, type(value))
 
 
 def test_kinds_in_words() -> None:

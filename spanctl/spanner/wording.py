@@ -1,0 +1,97 @@
+"""Spanner's own words about a refusal, without what may be a literal, a key or a value of a row.
+
+Only words that are known to be Spanner's are kept, and the names of tables, columns and the like
+that its messages announce as such. Whatever else a message holds is shown as ``?``.
+"""
+
+import re
+from typing import Final
+
+MASK: Final = "?"
+_TEXT: Final = """
+a able above access add added aggregate aggregates aggregation alias all allow allowed allows
+already also alter alteration altered ambiguous an and another any are argument arguments array as
+at attribute bad base be because been being below between binding bool boolean both bound but by
+bytes called can cannot cascade case cast change changed character characters check child clause
+clauses cloud code column columns comma commit compare conflict conflicting conflicts constant
+constraint constraints contain contains conversion convert correlated correspond corresponding
+could count create created cycle data database date ddl declared deeply default defined definition
+definitions delete deleted deletion depends depth describe did different distinct division dml do
+does doing drop dropped dropping due duplicate duplicated each either element elements else empty
+encountered end ended enough enum equal equality error escape exactly exceed exceeded exceeds
+except executed exist existing exists expect expected expecting expects expression expressions
+extra failed failure field fields find first float float32 float64 following for foreign format
+found from full function functions generated given got graph greater group grouped has have having
+hint identifier if illegal implicit implicitly in incompatible incorrect index indexes indices
+input insert inserted inside instead int int64 integer interleaved interval into invalid is it
+item its join json key keys keyword last lateral least left length less limit line list literal
+longer match matches matching maximum may mean member minimum mismatch missing more most multiple
+must mutation mutations name named names negative nested new no non nor not null nullable number
+numeric of offset old on one only operand operation operator option options or order ordinal other
+out outside over overflow pair parameter parameters parent parentheses parse parsing part
+partition path pending per placeholder position positive precision prefix present primary proto
+provided query range reached read recursive reference referenced references referencing
+referential referring refers required requires reserved result return returned returns right
+rolled row rows s same scalar schema select selected sequence set should signature signed single
+size spanner specified specifies specify standard start statement statements stored storing stream
+string strings struct subquery such supported syntax system table tables target than that the then
+there they this time timestamp to token too transaction type types unable unclosed undefined
+underflow unexpected union unique unknown unrecognized unsupported update updated use used user
+using uuid valid value values view violate violated violates violation visible was well when where
+which while with within without would write written wrong zero zone
+"""
+_WORDS: Final = frozenset(_TEXT.split())
+_NAMED: Final = (
+    r"(?:table|column|index|constraint|indices|indexes|identifier|keyword|function|sequence|schema"
+    r"|stream|view|alias|property|name|parent|mean"
+    r"|(?:table|column|index|function|sequence|schema|type|view)\ not\ found)"
+)
+_NAME: Final = r"(?:`[A-Za-z_][\w$]*`|[A-Za-z_][\w$]*)"
+_PATH: Final = rf"{_NAME}(?:\.{_NAME})*"
+_PART: Final = re.compile(
+    rf"""
+    (?P<at>\[at\ \d+:\d+\]|\b(?:on\ )?line\ \d+(?:,\ column\ \d+)?)
+    |(?P<named>\b{_NAMED}:?\ (?!not\b)(?:'{_PATH}'|"{_PATH}"|{_PATH})(?![\w'"\[{{]))
+    |(?P<ticked>`[A-Za-z_][\w$]*`)
+    |(?P<key>\bkey\ \(.*\))
+    |(?P<parameter>@[A-Za-z_]\w*)
+    |(?P<held>\{{.*\}}|\[[^\]]*\]|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`)
+    |(?P<word>[A-Za-z_][\w'-]*)
+    |(?P<other>[^\s.,:;()<>=/?-]+)
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_ECHO: Final = re.compile(r"(DDL statement):.*:\s*(?=Syntax error)", re.DOTALL)
+_SIGNATURES: Final = re.compile(r"\.? Supported signatures?:.*?(?= \[at \d|$)")
+_LONGEST: Final = 300
+
+
+def masked(text: str) -> str:
+    """Return a message of Spanner with all that may be the user's data masked; empty for no words.
+
+    Args:
+        text: The message. What follows its first line repeats the statement, and is left out.
+    """
+    lines = _ECHO.sub(r"\1: ", text.strip()).splitlines()
+    if not lines:
+        return ""
+    told = _PART.sub(_shown, _SIGNATURES.sub("", lines[0]))
+    told = re.sub(r"\?(?:\s+\?)+", MASK, told)
+    return told[:_LONGEST] if re.search(r"[A-Za-z]", told) else ""
+
+
+def names(text: str) -> set[str]:
+    """Return the names in a message or a statement, in lower case: what is no word of Spanner's."""
+    return {word for word in re.findall(r"[a-z_]\w*", text.lower()) if word not in _WORDS}
+
+
+def _shown(found: re.Match[str]) -> str:
+    text = found.group()
+    match found.lastgroup:
+        case "at" | "ticked" | "parameter" | "named":
+            return text
+        case "word" if all(part.lower() in _WORDS for part in re.split(r"[_'-]", text)):
+            return text
+        case "key":
+            return f"key {MASK}"
+    return MASK
