@@ -29,7 +29,7 @@ from spanctl.spanner.actors import Actors
 from spanctl.spanner.failures import lost_session, translate
 from spanctl.spanner.identity import LedgerIdentity, read_identity
 from spanctl.spanner.keysets import KeySet
-from spanctl.spanner.limits import refuse_large_request
+from spanctl.spanner.limits import refuse_large_request, refuse_long_statement
 from spanctl.spanner.operation import Call, TransactionOptions, check_tag
 from spanctl.spanner.preflight import Tables
 from spanctl.spanner.protocol import Execution
@@ -146,6 +146,7 @@ class Database(Closing):
             UnreachableError: Spanner did not answer in time.
             NotPermittedError: The credentials don't allow it.
         """
+        refuse_long_statement(sql, len(params or ()))
         request = ExecuteSqlRequest(sql=sql, transaction=_selector(read_timestamp))
         if params:
             given = types or {}

@@ -18,7 +18,7 @@ from grpc import StatusCode
 from spanctl.clock import monotonic
 from spanctl.spanner import idempotence, values
 from spanctl.spanner.failures import TRANSIENT, lost_session, retry_delay, translate
-from spanctl.spanner.limits import refuse_large_request
+from spanctl.spanner.limits import refuse_large_request, refuse_long_statement
 from spanctl.spanner.rpc import status_of
 from spanctl.spanner.sql import SqlStatement, describe
 
@@ -61,6 +61,7 @@ def execute_partitioned(  # noqa: PLR0913 - one statement, told in full
         UnreachableError: Spanner did not answer in time; some partitions may be changed.
         NotPermittedError: The credentials don't allow it.
     """
+    refuse_long_statement(sql, len(params or ()))
     if not assume_idempotent:
         refuse_harmful(database, describe(sql))
     deadline = monotonic() + timeout

@@ -35,7 +35,7 @@ class Transaction(Attempt):
             UnreachableError: Spanner did not answer.
             NotPermittedError: The credentials don't allow it.
         """
-        described = self._described(sql)
+        described = self._described(sql, params)
         with self._turn:
             request = self._sql_request(sql, params, param_types)
             rows, count = self._parts(request, self._rpc.stream_sql)
@@ -58,7 +58,7 @@ class Transaction(Attempt):
             UnreachableError: Spanner did not answer.
             NotPermittedError: The credentials don't allow it.
         """
-        described = self._described(sql)
+        described = self._described(sql, params)
         with self._turn:
             request = self._sql_request(sql, params, param_types)
             result = self._begun(request, self._whole)
@@ -66,7 +66,8 @@ class Transaction(Attempt):
             self._done(described, params, count)
         return count
 
-    def _described(self, sql: str) -> sql_text.SqlStatement:
+    def _described(self, sql: str, params: Mapping[str, Any] | None) -> sql_text.SqlStatement:
+        limits.refuse_long_statement(sql, len(params or ()))
         described = sql_text.describe(sql)
         if described.is_dml and described.tables:
             self._refuse_ledger(described.tables[0])
