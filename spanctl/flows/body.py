@@ -1,7 +1,7 @@
 """The body's side of a step: from the call site's origin to a transaction, and its outcome."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Self
@@ -15,9 +15,11 @@ from spanctl.flows.callsite import CallSite, Origin
 from spanctl.flows.ledgers import refuse_other_ledger
 from spanctl.flows.runs import Entry, registry, tell_interrupted
 from spanctl.ledger.receipt import Outcome, Provenance, TransactionResult
+from spanctl.shelter import current, sheltered
 
 if TYPE_CHECKING:
     from spanctl.invocation import DatabaseLike
+    from spanctl.spanner.protocol import Execution
     from spanctl.spanner.transaction import Transaction
 
 HIDDEN = "spanctl_call"
@@ -101,22 +103,18 @@ class Step:
 
         return self._transact(site.origin, body, arguments)
 
+    @sheltered
     def _transact(
         self,
         origin: Origin,
         body: "Callable[[Transaction], Any]",
         arguments: dict[str, Any],
     ) -> TransactionResult:
-        from spanctl.spanner.operation import Call, TransactionOptions
+        from spanctl.spanner.operation import TransactionOptions
 
         provenance, again = _attempt(replace(origin.provenance, tag=self.tag))
         options = TransactionOptions(deadline=self.deadline, keep_result=self.keep_result)
-        txn_id, outcome = Call(origin.key).txn_id, Outcome.NOT_COMMITTED
-
-        def tell(known_as: str, told: Outcome) -> None:
-            nonlocal txn_id, outcome
-            txn_id, outcome = known_as, told
-
+        executions: list[Execution[Any]] = []
         try:
             refuse_other_ledger(origin.provenance.root_run, origin.target, origin.ledger)
             provenance = attested(provenance, origin.asked, origin.target)
@@ -129,10 +127,10 @@ class Step:
                     arguments=arguments,
                     options=options,
                     expect_replay=again or origin.expect_replay,
-                    tell=tell,
+                    begun=executions.append,
                 )
         except BaseException as error:
-            entry = self._failed(txn_id, outcome, error)
+            entry = self._failed(origin, executions, error)
             if isinstance(error, KeyReusedError):
                 registry.record_refusal(origin.provenance.flow_run, entry)
             else:
@@ -140,11 +138,21 @@ class Step:
             if not isinstance(error, Exception):
                 tell_interrupted(origin.provenance.flow_run, entry)
             raise
-        registry.record(origin.provenance.flow_run, self._succeeded(result))
+        entry = self._succeeded(result)
+        registry.record(origin.provenance.flow_run, entry)
+        if (shelter := current()) is not None and shelter.is_asked:
+            tell_interrupted(origin.provenance.flow_run, entry)
         return result
 
-    def _failed(self, txn_id: str, outcome: Outcome, error: BaseException) -> Entry:
+    def _failed(
+        self, origin: Origin, executions: "Sequence[Execution[Any]]", error: BaseException
+    ) -> Entry:
+        from spanctl.spanner.operation import Call
+
         code = error.code if isinstance(error, SpanctlError) else None
+        txn_id, outcome = Call(origin.key).txn_id, Outcome.NOT_COMMITTED
+        for one in executions:
+            txn_id, outcome = one.call.txn_id, one.outcome
         return Entry(step=self.name, txn_id=txn_id, outcome=outcome, error=code)
 
     def _succeeded(self, result: TransactionResult) -> Entry:

@@ -17,6 +17,7 @@ from spanctl.credentials.live import LiveCredentials
 from spanctl.credentials.secret import Secret
 from spanctl.errors import ConfigurationError, SpanctlError
 from spanctl.exchanges import Sent, listened
+from spanctl.spanner.cancelling import CancellableChannel
 
 _UNBOUNDED: Final = -1
 _OPTIONS: Final = (
@@ -37,7 +38,7 @@ _LEAST: Final = 0.001
 
 def plain(host: str) -> grpc.Channel:
     """Open the plain channel that an emulator listens on."""
-    return _watched(grpc.insecure_channel(host, options=_OPTIONS), host)
+    return _watched(CancellableChannel(grpc.insecure_channel(host, options=_OPTIONS)), host)
 
 
 def secure(endpoint: str, credentials: LiveCredentials, ca_file: str | None) -> grpc.Channel:
@@ -61,7 +62,8 @@ def secure(endpoint: str, credentials: LiveCredentials, ca_file: str | None) -> 
             raise ConfigurationError(msg, hint=hint) from error
     # The roots are this channel's: gRPC's variable for them would hold for the whole process.
     tls = grpc.ssl_channel_credentials(roots)
-    channel = _watched(grpc.secure_channel(endpoint, tls, options=_OPTIONS), endpoint)
+    opened = CancellableChannel(grpc.secure_channel(endpoint, tls, options=_OPTIONS))
+    channel = _watched(opened, endpoint)
     return grpc.intercept_channel(channel, _Bearer(credentials))
 
 

@@ -128,7 +128,8 @@ class Transaction(Attempt):
 
     def _parts(self, request: Any, send: Any) -> tuple[RowList, int | None]:  # noqa: ANN401 - read or SQL
         def collect(request: Any, timeout: float) -> tuple[RowList, int | None]:  # noqa: ANN401
-            rows = Rows(self._streamed(request, send, timeout))
+            del timeout  # what is left counts anew where the stream is gone on with
+            rows = Rows(self._streamed(request, send))
             return RowList(rows, rows.columns), rows.row_count
 
         listed: tuple[RowList, int | None] = self._begun(request, collect)
