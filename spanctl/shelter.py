@@ -17,7 +17,7 @@ from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
 from weakref import WeakSet
 
@@ -28,7 +28,7 @@ _SLICE: Final = 0.05
 """Seconds after which a thread that waits comes by a step at which it can be broken off."""
 _GRACE: Final = 5.0
 """Seconds in which an RPC whose reply tells what there is to settle may still end."""
-_DEAF: Final = 20.0
+_DEAF: Final = 10.0
 """Seconds after which a body that can't be interrupted is left alone; it won't commit."""
 
 
@@ -79,7 +79,7 @@ class Shelter:
             BaseException: What the work raised, or what was raised into this thread meanwhile.
         """
         try:
-            start_new_thread(copy_context().run, (self._run,))
+            _start(self._run)
             self._wait()
         except BaseException as raised:
             self._leave()
@@ -101,7 +101,7 @@ class Shelter:
         with self._lock:
             self.is_asked = True
         self._interrupt()
-        start_new_thread(self._cancel, ())
+        _start(self._cancel)
         deaf = time.monotonic() + _DEAF
         self._wait(lambda: self._interrupt() and time.monotonic() > deaf)
 
@@ -187,6 +187,27 @@ def _raise_into(thread: int, kind: type[BaseException] | None) -> None:
     ctypes.pythonapi.PyThreadState_SetAsyncExc(
         ctypes.c_ulong(thread), None if kind is None else ctypes.py_object(kind)
     )
+
+
+def _start(function: Callable[[], None]) -> None:
+    """Start a thread that can't be hit by what is raised into this one.
+
+    While it is being started, a thread still counts as the one that starts it, and gets what is
+    meant for that. So it goes on with a generator that was begun here: even its first step is in a
+    block, which passes on what came astray.
+    """
+    starter = threading.get_ident()
+
+    def run() -> Iterator[None]:
+        try:
+            yield
+        except BaseException as stray:  # noqa: BLE001 - meant for the other thread
+            _raise_into(starter, type(stray))
+        function()
+
+    begun = run()
+    next(begun)
+    start_new_thread(copy_context().run, (partial(next, begun, None),))
 
 
 def current() -> Shelter | None:

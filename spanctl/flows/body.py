@@ -15,7 +15,7 @@ from spanctl.flows.callsite import CallSite, Origin
 from spanctl.flows.ledgers import refuse_other_ledger
 from spanctl.flows.runs import Entry, registry, tell_interrupted
 from spanctl.ledger.receipt import Outcome, Provenance, TransactionResult
-from spanctl.shelter import current, sheltered
+from spanctl.shelter import current, interruptible, sheltered
 
 if TYPE_CHECKING:
     from spanctl.invocation import DatabaseLike
@@ -116,7 +116,8 @@ class Step:
         options = TransactionOptions(deadline=self.deadline, keep_result=self.keep_result)
         executions: list[Execution[Any]] = []
         try:
-            refuse_other_ledger(origin.provenance.root_run, origin.target, origin.ledger)
+            with interruptible():  # it asks Prefect, which may take its time
+                refuse_other_ledger(origin.provenance.root_run, origin.target, origin.ledger)
             provenance = attested(provenance, origin.asked, origin.target)
             with registry.run(origin) as run:
                 (call,) = run.lease([origin.key])

@@ -113,6 +113,10 @@ class Attempt(Recorded):
 
     def _begun(self, request: Any, send: Any) -> Any:  # noqa: ANN401 - any request, any reply
         """Send within this transaction; begin it inline with the first statement."""
+        with shelter.uninterrupted():
+            return self._sent(request, send)
+
+    def _sent(self, request: Any, send: Any) -> Any:  # noqa: ANN401 - any request, any reply
         self._check()
         limits.refuse_large_request(type(request).pb(request).ByteSize(), "a statement or read")
         inline = not self._id
