@@ -51,12 +51,14 @@ class Shelter:
     Attributes:
         is_asked: Whether it is to end.
         is_over: Whether it has ended.
+        in_body: Whether it is at foreign code, which may be interrupted.
     """
 
     def __init__(self, work: Callable[[], Any]) -> None:
         """Prepare the work."""
         self.is_asked = False
         self.is_over = False
+        self.in_body = False
         self._work = work
         self._value: Any = None
         self._error: BaseException | None = None
@@ -85,6 +87,8 @@ class Shelter:
             self._leave()
             for note in getattr(self._error, "__notes__", ()):
                 raised.add_note(note)
+            if txn_id := getattr(self._value, "txn_id", None):
+                raised.add_note(f"transaction {txn_id}: {self._value.outcome}")
             raise
         if self._error is not None:
             raise self._error
@@ -156,7 +160,7 @@ class Shelter:
         """
         with self._lock:
             (self._quick if quick else self._slow).add(call)
-            late = quick and self.is_asked
+            late = quick and self.is_asked and self.in_body
         if late:
             call.cancel()
 
@@ -258,11 +262,13 @@ def interruptible() -> Iterator[None]:
         yield
         return
     mine.check()
+    mine.in_body = True
     mine.enter(-1)
     try:
         yield
     finally:
         mine.enter(1)
+        mine.in_body = False
     mine.check()
 
 

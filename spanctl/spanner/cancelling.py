@@ -72,10 +72,32 @@ class _Unary(grpc.UnaryUnaryMultiCallable):  # type: ignore[misc]  # grpc ships 
         try:
             return future.result(), future
         except grpc.FutureCancelledError:
-            raise future from None  # it is the error as well, with its status
+            raise _CancelledRpcError from None
 
     def future(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - gRPC's
         return self._inner.future(*args, **kwargs)
+
+
+class _CancelledRpcError(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[misc]  # grpc ships no annotations
+    """An RPC that was cancelled, as an error: gRPC's own future is none where it is asked twice."""
+
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.CANCELLED
+
+    def details(self) -> str:
+        return "nobody waits for it any more"
+
+    def initial_metadata(self) -> tuple[()]:
+        return ()
+
+    def trailing_metadata(self) -> tuple[()]:
+        return ()
+
+    def result(self, timeout: float | None = None) -> Any:  # noqa: ANN401, ARG002 - gRPC's
+        raise self
+
+    def exception(self, timeout: float | None = None) -> BaseException:  # noqa: ARG002 - gRPC's
+        return self
 
 
 class _Stream(grpc.UnaryStreamMultiCallable):  # type: ignore[misc]  # grpc ships no annotations
