@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from spanctl.errors import SpanctlError
+from spanctl.errors import OutcomeUnknownError, SpanctlError
 from spanctl_cli import exit_codes, signals, talk
 from spanctl_cli.exit_codes import ExitCode
 from spanctl_cli.help import Group
@@ -169,13 +169,18 @@ def failure_of(error: BaseException, args: Sequence[str] = ()) -> Failure:  # no
 
 
 def notes_of(error: BaseException) -> list[str]:
-    """Return what was noted on an interruption, and on those that it came from."""
+    """Return what was noted on an interruption, and on those that it came from.
+
+    An outcome that was open when it came is among it.
+    """
     found: list[str] = []
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
         seen.add(id(current))
         found += [note for note in getattr(current, "__notes__", ()) if note not in found]
+        if isinstance(current, OutcomeUnknownError):
+            found.append(f"{current.message}; {current.hint}")
         current = current.__cause__ or current.__context__
     return found
 

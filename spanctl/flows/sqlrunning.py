@@ -10,12 +10,14 @@ from spanctl.flows.asking import attested
 from spanctl.flows.callsite import Origin
 from spanctl.flows.ledgers import refuse_other_ledger
 from spanctl.flows.runbooks import in_task, record
+from spanctl.flows.runs import Entry, registry
 from spanctl.flows.script import SqlMode, place
 from spanctl.ledger.receipt import StatementKind, TransactionResult
 from spanctl.spanner.sql import SqlStatement
 
 if TYPE_CHECKING:
     from spanctl.spanner.changes import RowChange
+    from spanctl.spanner.protocol import Execution
     from spanctl.spanner.rows import ColumnInfo
     from spanctl.spanner.transaction import Transaction
 
@@ -130,13 +132,23 @@ class Committing:
         """
         from spanctl.spanner.run import TransactionOptions
 
-        result = self._run.execute(
-            self._calls[origin.key],
-            body,
-            arguments=arguments,
-            options=TransactionOptions(**options),
-            expect_replay=self._again or origin.expect_replay,
-        )
+        executions: list[Execution[Any]] = []
+        try:
+            result = self._run.execute(
+                self._calls[origin.key],
+                body,
+                arguments=arguments,
+                options=TransactionOptions(**options),
+                expect_replay=self._again or origin.expect_replay,
+                begun=executions.append,
+            )
+        except BaseException as error:
+            if executions and not isinstance(error, Exception):
+                entry = Entry(
+                    step=step, txn_id=executions[0].call.txn_id, outcome=executions[0].outcome
+                )
+                registry.record(self._provenance.flow_run, entry)
+            raise
         record(step, self._provenance, result, sum(result.row_counts))
         return result
 
