@@ -81,7 +81,7 @@ def _between(script: Script, begin: Origin, end: Origin, committing: Committing)
         return committing.commit(end, noting, told, step, keep_result=True)
 
     try:
-        facts |= _apply(script, begin, counts)
+        facts |= _apply(script, begin, counts, started.txn_id)
     except BaseException as error:
         if isinstance(error, StatementError):
             facts |= {"phase": Phase.FAILED.value, "status": error.details.get("status")}
@@ -128,7 +128,9 @@ def _idempotent(script: Script) -> str | None:
     return ASSUMED if script.assume_idempotent else CHECKED
 
 
-def _apply(script: Script, origin: Origin, counts: list[int | None]) -> dict[str, Any]:
+def _apply(
+    script: Script, origin: Origin, counts: list[int | None], started: str
+) -> dict[str, Any]:
     """Execute the statements; return what the second entry keeps of it."""
     from spanctl.spanner import admin
     from spanctl.spanner.client import shared
@@ -137,7 +139,9 @@ def _apply(script: Script, origin: Origin, counts: list[int | None]) -> dict[str
     if script.mode is SqlMode.DDL:
         texts = [statement.text for statement in script.statements]
         with told_where(*script.statements):
-            operation = admin.execute_ddl(origin.target, texts)
+            operation = admin.execute_ddl(
+                origin.target, texts, operation_id=f"ddl_{started.replace('-', '')}_0"
+            )
         counts.extend(None for _ in texts)
         return {"phase": Phase.FINISHED.value, "operation": operation}
     for number, statement in enumerate(script.statements, 1):
