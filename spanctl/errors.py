@@ -82,6 +82,12 @@ class UnreachableError(SpanctlError):
     code = "unreachable"
 
 
+class TimeOverError(UnreachableError):
+    """A server was not done when the time that it was given was over (exit 3)."""
+
+    code = "time_over"
+
+
 class NotPermittedError(SpanctlError):
     """The credentials are missing, expired or not allowed to do this (exit 4)."""
 

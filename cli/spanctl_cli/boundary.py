@@ -12,23 +12,20 @@ from typing import Any, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from spanctl.errors import SpanctlError
-from spanctl_cli import exit_codes, talk
+from spanctl.errors import OutcomeUnknownError, SpanctlError
+from spanctl_cli import exit_codes, signals, talk
 from spanctl_cli.exit_codes import ExitCode
 from spanctl_cli.help import Group
 from spanctl_cli.output import stdout
 from spanctl_cli.output.model import Format
 from spanctl_cli.output.values import jsonable
+from spanctl_cli.startup import Terminated
 
 _FRAMES = 8
 _GLOBAL = frozenset(
     {"--context", "-c", "--quiet", "-q", "--verbose", "--debug", "--no-input", "--version"}
 )
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived."""
 
 
 class Failure:
@@ -113,7 +110,8 @@ class Root(Group):
 def boundary(args: Sequence[str]) -> Iterator[None]:
     """Turn whatever ends the block into a message and ``typer.Exit`` with the exit code."""
     try:
-        yield
+        with signals.unwinding():
+            yield
     except typer.Exit:
         raise
     except BrokenPipeError as error:
@@ -125,6 +123,8 @@ def boundary(args: Sequence[str]) -> Iterator[None]:
         if isinstance(error, GeneratorExit):
             raise
         _end(args, failure_of(error, args))
+    finally:
+        signals.rest()
 
 
 def _end(args: Sequence[str], failure: Failure) -> NoReturn:
@@ -136,6 +136,9 @@ def failure_of(error: BaseException, args: Sequence[str] = ()) -> Failure:  # no
     """Return how an exception is told, and the exit code that it ends the command with."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
+    if (ending := signals.heard()) and not isinstance(error, SpanctlError | KeyboardInterrupt):
+        ending.__context__ = error  # whatever the signal became on its way here
+        error = ending
     match error:
         case SpanctlError():
             code = exit_codes.of(error)
@@ -166,13 +169,18 @@ def failure_of(error: BaseException, args: Sequence[str] = ()) -> Failure:  # no
 
 
 def notes_of(error: BaseException) -> list[str]:
-    """Return what was noted on an interruption, and on those that it came from."""
+    """Return what was noted on an interruption, and on those that it came from.
+
+    An outcome that was open when it came is among it.
+    """
     found: list[str] = []
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
         seen.add(id(current))
         found += [note for note in getattr(current, "__notes__", ()) if note not in found]
+        if isinstance(current, OutcomeUnknownError):
+            found.append(f"{current.message}; {current.hint}")
         current = current.__cause__ or current.__context__
     return found
 

@@ -74,6 +74,12 @@ ERRORS: Final[dict[str, Explanation]] = {
         "Look at the local stack: spanctl local status. For a cloud, check the endpoints:"
         " spanctl context show. What was tried is shown by spanctl --verbose COMMAND.",
     ),
+    "time_over": Explanation(
+        ExitCode.UNREACHABLE,
+        "A server was still at it, or silent, when the time that it had been given was over.",
+        "Give it longer: --timeout, or timeout= in Python; or make the statement smaller. What was"
+        " sent is shown by spanctl --verbose COMMAND.",
+    ),
     "not_permitted": Explanation(
         ExitCode.NOT_PERMITTED,
         "The credentials are missing or expired, or they are not allowed to do this.",

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from spanctl.proxies import spare_loopback
-from spanctl_cli import boundary, signals, talk
+from spanctl_cli import boundary, startup, talk
 from spanctl_cli.context import AppContext
 from spanctl_cli.help import Command, Group
 from spanctl_cli.options import Panel
@@ -124,7 +124,7 @@ def main() -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its core writes to stderr as it ends
     stdout.replace_closed()
     talk.replace_closed()
-    signals.arm()
+    startup.arm()
     if "_SPANCTL_COMPLETE" in os.environ:
         from spanctl_cli.completing.answer import main as complete
 

@@ -1,5 +1,8 @@
 """Questions to the person, asked on stderr, and never of a script."""
 
+import os
+import select
+import signal
 import sys
 
 from spanctl.errors import SpanctlError, UsageError
@@ -38,6 +41,25 @@ def confirm(app: AppContext, question: str, *, yes: bool, hint: str = "pass --ye
         msg = f"this needs a yes: {question}"
         raise UsageError(msg, hint=hint)
     talk.write(f"{safe(question)} [y/N] ")
-    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+    if _answer().strip().lower() not in {"y", "yes"}:
         msg = "not confirmed, nothing was done"
         raise DeclinedError(msg)
+
+
+def _answer() -> str:
+    """Read a line from the person.
+
+    A signal that comes in just before a read begins would not end it: Python's handler runs only
+    once the read is over. So what is waited for is the line or a byte that each signal writes.
+    """
+    ear, mouth = os.pipe()
+    os.set_blocking(mouth, False)
+    before = signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
+    try:
+        while sys.stdin not in select.select([sys.stdin, ear], [], [])[0]:
+            os.read(ear, 1)  # its handler has run by now, and raised if it was to
+        return sys.stdin.readline()
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(ear)
+        os.close(mouth)

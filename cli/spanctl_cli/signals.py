@@ -3,20 +3,27 @@
 import os
 import signal
 import threading
+import time
+from _thread import start_new_thread
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from spanctl import interrupts
-from spanctl_cli.boundary import Terminated
+from spanctl_cli import startup
 from spanctl_cli.exit_codes import ExitCode
+from spanctl_cli.startup import Terminated
 
 if TYPE_CHECKING:
     import socket
 
 _SHOWN: Final = 20
 _BYTES: Final = 64
+_LOADING: Final = "<frozen importlib._bootstrap>"
+_AGAIN: Final = 0.02
+_LONGEST_LOAD: Final = 5.0
+"""Seconds after which a module that is still being loaded is interrupted after all."""
 _CURSOR: Final = "\x1b[?25h\n"
 """Shows the cursor again, which a live view hides."""
 
@@ -32,23 +39,48 @@ class _Handler:
 
     def __init__(self) -> None:
         """Start with nothing heard."""
-        self._heard = False
+        self.heard = 0
+        self._until = 0.0
+        self._is_due = False
 
-    def __call__(self, number: int, _frame: FrameType | None) -> None:
+    def __call__(self, number: int, frame: FrameType | None) -> None:
         """Unwind the process, so that open transactions are resolved; or leave."""
         if interrupts.reminded():
             return
-        if self._heard:
+        if self._is_due:
+            self._is_due = False
+        elif self.heard:
             _leave(number)
-        self._heard = True
-        interrupts.ask()
+        else:
+            self.heard = number
+            self._until = time.monotonic() + _LONGEST_LOAD
+            interrupts.ask()
+        if _loads(frame) and time.monotonic() < self._until:
+            # What interrupts a module that is being loaded may end as anything, or be lost.
+            start_new_thread(self._remind, (threading.get_ident(), number))
+            return
         interrupts.deliver(number, lambda: _raise(number))
+
+    def _remind(self, main: int, number: int) -> None:
+        time.sleep(_AGAIN)
+        self._is_due = True
+        signal.pthread_kill(main, number)
+
+
+def _loads(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename == _LOADING:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _meaning(number: int) -> KeyboardInterrupt:
+    return Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
 
 
 def _raise(number: int) -> NoReturn:
-    if number == signal.SIGTERM:
-        raise Terminated
-    raise KeyboardInterrupt
+    raise _meaning(number)
 
 
 def _leave(number: int) -> NoReturn:
@@ -106,8 +138,44 @@ def _listen(ear: "socket.socket") -> None:
 
 def arm() -> None:
     """Make SIGTERM unwind the process as Ctrl-C does, and a second of them end it."""
-    handler = _Handler()
+    _arm()
+
+
+def _arm() -> _Handler:
     interrupts.forget()
-    signal.signal(signal.SIGTERM, handler)
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as it is behind nohup, or after &
-        signal.signal(signal.SIGINT, handler)
+    handler = _Handler()
+    startup.put(handler)
+    return handler
+
+
+@contextmanager
+def unwinding() -> Iterator[None]:
+    """Have signals unwind the block, where the program has them end it at once.
+
+    Behind the block the first one is passed over until :func:`rest`: how it ended is being told.
+    """
+    if not startup.is_armed():
+        yield
+        return
+    handler = _arm()
+    try:
+        yield
+    finally:
+        if handler.heard:
+            _heard.append(_meaning(handler.heard))
+        startup.put(startup.Deaf())
+
+
+_heard: list[KeyboardInterrupt] = []
+
+
+def heard() -> KeyboardInterrupt | None:
+    """Return what the signal means that came in the block of :func:`unwinding`, if one did."""
+    return _heard[-1] if _heard else None
+
+
+def rest() -> None:
+    """Have signals end the process at once again."""
+    _heard.clear()
+    if isinstance(signal.getsignal(signal.SIGTERM), startup.Deaf):
+        startup.arm()

@@ -1,7 +1,7 @@
 """The body's side of a step: from the call site's origin to a transaction, and its outcome."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Self
@@ -24,10 +24,12 @@ from spanctl.flows.runs import registry, tell_interrupted
 from spanctl.ledger.digests import ModuleNames, injective
 from spanctl.ledger.receipt import Outcome, Provenance, TransactionResult
 from spanctl.ledger.report import TransactionReport
+from spanctl.shelter import current, interruptible, sheltered
 from spanctl.spanner.operation import COPY_FIRST
 
 if TYPE_CHECKING:
     from spanctl.invocation import DatabaseLike
+    from spanctl.spanner.protocol import Execution
     from spanctl.spanner.transaction import Transaction
 
 HIDDEN = "spanctl_call"
@@ -134,24 +136,21 @@ class Step:
             msg = f"step {self.name!r} changed what it was given, so it can't be run again"
             raise ArgumentChangedError(msg, hint=COPY_FIRST, step=self.name)
 
+    @sheltered
     def _transact(
         self,
         origin: Origin,
         body: "Callable[[Transaction], Any]",
         arguments: dict[str, Any],
     ) -> TransactionResult:
-        from spanctl.spanner.operation import Call, TransactionOptions
+        from spanctl.spanner.operation import TransactionOptions
 
         provenance, again = _attempt(replace(origin.provenance, tag=self.tag))
         options = TransactionOptions(deadline=self.deadline, keep_result=self.keep_result)
-        txn_id, outcome = Call(origin.key).txn_id, Outcome.NOT_COMMITTED
-
-        def tell(known_as: str, told: Outcome) -> None:
-            nonlocal txn_id, outcome
-            txn_id, outcome = known_as, told
-
+        executions: list[Execution[Any]] = []
         try:
-            refuse_other_ledger(origin.provenance.root_run, origin.target, origin.ledger)
+            with interruptible():  # it asks Prefect, which may take its time
+                refuse_other_ledger(origin.provenance.root_run, origin.target, origin.ledger)
             provenance = attested(provenance, origin.asked, origin.target)
             with registry.run(origin) as run:
                 (call,) = run.lease([origin.key])
@@ -163,10 +162,10 @@ class Step:
                     identified=origin.identified,
                     options=options,
                     expect_replay=again or origin.expect_replay,
-                    tell=tell,
+                    begun=executions.append,
                 )
         except BaseException as error:
-            entry = self._failed(txn_id, outcome, error)
+            entry = self._failed(origin, executions, error)
             if isinstance(error, KeyReusedError):
                 registry.record_refusal(origin.provenance.flow_run, entry)
             else:
@@ -174,11 +173,21 @@ class Step:
             if not isinstance(error, Exception):
                 tell_interrupted(origin.provenance.flow_run, entry)
             raise
-        registry.record(origin.provenance.flow_run, TransactionReport.of_result(self.name, result))
+        entry = TransactionReport.of_result(self.name, result)
+        registry.record(origin.provenance.flow_run, entry)
+        if (shelter := current()) is not None and shelter.is_asked:
+            tell_interrupted(origin.provenance.flow_run, entry)
         return result
 
-    def _failed(self, txn_id: str, outcome: Outcome, error: BaseException) -> TransactionReport:
+    def _failed(
+        self, origin: Origin, executions: "Sequence[Execution[Any]]", error: BaseException
+    ) -> TransactionReport:
+        from spanctl.spanner.operation import Call
+
         code = error.code if isinstance(error, SpanctlError) else None
+        txn_id, outcome = Call(origin.key).txn_id, Outcome.NOT_COMMITTED
+        for one in executions:
+            txn_id, outcome = one.call.txn_id, one.outcome
         return TransactionReport(step=self.name, txn_id=txn_id, outcome=outcome, error=code)
 
 

@@ -1,7 +1,7 @@
 """Writing what is not written yet of an import: its plan, its chunks in order, and its finish."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from spanctl.errors import (
     ConflictError,
     LimitError,
+    OutcomeUnknownError,
     SpanctlError,
     StatementError,
     TransactionError,
@@ -156,12 +157,31 @@ class _Writer:
         waiting: deque[tuple[Chunk, Future[TransactionResult]]] = deque()
         # Leaving the block waits for the chunks that are being sent: none is left undecided.
         with ThreadPoolExecutor(self.job.options.parallel) as pool:
-            for (chunk, rows), call in zip(chunks, calls, strict=True):
-                waiting.append((chunk, pool.submit(self._send, call, chunk, rows)))
-                if len(waiting) >= self.job.options.parallel:
+            try:
+                for (chunk, rows), call in zip(chunks, calls, strict=True):
+                    waiting.append((chunk, pool.submit(self._send, call, chunk, rows)))
+                    if len(waiting) >= self.job.options.parallel:
+                        self._settle(*_outcome(waiting.popleft()))
+                while waiting:
                     self._settle(*_outcome(waiting.popleft()))
-            while waiting:
-                self._settle(*_outcome(waiting.popleft()))
+            except SpanctlError as error:
+                if (open_still := self._settle_rest(waiting)) is not None:
+                    raise open_still from error
+                raise
+
+    def _settle_rest(
+        self, waiting: "Iterable[tuple[Chunk, Future[TransactionResult]]]"
+    ) -> OutcomeUnknownError | None:
+        """Count what was being sent when another chunk failed; return an outcome that is open."""
+        found = None
+        for chunk, future in waiting:
+            try:
+                self._settle(chunk, future.result)
+            except OutcomeUnknownError as error:
+                found = error
+            except SpanctlError:
+                continue  # it isn't committed, and the first of them is told
+        return found
 
     def _settle(self, chunk: Chunk, outcome: Callable[[], TransactionResult]) -> None:
         try:

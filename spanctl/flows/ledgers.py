@@ -4,8 +4,9 @@ A database that was made anew (an emulator that died) or restored has another le
 nothing of an earlier attempt is found: run again there, its writes would pass for new ones.
 """
 
+import threading
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from spanctl.errors import ConflictError
@@ -14,6 +15,9 @@ from spanctl.invocation import LEDGER_LABEL
 
 if TYPE_CHECKING:
     from spanctl.spanner.rpc import Target
+
+
+_settling: Final = threading.Lock()
 
 
 def ledger_label(target: "Target") -> str:
@@ -39,11 +43,16 @@ def refuse_other_ledger(root_run: str | None, target: "Target", known: str | Non
     if root_run is None:
         return
     found = shared(target).ledger.ledger_id
-    belongs = known or _settled(root_run, ledger_label(target), found)
+    belongs = known or _agreed(root_run, ledger_label(target), found)
     if belongs != found:
         msg = f"flow run {root_run} belongs to ledger {belongs}, {target.database} holds {found}"
         hint = "the database was made anew or restored since: start another run"
         raise ConflictError(msg, hint=hint, flow_run=root_run, ledger=belongs, found=found)
+
+
+def _agreed(root_run: str, label: str, found: str) -> str:
+    with _settling:  # steps that begin side by side ask once
+        return _settled(root_run, label, found)
 
 
 @lru_cache(maxsize=512)

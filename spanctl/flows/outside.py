@@ -5,12 +5,13 @@ other *finished*, *failed* or that the end is *unknown*, and names the first.
 """
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from spanctl.errors import ConflictError, KeyClosedError, StatementError
+from spanctl.errors import ConflictError, KeyClosedError, SpanctlError, StatementError
 from spanctl.flows.callsite import Origin
 from spanctl.flows.script import Script, SqlMode, place
 from spanctl.flows.sqlrunning import KINDS, Committing, SqlResult, result_of, told_where
@@ -73,17 +74,24 @@ def _between(script: Script, begin: Origin, end: Origin, committing: Committing)
     # What no answer came to may be applied: that is neither finished nor failed.
     facts = {"phase": Phase.UNKNOWN.value, "started": started.txn_id, **noted}
     counts: list[int | None] = []
-    try:
-        facts |= _apply(script, begin, counts)
-    except StatementError as error:
-        facts |= {"phase": Phase.FAILED.value, "status": error.details.get("status")}
-        raise
-    finally:
-        # Also when it failed: what was started shall not look as if it were still going on.
+
+    def finish() -> TransactionResult:
         noting = _noting(script, kind, facts, counts)
         step = step_words(kind, Phase(facts["phase"]))
         told = {"started": started.txn_id}
-        finished = committing.commit(end, noting, told, step, at_least_once=True, keep_result=True)
+        return committing.commit(end, noting, told, step, at_least_once=True, keep_result=True)
+
+    try:
+        facts |= _apply(script, begin, counts, started.txn_id)
+    except BaseException as error:
+        if isinstance(error, StatementError):
+            facts |= {"phase": Phase.FAILED.value, "status": error.details.get("status")}
+        # What was started shall not look as if it were still going on; that this can't be written
+        # is no news beside what has failed.
+        with suppress(SpanctlError):
+            finish()
+        raise
+    finished = finish()
     results = tuple(
         result_of(one, script.mode, row_count=count)
         for one, count in zip(script.statements, counts, strict=True)
@@ -121,7 +129,9 @@ def _idempotent(script: Script) -> str | None:
     return ASSUMED if script.assume_idempotent else CHECKED
 
 
-def _apply(script: Script, origin: Origin, counts: list[int | None]) -> dict[str, Any]:
+def _apply(
+    script: Script, origin: Origin, counts: list[int | None], started: str
+) -> dict[str, Any]:
     """Execute the statements; return what the second entry keeps of it."""
     from spanctl.spanner import admin
     from spanctl.spanner.client import shared
@@ -130,7 +140,9 @@ def _apply(script: Script, origin: Origin, counts: list[int | None]) -> dict[str
     if script.mode is SqlMode.DDL:
         texts = [statement.text for statement in script.statements]
         with told_where(*script.statements):
-            operation = admin.execute_ddl(origin.target, texts)
+            operation = admin.execute_ddl(
+                origin.target, texts, operation_id=f"ddl_{started.replace('-', '')}_0"
+            )
         counts.extend(None for _ in texts)
         return {"phase": Phase.FINISHED.value, "operation": operation}
     for number, statement in enumerate(script.statements, 1):

@@ -150,9 +150,14 @@ def _executed(txn: "Transaction", script: Script, statement: SqlStatement) -> St
 
 def _from_receipt(script: Script, result: TransactionResult) -> list[StatementResult]:
     """Tell what an earlier attempt did: its row counts are kept, the rows it returned are not."""
-    counts = iter(result.row_counts)
+    changing = [one for one in script.statements if one.is_dml]
+    seen = list(dict.fromkeys(one.digest for one in changing))
+    # A receipt tells equal statements together.
+    told = sorted(changing, key=lambda one: seen.index(one.digest))
+    whole_list = len(result.row_counts) == len(told)
+    counts = {id(one): count for one, count in zip(told, result.row_counts, strict=False)}
     return [
-        result_of(one, script.mode, row_count=next(counts, None) if one.is_dml else None)
+        result_of(one, script.mode, row_count=counts.get(id(one)) if whole_list else None)
         for one in script.statements
     ]
 

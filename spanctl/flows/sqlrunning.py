@@ -10,13 +10,16 @@ from spanctl.flows.asking import attested
 from spanctl.flows.callsite import Origin
 from spanctl.flows.ledgers import refuse_other_ledger
 from spanctl.flows.runbooks import in_task, record
+from spanctl.flows.runs import registry
 from spanctl.flows.script import SqlMode, place
 from spanctl.ledger.receipt import StatementKind, TransactionResult
+from spanctl.ledger.report import TransactionReport
 from spanctl.spanner.sql import SqlStatement
 from spanctl.spanner.wording import names
 
 if TYPE_CHECKING:
     from spanctl.spanner.changes import RowChange
+    from spanctl.spanner.protocol import Execution
     from spanctl.spanner.rows import ColumnInfo
     from spanctl.spanner.transaction import Transaction
 
@@ -134,13 +137,27 @@ class Committing:
         """
         from spanctl.spanner.run import TransactionOptions
 
-        result = self._run.execute(
-            self._calls[origin.key],
-            body,
-            arguments=arguments,
-            options=TransactionOptions(**options),
-            expect_replay=self._again or origin.expect_replay,
-        )
+        executions: list[Execution[Any]] = []
+        try:
+            result = self._run.execute(
+                self._calls[origin.key],
+                body,
+                arguments=arguments,
+                options=TransactionOptions(**options),
+                expect_replay=self._again or origin.expect_replay,
+                begun=executions.append,
+            )
+        except BaseException as error:
+            if executions and not isinstance(error, Exception):
+                one = executions[0]
+                entry = TransactionReport(
+                    step=step,
+                    txn_id=one.call.txn_id,
+                    outcome=one.outcome,
+                    at_least_once=at_least_once,
+                )
+                registry.record(self._provenance.flow_run, entry)
+            raise
         record(step, self._provenance, result, at_least_once=at_least_once)
         return result
 

@@ -46,7 +46,7 @@ class StatementKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """One statement of a transaction, or its mutations of one kind on one table.
+    """One statement of a transaction, however often, or its mutations of one kind on one table.
 
     Attributes:
         kind: What it does.
@@ -55,6 +55,11 @@ class Statement:
         sql: The SQL with literals masked; None for mutations.
         parameters: Names of the bound parameters; columns for mutations.
         rows: Rows that it changed, as Spanner counted them; mutations sent; None when not counted.
+        times: How often it was executed.
+        counts: The rows of each time, in order; one number where they were always the same; empty
+            where there was one time, or there are too many.
+        more: Whether this only counts statements of a kind, on a table, that the list has no room
+            for: their text is not kept.
     """
 
     kind: StatementKind
@@ -63,6 +68,9 @@ class Statement:
     sql: str | None = None
     parameters: tuple[str, ...] = ()
     rows: int | None = None
+    times: int = 1
+    counts: tuple[int, ...] = ()
+    more: bool = False
 
     @property
     def is_least(self) -> bool:
@@ -74,6 +82,15 @@ class Statement:
         """Whether ``rows`` is an upper bound: keys that were to be deleted, were they there."""
         return self.kind is StatementKind.DELETE and self.digest is None and bool(self.rows)
 
+    @property
+    def row_counts(self) -> tuple[int, ...]:
+        """The rows that it changed each time, or their sum where only that is kept."""
+        if self.rows is None:
+            return ()
+        if len(self.counts) == 1:
+            return self.counts * self.times
+        return self.counts or (self.rows,)
+
     def to_json(self) -> dict[str, Any]:
         """Return the statement as JSON-able data, without what is unset."""
         data = {
@@ -83,6 +100,9 @@ class Statement:
             "sql": self.sql,
             "parameters": list(self.parameters),
             "rows": self.rows,
+            "times": self.times if self.times > 1 else None,
+            "counts": list(self.counts),
+            "more": self.more or None,
         }
         return {key: value for key, value in data.items() if value not in (None, [])}
 
@@ -96,6 +116,9 @@ class Statement:
             sql=data.get("sql"),
             parameters=tuple(data.get("parameters", ())),
             rows=data.get("rows"),
+            times=data.get("times", 1),
+            counts=tuple(data.get("counts", ())),
+            more=data.get("more", False),
         )
 
 
@@ -161,7 +184,7 @@ class Receipt:
         epoch: How often the operation was reopened.
         api_transaction_id: Spanner's id of the transaction, hexadecimal.
         provenance: Where it comes from.
-        statements: What it did, in order.
+        statements: What it did, in order of first mention; equal statements are one.
         arguments_digest: Keyed digest of the arguments; None when there were none to compare.
         result: What the function returned, as JSON text, if it was asked to be kept.
         undoes: The txn ID that this one undoes.
@@ -186,7 +209,7 @@ class Receipt:
 
     @property
     def row_counts(self) -> tuple[int, ...]:
-        """Rows changed by each statement that changes rows, in order."""
+        """Rows changed by each statement that changes rows; see :func:`changed_rows`."""
         return changed_rows(self.statements)
 
     @property
@@ -209,8 +232,12 @@ _UNCHANGING = frozenset({StatementKind.QUERY, StatementKind.READ, StatementKind.
 
 
 def changed_rows(statements: Iterable[Statement]) -> tuple[int, ...]:
-    """Return the rows changed by each statement that changes rows, in order."""
-    return tuple(s.rows for s in statements if s.rows is not None and s.kind not in _UNCHANGING)
+    """Return the rows changed by each statement that changes rows.
+
+    They are in order, but for equal statements, which are together where the first of them was;
+    where very many differ, their sum stands for them.
+    """
+    return tuple(rows for s in statements if s.kind not in _UNCHANGING for rows in s.row_counts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +251,8 @@ class TransactionResult:
         attempts: How often this call ran the body (0 when the receipt was found first).
         replayed: Whether the commit was made by an earlier attempt, and this value read from its
             receipt.
-        row_counts: Rows changed by each changing statement, in order.
+        row_counts: Rows changed by each changing statement, in order; equal ones together. Where
+            there are very many, their sum stands for some.
         result: What the function returned. For a replay it is what the receipt kept: None unless
             keeping was asked for (``keep_result``).
     """

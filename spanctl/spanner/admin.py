@@ -1,22 +1,32 @@
 """Instances, databases and DDL."""
 
+import time
+import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from google.api_core.exceptions import AlreadyExists, GoogleAPICallError
+from google.api_core.exceptions import AlreadyExists, GoogleAPICallError, from_grpc_status
 from google.auth.credentials import AnonymousCredentials
 
+from spanctl.clock import monotonic
 from spanctl.credentials.live import LiveCredentials
-from spanctl.errors import StatementError, UsageError
+from spanctl.errors import ConflictError, PendingError, UsageError
 from spanctl.spanner.failures import translate
-from spanctl.spanner.rpc import Target
+from spanctl.spanner.retrying import SILENCE, TRANSIENT, Pauses, read_again
+from spanctl.spanner.rpc import Target, status_of
 
 if TYPE_CHECKING:
     from google.cloud.spanner_admin_database_v1 import DatabaseAdminClient
     from google.cloud.spanner_admin_instance_v1 import InstanceAdminClient
+    from google.longrunning.operations_pb2 import Operation
 
 _TIMEOUT: Final = 30.0
-DDL_TIMEOUT: Final = 600.0
+DDL_TIMEOUT: Final = 7 * 24 * 3600
+"""Seconds to wait for DDL, which takes hours where a large table is indexed."""
+_FIRST_POLL: Final = 0.02
+_POLL: Final = 5.0
+_PATIENCE: Final = 120.0
+"""Seconds in which a server that can't be asked how far DDL is may come back."""
 
 
 def _databases(target: Target, credentials: LiveCredentials | None) -> "DatabaseAdminClient":
@@ -61,7 +71,7 @@ def ensure_database(target: Target, credentials: LiveCredentials | None = None) 
             retry=None,
             timeout=_TIMEOUT,
         )
-        operation.result(timeout=DDL_TIMEOUT)
+        _await_ddl(client, target, str(operation.operation.name))
     except AlreadyExists:
         return False
     except GoogleAPICallError as error:
@@ -112,9 +122,22 @@ def read_ddl(target: Target, credentials: LiveCredentials | None = None) -> list
 
 
 def execute_ddl(
-    target: Target, statements: Sequence[str], credentials: LiveCredentials | None = None
+    target: Target,
+    statements: Sequence[str],
+    credentials: LiveCredentials | None = None,
+    *,
+    operation_id: str | None = None,
 ) -> str:
     """Execute DDL statements in order, as one batch, and wait until they are done.
+
+    The batch is sent under an id, so that it is begun once however often it has to be sent.
+
+    Args:
+        target: The database.
+        statements: The statements.
+        credentials: What to authenticate with, in place of what the target refers to.
+        operation_id: The operation's id, of lower-case letters, digits and ``_``; made up when
+            left out.
 
     Returns:
         The name of the long-running operation.
@@ -122,42 +145,106 @@ def execute_ddl(
     Raises:
         UsageError: There is nothing to execute.
         StatementError: Spanner refused a statement; those before it stay applied.
+        ConflictError: The id is that of an operation with other statements.
+        PendingError: It was not done when :data:`DDL_TIMEOUT` was over; it goes on at Spanner.
         SpanctlError: Spanner could not be reached.
     """
     if not statements:
         msg = "there is no DDL to execute"
         raise UsageError(msg)
-    client = _databases(target, credentials)
-    operation = None
-    try:
-        operation = client.update_database_ddl(
-            database=str(target.database),
-            statements=list(statements),
-            retry=None,
-            timeout=_TIMEOUT,
-        )
-        operation.result(timeout=DDL_TIMEOUT)
-        return str(operation.operation.name)
-    except GoogleAPICallError as error:
-        told = translate(error, target, "DDL was executed")
-        if isinstance(told, StatementError) and operation is not None and operation.metadata:
-            told.details["applied"] = len(operation.metadata.commit_timestamps)
-        raise told from None
-    finally:
-        client.transport.close()
-
-
-def ddl(target: Target, credentials: LiveCredentials | None = None) -> list[str]:
-    """Return the DDL that makes a database as it is now, a statement each.
-
-    Raises:
-        SpanctlError: Spanner could not be reached or refused.
-    """
+    operation_id = operation_id or f"ddl_{uuid.uuid4().hex}"
     client = _databases(target, credentials)
     try:
-        found = client.get_database_ddl(database=str(target.database), retry=None, timeout=_TIMEOUT)
-        return list(found.statements)
+        name = _begin_ddl(client, target, list(statements), operation_id)
+        try:
+            _await_ddl(client, target, name)
+        except KeyboardInterrupt as interruption:
+            interruption.add_note(f"DDL goes on at Spanner: {name}")
+            raise
     except GoogleAPICallError as error:
-        raise translate(error, target, "the schema was read") from None
+        raise translate(error, target, "DDL was executed") from None
     finally:
         client.transport.close()
+    return name
+
+
+def _begin_ddl(
+    client: "DatabaseAdminClient", target: Target, statements: list[str], operation_id: str
+) -> str:
+    request = {
+        "database": str(target.database),
+        "statements": statements,
+        "operation_id": operation_id,
+    }
+    pauses = Pauses(monotonic() + SILENCE)
+    while True:
+        try:
+            begun = client.update_database_ddl(request=request, retry=None, timeout=_TIMEOUT)
+            return str(begun.operation.name)
+        except AlreadyExists:
+            return _known_ddl(client, target, statements, operation_id)
+        except GoogleAPICallError as error:
+            lost = read_again(error) or status_of(error) in TRANSIENT
+            if not lost or not pauses.take(error):
+                raise
+
+
+def _known_ddl(
+    client: "DatabaseAdminClient", target: Target, statements: list[str], operation_id: str
+) -> str:
+    """Return the operation of an id that was sent before, if it does the same."""
+    name = f"{target.database}/operations/{operation_id}"
+    found = client.transport.operations_client.get_operation(name, retry=None, timeout=_TIMEOUT)
+    if list(_ddl_of(found).statements) != statements:
+        msg = f"operation {operation_id} of {target.database} executes other DDL"
+        raise ConflictError(msg, hint=_follow(target, name), operation=name)
+    return name
+
+
+def _await_ddl(client: "DatabaseAdminClient", target: Target, name: str) -> None:
+    until = monotonic() + DDL_TIMEOUT
+    silent = Pauses(until, longest=_POLL)
+    heard, pause = monotonic(), _FIRST_POLL
+    while True:
+        try:
+            found = client.transport.operations_client.get_operation(
+                name, retry=None, timeout=_TIMEOUT
+            )
+        except GoogleAPICallError as error:
+            # Nothing depends on who waits: it goes on, and so does the wait, for a while.
+            again = read_again(error) or status_of(error) in TRANSIENT
+            if again and silent.take(error, until=heard + _PATIENCE):
+                continue
+            told = translate(error, target, "DDL was executed")
+            told.hint = f"{_follow(target, name)}; {told.hint}"
+            told.details["operation"] = name
+            raise told from None
+        if found.done:
+            if found.HasField("error"):
+                refused = from_grpc_status(found.error.code, found.error.message)
+                told = translate(refused, target, "DDL was executed")
+                told.details["applied"] = len(_ddl_of(found).commit_timestamps)
+                raise told
+            return
+        heard = monotonic()
+        silent.progressed()
+        if heard + pause > until:
+            msg = f"DDL is still being executed after {DDL_TIMEOUT:,} s: {name}"
+            raise PendingError(msg, hint=_follow(target, name), operation=name)
+        time.sleep(pause)
+        pause = min(pause * 1.5, _POLL)
+
+
+def _ddl_of(operation: "Operation") -> Any:  # noqa: ANN401 - a plain message
+    """Return what an operation says of its DDL: the statements, and when each was applied."""
+    from google.cloud.spanner_admin_database_v1.types import UpdateDatabaseDdlMetadata
+
+    known = UpdateDatabaseDdlMetadata.pb(UpdateDatabaseDdlMetadata())
+    operation.metadata.Unpack(known)
+    return known
+
+
+def _follow(target: Target, name: str) -> str:
+    where = f"--instance={target.database.instance} --database={target.database.database}"
+    operation = name.rpartition("/")[2]
+    return f"it goes on at Spanner; run: gcloud spanner operations describe {operation} {where}"

@@ -1,5 +1,6 @@
 """Whether a credential is let in to a database, and what it may do there."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -141,7 +142,8 @@ class Door:
             try:
                 client.execute_sql({"session": session, "sql": "SELECT 1"}, **how)
             finally:
-                client.delete_session({"name": session}, **how)
+                with suppress(exceptions.GoogleAPICallError):  # it ends by itself, in an hour
+                    client.delete_session({"name": session}, **how)
 
     def _permissions(self, credentials: LiveCredentials) -> frozenset[str]:
         transport = DatabaseAdminGrpcTransport(**self._reached(credentials))

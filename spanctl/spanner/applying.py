@@ -1,6 +1,5 @@
 """Single commits of mutations that may be applied twice: leases, fences, reopenings."""
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,18 +10,17 @@ from grpc import StatusCode
 
 from spanctl.clock import monotonic
 from spanctl.spanner import values
-from spanctl.spanner.failures import TRANSIENT, lost_session, retry_delay, translate
+from spanctl.spanner.failures import lost_session, translate
+from spanctl.spanner.retrying import SILENCE, Pauses, write_again
 from spanctl.spanner.rpc import status_of
 
 if TYPE_CHECKING:
     from spanctl.spanner.client import Database
 
-SILENCE: Final = 10.0
-"""Seconds after which a server that does not answer is given up; one that aborts gets longer."""
 _READ_WRITE: Final = TransactionOptions(read_write=TransactionOptions.ReadWrite())
 _RPC_TIMEOUT: Final = 10.0
 _PAUSE: Final = 0.01
-_LONGEST_PAUSE: Final = 1.0
+_LEAST: Final = 0.001
 
 
 def mutation(kind: str, table: str, row: Mapping[str, Any]) -> Mutation:
@@ -48,7 +46,8 @@ def apply(
     Args:
         database: Where.
         mutations: What to commit.
-        timeout: Seconds to try; a server that stays silent gets :data:`SILENCE` at most.
+        timeout: Seconds to try; a server that stays silent gets
+            :data:`~spanctl.spanner.retrying.SILENCE` at most, one that aborts all of them.
         doing: What is being done, to end the sentence "... while ...".
 
     Raises:
@@ -57,7 +56,7 @@ def apply(
     """
     deadline = monotonic() + timeout
     silent = monotonic() + min(timeout, SILENCE)
-    pause = _PAUSE
+    pauses = Pauses(deadline, first=_PAUSE)
     refused = False
     with database.sessions.writer(timeout) as session:
         while True:
@@ -65,7 +64,8 @@ def apply(
                 session=session.name, single_use_transaction=_READ_WRITE, mutations=mutations
             )
             try:
-                database.rpc.commit(request, timeout=min(timeout, _RPC_TIMEOUT))
+                left = max(_LEAST, deadline - monotonic())
+                database.rpc.commit(request, timeout=min(left, _RPC_TIMEOUT))
             except GoogleAPICallError as error:
                 status = status_of(error)
                 if status is StatusCode.ALREADY_EXISTS:
@@ -76,11 +76,9 @@ def apply(
                 # The token was renewed: once more will do, or never.
                 renewed = status is StatusCode.UNAUTHENTICATED and not refused
                 refused |= renewed
-                passing = lost or renewed or status is StatusCode.ABORTED or status in TRANSIENT
+                passing = lost or renewed or write_again(error)
                 until = deadline if status is StatusCode.ABORTED else silent
-                if not passing or monotonic() > until:
+                if not passing or not pauses.take(error, until=until):
                     raise translate(error, database.target, doing) from None
-                time.sleep(retry_delay(error) or pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
             else:
                 return True

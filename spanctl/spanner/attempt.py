@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from itertools import chain
+from math import inf
 from typing import Any
 
 from google.api_core.exceptions import GoogleAPICallError
@@ -17,19 +19,22 @@ from google.cloud.spanner_v1.types import (
 )
 from grpc import StatusCode
 
-from spanctl import interrupts
+from spanctl import interrupts, shelter
 from spanctl.clock import monotonic
 from spanctl.errors import SpanctlError, StepIdleError, UsageError
 from spanctl.spanner import limits
-from spanctl.spanner.failures import NOT_COMMITTED, TRANSIENT, lost_session, translate
+from spanctl.spanner.failures import NOT_COMMITTED, lost_session, translate
 from spanctl.spanner.idle import LIMIT, guard
 from spanctl.spanner.recorded import Recorded
+from spanctl.spanner.retrying import read_again, resumed, write_again
 from spanctl.spanner.rpc import Rpc, Target, status_of
 
 _READ_WRITE = TransactionOptions.pb(TransactionOptions(read_write=TransactionOptions.ReadWrite()))
 _ROLLBACK_TIMEOUT = 5.0
 _NAMING = 5.0
 """Seconds in which a begin that is interrupted is still told its transaction's id."""
+_GOING_ON = 3.0
+"""Seconds in which a stream that broke is gone on with; then the whole body is run again."""
 _NOT_BEGUN = NOT_COMMITTED | {StatusCode.ABORTED}
 """Statuses that only a server answers with: a statement that ends so has begun nothing."""
 
@@ -70,7 +75,7 @@ class Attempt(Recorded):
         txn_id: str,
         tag: str | None,
         deadline: float,
-        rpc_timeout: float,
+        rpc_timeout: float = inf,
         idle_limit: float = LIMIT,
     ) -> None:
         """Prepare an attempt; nothing is sent yet.
@@ -82,7 +87,7 @@ class Attempt(Recorded):
             txn_id: The ID of the operation.
             tag: Spanner's transaction tag, at most 50 printable ASCII characters.
             deadline: Monotonic time in seconds after which nothing is sent.
-            rpc_timeout: Longest wait for one reply, in seconds.
+            rpc_timeout: Longest wait for one reply, in seconds; what is left by default.
             idle_limit: Seconds that it may be quiet once it has begun.
         """
         super().__init__()
@@ -102,11 +107,16 @@ class Attempt(Recorded):
         self._idle_limit = idle_limit
         self._active = 0.0
         self._expired: StepIdleError | None = None
+        self._shelter = shelter.current()
 
     # -- what is sent
 
     def _begun(self, request: Any, send: Any) -> Any:  # noqa: ANN401 - any request, any reply
         """Send within this transaction; begin it inline with the first statement."""
+        with shelter.uninterrupted():
+            return self._sent(request, send)
+
+    def _sent(self, request: Any, send: Any) -> Any:  # noqa: ANN401 - any request, any reply
         self._check()
         limits.refuse_large_request(type(request).pb(request).ByteSize(), "a statement or read")
         inline = not self._id
@@ -131,7 +141,7 @@ class Attempt(Recorded):
         except GoogleAPICallError as error:
             status = status_of(error)
             self.orphaned |= not self._id and status not in _NOT_BEGUN
-            if status is StatusCode.ABORTED or status in TRANSIENT or lost_session(error):
+            if write_again(error) or lost_session(error):
                 raise self._lose(error) from None
             raise
         except BaseException:
@@ -176,25 +186,32 @@ class Attempt(Recorded):
         with self._named():
             self._id = self._rpc.begin(request, timeout=timeout).id
 
-    def _streamed(self, request: Any, send: Any, timeout: float) -> Iterator[PartialResultSet]:  # noqa: ANN401
-        # The first part comes with the call, and its id at once: should a later one be lost, this
-        # is what can be rolled back.
-        with self._named():
-            parts = iter(send(request, timeout=timeout))
-            first = next(parts, None)
-            if first is not None:
-                self._id = self._id or first.metadata.transaction.id
-        if first is not None:
-            yield first
-            yield from parts
+    def _streamed(self, request: Any, send: Any) -> Iterator[PartialResultSet]:  # noqa: ANN401
+        def opened(token: bytes) -> Iterator[PartialResultSet]:
+            self._select(request)
+            request.resume_token = token
+            # The first part comes with the call, and its id at once: should a later one be lost,
+            # this is what can be rolled back.
+            with self._named():
+                parts = iter(send(request, timeout=self._patience()))
+                first = next(parts, None)
+                if first is not None:
+                    self._id = self._id or first.metadata.transaction.id
+            return parts if first is None else chain((first,), parts)
+
+        def again(error: GoogleAPICallError, _yielded: bool) -> bool:
+            return bool(self._id) and read_again(error)
+
+        return resumed(opened, again, until=self._deadline, silence=_GOING_ON)
 
     @contextmanager
     def _named(self) -> Iterator[None]:
         """Also when interrupted, await the reply that names the transaction: to roll that back."""
         if self._id:
-            yield
+            with shelter.calling(self._shelter, quick=True):
+                yield
             return
-        with interrupts.shielded(_NAMING):
+        with interrupts.shielded(_NAMING), shelter.calling(self._shelter, quick=False):
             yield
 
     def _told(self, error: GoogleAPICallError) -> Exception:
@@ -207,6 +224,8 @@ class Attempt(Recorded):
 
     def _check(self) -> None:
         interrupts.check()
+        if self._shelter is not None:
+            self._shelter.check()
         if self._expired is not None:
             raise self._expired
         if self._lost is not None:

@@ -18,6 +18,7 @@ from spanctl.credentials.secret import Secret
 from spanctl.errors import ConfigurationError, SpanctlError
 from spanctl.exchanges import Sent, listened
 from spanctl.proxies import is_loopback
+from spanctl.spanner.cancelling import CancellableChannel
 
 _UNBOUNDED: Final = -1
 _OPTIONS: Final[tuple[tuple[str, int], ...]] = (
@@ -38,7 +39,7 @@ _LEAST: Final = 0.001
 
 def plain(host: str) -> grpc.Channel:
     """Open the plain channel that an emulator listens on."""
-    return _watched(grpc.insecure_channel(host, options=_options(host)), host)
+    return _watched(CancellableChannel(grpc.insecure_channel(host, options=_options(host))), host)
 
 
 def secure(endpoint: str, credentials: LiveCredentials, ca_file: str | None) -> grpc.Channel:
@@ -62,7 +63,8 @@ def secure(endpoint: str, credentials: LiveCredentials, ca_file: str | None) -> 
             raise ConfigurationError(msg, hint=hint) from error
     # The roots are this channel's: gRPC's variable for them would hold for the whole process.
     tls = grpc.ssl_channel_credentials(roots)
-    channel = _watched(grpc.secure_channel(endpoint, tls, options=_options(endpoint)), endpoint)
+    opened = CancellableChannel(grpc.secure_channel(endpoint, tls, options=_options(endpoint)))
+    channel = _watched(opened, endpoint)
     return grpc.intercept_channel(channel, _Bearer(credentials))
 
 

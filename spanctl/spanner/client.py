@@ -1,10 +1,9 @@
 """A database: reading, querying, and transactions that answer for themselves."""
 
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from google.api_core.exceptions import GoogleAPICallError
 from google.cloud.spanner_v1.types import (
@@ -17,24 +16,26 @@ from google.cloud.spanner_v1.types import (
     TransactionOptions as ReadOptions,
 )
 from google.protobuf.struct_pb2 import Struct
-from grpc import StatusCode
 
+from spanctl import shelter
 from spanctl.clock import monotonic
 from spanctl.closing import Closing
 from spanctl.credentials.live import LiveCredentials
-from spanctl.errors import ConflictError
+from spanctl.errors import ConflictError, SpanctlError
 from spanctl.ledger.receipt import Provenance
 from spanctl.spanner import values
 from spanctl.spanner.actors import Actors
+from spanctl.spanner.ddl import is_ledger
 from spanctl.spanner.failures import lost_session, translate
 from spanctl.spanner.identity import LedgerIdentity, read_identity
 from spanctl.spanner.keysets import KeySet
-from spanctl.spanner.limits import refuse_large_request
+from spanctl.spanner.limits import refuse_large_request, refuse_long_statement
 from spanctl.spanner.operation import Call, Identified, TransactionOptions, check_tag
 from spanctl.spanner.preflight import Tables
 from spanctl.spanner.protocol import Execution
+from spanctl.spanner.retrying import patience, read_again, resumed
 from spanctl.spanner.rows import Rows
-from spanctl.spanner.rpc import Rpc, Target, status_of
+from spanctl.spanner.rpc import Rpc, Target
 from spanctl.spanner.sessions import Lease, SessionPool
 from spanctl.spanner.transaction import Transaction
 
@@ -42,8 +43,11 @@ __all__ = ["Call", "Database", "Target", "TransactionOptions", "shared", "shared
 
 T = TypeVar("T")
 
-_FIRST_PAUSE = 0.05
-_LONGEST_PAUSE = 1.0
+TIMEOUT: Final = 3600.0
+"""Seconds that a query or read may take by default, as with Google's own clients."""
+_LOOK_UP: Final = 30.0
+"""The same for a read of the ledger's own rows, which are few and looked up by key."""
+_LEAST: Final = 0.001
 _STRONG = ReadOptions(read_only=ReadOptions.ReadOnly(strong=True))
 
 
@@ -128,7 +132,7 @@ class Database(Closing):
         types: Mapping[str, Type] | None = None,
         *,
         read_timestamp: datetime | None = None,
-        timeout: float = 60.0,
+        timeout: float = TIMEOUT,
     ) -> Rows:
         """Run a query outside of any transaction; strong unless a read timestamp is given.
 
@@ -137,15 +141,17 @@ class Database(Closing):
             params: Parameter name to value.
             types: Parameter name to type, where it can't be inferred from the value.
             read_timestamp: The time at which to read.
-            timeout: Seconds to wait for an answer.
+            timeout: Seconds for all of it, until the last row has come.
 
         Raises:
             StatementError: Spanner refused the query.
             LimitError: It is larger than a request may be; nothing was sent.
             NotFoundError: The database does not exist.
-            UnreachableError: Spanner did not answer in time.
+            TimeOverError: It took longer than that.
+            UnreachableError: Spanner can't be reached.
             NotPermittedError: The credentials don't allow it.
         """
+        refuse_long_statement(sql, len(params or ()))
         request = ExecuteSqlRequest(sql=sql, transaction=_selector(read_timestamp))
         if params:
             given = types or {}
@@ -163,7 +169,7 @@ class Database(Closing):
         index: str = "",
         limit: int = 0,
         read_timestamp: datetime | None = None,
-        timeout: float = 30.0,
+        timeout: float | None = None,
     ) -> Rows:
         """Read rows by key or by key range, of a table or an index; strong by default.
 
@@ -174,15 +180,18 @@ class Database(Closing):
             index: The index to read through.
             limit: At most so many rows; 0 for all.
             read_timestamp: The time at which to read.
-            timeout: Seconds to wait for an answer.
+            timeout: Seconds for all of it; left out, as long as a query, and half a minute for
+                the ledger's own tables.
 
         Raises:
             StatementError: The table, a column or the index does not exist.
             LimitError: The keys are larger than a request may be; nothing was sent.
             NotFoundError: The database does not exist.
-            UnreachableError: Spanner did not answer in time.
+            TimeOverError: It took longer than that.
+            UnreachableError: Spanner can't be reached.
             NotPermittedError: The credentials don't allow it.
         """
+        usual = _LOOK_UP if is_ledger(table) else TIMEOUT
         request = ReadRequest(
             table=table,
             index=index,
@@ -191,26 +200,34 @@ class Database(Closing):
             limit=limit,
             transaction=_selector(read_timestamp),
         )
-        return self._stream(request, self.rpc.stream_read, timeout, f"table {table} was read")
+        given = usual if timeout is None else timeout
+        return self._stream(request, self.rpc.stream_read, given, f"table {table} was read")
 
     def _stream(self, request: Any, send: Any, timeout: float, doing: str) -> Rows:  # noqa: ANN401 - SQL or read
-        deadline = monotonic() + timeout
-        pause = _FIRST_PAUSE
         refuse_large_request(type(request).pb(request).ByteSize(), "a query or read")
-        while True:
-            request.session = self.sessions.reader(max(0.001, deadline - monotonic()))
-            try:
-                parts = send(request, timeout=max(0.001, deadline - monotonic()))
-                return Rows(parts, lambda late: translate(late, self.target, doing))
-            except GoogleAPICallError as error:
-                if lost_session(error):
-                    self.sessions.forget_reader()
-                elif status_of(error) is not StatusCode.UNAVAILABLE:
-                    raise translate(error, self.target, doing) from None
-                if monotonic() + pause > deadline or pause > _LONGEST_PAUSE:
-                    raise translate(error, self.target, doing) from None
-            time.sleep(pause)
-            pause *= 2
+        until = monotonic() + timeout
+
+        def opened(token: bytes) -> Any:  # noqa: ANN401 - the parts
+            request.session = self.sessions.reader(max(_LEAST, until - monotonic()))
+            request.resume_token = token
+            with shelter.calling(None, quick=True):
+                return send(request, timeout=max(_LEAST, until - monotonic()))
+
+        def again(error: GoogleAPICallError, yielded: bool) -> bool:
+            if lost_session(error) and not yielded:
+                self.sessions.forget_reader()
+                return True
+            return read_again(error)
+
+        def told(error: GoogleAPICallError) -> SpanctlError:
+            given = timeout if monotonic() >= until - _LEAST else None
+            return translate(error, self.target, doing, given=given)
+
+        parts = resumed(opened, again, until=until, silence=patience(self.rpc))
+        try:
+            return Rows(shelter.parts(parts) if shelter.is_exposed() else parts, told)
+        except GoogleAPICallError as error:
+            raise told(error) from None
 
     # -- writing
 

@@ -205,7 +205,7 @@ def _emulated(database: "Database", table: str, referring: list[str]) -> list[st
     The emulator says NO ACTION of every foreign key: its DDL tells, as far as they are still there.
     """
     try:
-        statements = admin.ddl(database.target, database.rpc.credentials)
+        statements = admin.read_ddl(database.target, database.rpc.credentials)
     except SpanctlError:
         return referring
     cascading: dict[tuple[str, str], bool] = {}

@@ -3,7 +3,7 @@
 from typing import Final
 
 from google.api_core.exceptions import GoogleAPICallError
-from google.rpc.error_details_pb2 import ResourceInfo, RetryInfo
+from google.rpc.error_details_pb2 import ResourceInfo
 from grpc import StatusCode
 
 from spanctl.errors import (
@@ -11,6 +11,7 @@ from spanctl.errors import (
     NotPermittedError,
     SpanctlError,
     StatementError,
+    TimeOverError,
     UnreachableError,
 )
 from spanctl.spanner.rpc import Target, status_of
@@ -31,18 +32,6 @@ NOT_COMMITTED: Final = frozenset(
 )
 """Statuses that prove "not committed" when they answer the first and only send of a Commit."""
 
-TRANSIENT: Final = frozenset(
-    {
-        StatusCode.UNAVAILABLE,
-        StatusCode.RESOURCE_EXHAUSTED,
-        StatusCode.DEADLINE_EXCEEDED,
-        StatusCode.INTERNAL,
-        StatusCode.UNKNOWN,
-        StatusCode.CANCELLED,
-    }
-)
-"""Statuses after which the same request may well succeed when it is sent again."""
-
 
 class QuotedStatementError(StatementError):
     """A refused statement, with Google's own words for the eyes of the person who typed it.
@@ -54,21 +43,22 @@ class QuotedStatementError(StatementError):
     quoted: str = ""
 
 
-def translate(error: GoogleAPICallError, target: Target, doing: str) -> SpanctlError:
+def translate(
+    error: GoogleAPICallError, target: Target, doing: str, *, given: float | None = None
+) -> SpanctlError:
     """Tell an error of Google's client as one of ours; raise the result ``from None``.
 
     Args:
         error: What the client raised.
         target: The database that was talked to.
         doing: What was being done, to end the sentence "... while ...".
+        given: The seconds that there were for it in all, where it is their end that is told.
     """
     if isinstance(error.__cause__, SpanctlError):
         return error.__cause__
     status = status_of(error)
     if status in UNREACHABLE:
-        msg = f"Spanner at {target.host} did not answer while {doing}"
-        hint = "run: spanctl local status" if target.is_emulated else "check the network"
-        return UnreachableError(msg, hint=hint, status=status.name)
+        return _silent(status, target, doing, given)
     if status is StatusCode.UNAUTHENTICATED:
         msg = f"Spanner at {target.host} does not accept the credentials while {doing}"
         return NotPermittedError(msg, hint="run: spanctl creds check", status=status.name)
@@ -84,6 +74,18 @@ def translate(error: GoogleAPICallError, target: Target, doing: str) -> SpanctlE
     refused = QuotedStatementError(msg, hint=_advice(status), status=status.name)
     refused.quoted = str(error.message)
     return refused
+
+
+def _silent(
+    status: StatusCode, target: Target, doing: str, given: float | None
+) -> UnreachableError:
+    if status is StatusCode.DEADLINE_EXCEEDED and given is not None:
+        msg = f"{doing} for {given:g} s, all the time it was given: {target.host} was not done"
+        hint = "give it a longer timeout, or make it smaller; if nothing answers, check the network"
+        return TimeOverError(msg, hint=hint, status=status.name)
+    msg = f"Spanner at {target.host} did not answer while {doing}"
+    hint = "run: spanctl local status" if target.is_emulated else "check the network"
+    return UnreachableError(msg, hint=hint, status=status.name)
 
 
 def _advice(status: StatusCode) -> str:
@@ -113,11 +115,3 @@ def lost_session(error: GoogleAPICallError) -> bool:
         isinstance(info, ResourceInfo) and info.resource_type.endswith(".Session")
         for info in error.details
     )
-
-
-def retry_delay(error: GoogleAPICallError) -> float | None:
-    """Return the seconds that the server asks to wait, None when it says nothing."""
-    for info in error.details:
-        if isinstance(info, RetryInfo):
-            return float(info.retry_delay.seconds + info.retry_delay.nanos / 1e9)
-    return None

@@ -57,17 +57,22 @@ def standing(database: "Database", key: OperationKey) -> Standing:
     return standings(database, [key])[key]
 
 
-def standings(database: "Database", keys: Iterable[OperationKey]) -> dict[OperationKey, Standing]:
-    """Return where each of these operations stands, as :func:`standing` does."""
+def standings(
+    database: "Database", keys: Iterable[OperationKey], *, timeout: float = 30.0
+) -> dict[OperationKey, Standing]:
+    """Return where each of these operations stands, as :func:`standing` does.
+
+    Each read takes at most ``timeout`` seconds.
+    """
     found: dict[OperationKey, Standing] = {}
     opened: dict[OperationKey, datetime] = {}
     calls = [Call(key) for key in dict.fromkeys(keys)]
     while calls:
-        entries = receipts.get_many(database, [call.txn_id for call in calls])
+        entries = receipts.get_many(database, [call.txn_id for call in calls], timeout=timeout)
         closing = [
             fences.reopening_id(one.txn_id) for one in entries.values() if fences.closes(one)
         ]
-        reopened = receipts.get_many(database, closing) if closing else {}
+        reopened = receipts.get_many(database, closing, timeout=timeout) if closing else {}
         later = []
         for call in calls:
             entry = entries.get(call.txn_id)

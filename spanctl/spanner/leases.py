@@ -26,7 +26,7 @@ TABLE: Final = "spanctl_intents"
 LARGEST_BLOCK: Final = 64
 LARGEST_LIST: Final = 1_000
 _TIMEOUT: Final = 30.0
-_PARTING: Final = 3.0
+PARTING: Final = 3.0
 """Seconds in which leases are closed, or stay open, which is harmless."""
 _DOING: Final = "a lease was written"
 
@@ -117,4 +117,4 @@ def close(database: "Database", intent_ids: Sequence[str]) -> None:
         {"intent_id": one, "open_since": None, "closed_at": COMMIT_TIMESTAMP} for one in intent_ids
     ]
     mutations = [mutation("update", TABLE, row) for row in closed]
-    apply(database, mutations, timeout=_PARTING, doing=_DOING)
+    apply(database, mutations, timeout=PARTING, doing=_DOING)

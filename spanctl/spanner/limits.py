@@ -24,6 +24,11 @@ MAX_COMMIT_BYTES: Final = 100 * 1024 * 1024
 MAX_REQUEST_BYTES: Final = 10 * 1024 * 1024
 """Of any other request: a statement with its parameters, a read with its keys."""
 
+MAX_STATEMENT: Final = 1_000_000
+"""Characters of a statement's text."""
+MAX_PARAMETERS: Final = 950
+"""Parameters of a statement."""
+
 _MAX_KEY: Final = 16
 _MAX_INDEXES: Final = 128
 """Spanner's own limits for the columns of a key, and for the indexes of a table."""
@@ -38,6 +43,8 @@ class Limit(StrEnum):
     STATEMENT_MUTATIONS = "statement_mutations"
     COMMIT_BYTES = "commit_bytes"
     REQUEST_BYTES = "request_bytes"
+    STATEMENT_LENGTH = "statement_length"
+    PARAMETERS = "parameters"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +109,22 @@ def refuse_large_request(size: int, doing: str) -> None:
         msg = f"{doing} has {size:,} bytes, and a request takes {MAX_REQUEST_BYTES:,}"
         hint = "send fewer or smaller values at once: several statements, or mutations in chunks"
         raise _over(Limit.REQUEST_BYTES, MAX_REQUEST_BYTES, size, msg, hint)
+
+
+def refuse_long_statement(sql: str, parameters: int) -> None:
+    """Return unless a statement's text or its parameters are more than Spanner takes.
+
+    Raises:
+        LimitError: They are; nothing was sent.
+    """
+    if len(sql) > MAX_STATEMENT:
+        msg = f"the statement has {len(sql):,} characters, and Spanner takes {MAX_STATEMENT:,}"
+        hint = "pass the values as parameters, an array for many: WHERE id IN UNNEST(@ids)"
+        raise _over(Limit.STATEMENT_LENGTH, MAX_STATEMENT, len(sql), msg, hint)
+    if parameters > MAX_PARAMETERS:
+        msg = f"the statement has {parameters:,} parameters, and Spanner takes {MAX_PARAMETERS:,}"
+        hint = "pass values of one kind as one array: WHERE id IN UNNEST(@ids)"
+        raise _over(Limit.PARAMETERS, MAX_PARAMETERS, parameters, msg, hint)
 
 
 def refuse_large_commit(size: int) -> None:

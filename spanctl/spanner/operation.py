@@ -1,6 +1,7 @@
 """One operation: its name, its bounds, its tag."""
 
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 from spanctl.errors import UsageError
@@ -48,7 +49,8 @@ class TransactionOptions:
 
     Attributes:
         deadline: Seconds for the whole operation, its attempts and their resolution.
-        rpc_timeout: Longest wait for the reply to one RPC, in seconds.
+        rpc_timeout: Longest wait for the reply to one RPC, in seconds; by default what is left of
+            the deadline, and half a minute for a Commit, which is then sent again.
         resolve_timeout: Seconds on top of the deadline in which an open outcome is still resolved.
         idle_limit: Seconds for which a body that has begun may send nothing: the server itself
             gives up idle transactions after 10 s.
@@ -57,7 +59,7 @@ class TransactionOptions:
     """
 
     deadline: float = 60.0
-    rpc_timeout: float = 30.0
+    rpc_timeout: float = inf
     resolve_timeout: float = 15.0
     idle_limit: float = 8.0
     keep_result: bool = False

@@ -1,6 +1,5 @@
 """Partitioned DML: at least once in each partition, not atomic, its count a lower bound."""
 
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,13 +12,13 @@ from google.cloud.spanner_v1.types import (
     Type,
 )
 from google.protobuf.struct_pb2 import Struct
-from grpc import StatusCode
 
 from spanctl.clock import monotonic
+from spanctl.shelter import sheltered
 from spanctl.spanner import idempotence, nulls, values
-from spanctl.spanner.failures import TRANSIENT, lost_session, retry_delay, translate
-from spanctl.spanner.limits import refuse_large_request
-from spanctl.spanner.rpc import status_of
+from spanctl.spanner.failures import lost_session, translate
+from spanctl.spanner.limits import refuse_large_request, refuse_long_statement
+from spanctl.spanner.retrying import Pauses, write_again
 from spanctl.spanner.sql import SqlStatement, describe
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ _PAUSE: Final = 0.5
 _PARTITIONED: Final = TransactionOptions(partitioned_dml=TransactionOptions.PartitionedDml())
 
 
+@sheltered
 def execute_partitioned(  # noqa: PLR0913 - one statement, told in full
     database: "Database",
     sql: str,
@@ -61,20 +61,21 @@ def execute_partitioned(  # noqa: PLR0913 - one statement, told in full
         UnreachableError: Spanner did not answer in time; some partitions may be changed.
         NotPermittedError: The credentials don't allow it.
     """
+    refuse_long_statement(sql, len(params or ()))
     if not assume_idempotent:
         refuse_harmful(database, describe(sql))
     nulls.refuse_partitioned(database, sql, params, types, timeout=timeout)
     deadline = monotonic() + timeout
+    pauses = Pauses(deadline, first=_PAUSE)
     while True:
         try:
             return _attempt(database, sql, params or {}, types or {}, deadline)
         except GoogleAPICallError as error:
-            status = status_of(error)
-            passing = status is StatusCode.ABORTED or status in TRANSIENT or lost_session(error)
-            if not passing or monotonic() + _PAUSE > deadline:
+            passing = write_again(error) or lost_session(error)
+            if not passing or not pauses.take(error):
+                given = timeout if monotonic() >= deadline else None
                 doing = "partitioned DML was executed"
-                raise translate(error, database.target, doing) from None
-            time.sleep(retry_delay(error) or _PAUSE)
+                raise translate(error, database.target, doing, given=given) from None
 
 
 def refuse_harmful(database: "Database", statement: SqlStatement, where: str = "") -> None:

@@ -14,7 +14,6 @@ In short (the reasons are in ``docs/PROTOCOL.md``):
 """
 
 import json
-import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,7 +25,7 @@ from google.api_core.exceptions import GoogleAPICallError
 from google.cloud.spanner_v1.types import CommitRequest, Mutation
 from grpc import StatusCode
 
-from spanctl import __version__, interrupts
+from spanctl import __version__, interrupts, shelter
 from spanctl.clock import monotonic, now
 from spanctl.errors import ConflictError, DeadlineError, SpanctlError
 from spanctl.ledger.canonical import result_json
@@ -35,12 +34,11 @@ from spanctl.spanner import nulls, preflight, receipts, values
 from spanctl.spanner.attempt import AttemptLostError
 from spanctl.spanner.failures import (
     NOT_COMMITTED,
-    TRANSIENT,
     lost_session,
-    retry_delay,
     translate,
 )
 from spanctl.spanner.resolution import NextEpochError, Resolution, Sent
+from spanctl.spanner.retrying import TRANSIENT, Pauses
 from spanctl.spanner.rows import as_datetime
 from spanctl.spanner.rpc import status_of
 from spanctl.spanner.sessions import Lease
@@ -53,6 +51,8 @@ _TRANSIENT_ATTEMPTS: Final = 4
 _FIRST_PAUSE: Final = 0.002
 _LONGEST_PAUSE: Final = 1.0
 _LEAST_PATIENCE: Final = 1.0
+_COMMIT: Final = 30.0
+"""Seconds to wait for the reply to a Commit before it is sent again."""
 _PARTING: Final = 5.0
 """Seconds in which the Commit that was interrupted is replayed."""
 
@@ -83,6 +83,7 @@ class Execution(Resolution, Generic[T]):
 
     body: Callable[[Transaction], T]
     _aborts: int = 0
+    _pauses: Pauses | None = None
     _transaction: Transaction | None = None
     _request: CommitRequest | None = None
 
@@ -164,7 +165,8 @@ class Execution(Resolution, Generic[T]):
             idle_limit=self.options.idle_limit,
         )
         try:
-            value = self.body(transaction)
+            with shelter.interruptible():
+                value = self.body(transaction)
             kept = result_json(value) if self.options.keep_result else None
             preflight.check(self.database.tables, transaction.writes, transaction.mutations)
             nulls.refuse(self.database, transaction)
@@ -253,9 +255,10 @@ class Execution(Resolution, Generic[T]):
             _CommitLostError: Open, also after replay.
         """
         doubt, self.in_doubt, self._request = self.in_doubt, True, request
-        longest = longest or self.options.rpc_timeout
+        longest = longest or min(_COMMIT, self.options.rpc_timeout)
+        looking_up = self.options.resolve_timeout / 2  # without an answer there must be time for it
         for replay in range(1 + _REPLAYS):
-            patience = max(_LEAST_PATIENCE, min(longest, self._time_left()))
+            patience = max(_LEAST_PATIENCE, min(longest, self._time_left() - looking_up))
             try:
                 response = self.database.rpc.commit(request, timeout=patience)
             except GoogleAPICallError as error:
@@ -290,7 +293,7 @@ class Execution(Resolution, Generic[T]):
                 self._settle(landed=True)
                 return
         try:
-            found = self._final()
+            found = self._until_told(self._final) if self.in_doubt else self._final()
         except (SpanctlError, ValueError):
             self.in_doubt |= not self.fresh
         else:
@@ -320,7 +323,10 @@ class Execution(Resolution, Generic[T]):
         """Return what to report; None, after a pause, to run the body again."""
         if (error := self._exhausted(cause)) is not None:
             return error
-        self._pause(cause)
+        if self._pauses is None:
+            self._pauses = Pauses(self._deadline, first=_FIRST_PAUSE, longest=_LONGEST_PAUSE)
+        if not self._pauses.take(cause):
+            return self._out_of_time(cause)
         try:
             if lost_session(cause):
                 self.database.renew(lease)
@@ -338,18 +344,17 @@ class Execution(Resolution, Generic[T]):
         status = status_of(cause)
         self._aborts += status is StatusCode.ABORTED
         if monotonic() >= self._deadline:
-            # After aborts the last RPC may end with the deadline: that is no silence of the server.
-            if not self._aborts:
-                return translate(cause, self.database.target, "a transaction was run")
-            msg = f"transaction {self.call.txn_id} was aborted {self._aborts} times"
-            hint = "others hold its locks; run it again when they are done"
-            return DeadlineError(msg, hint=hint, txn_id=self.call.txn_id)
+            return self._out_of_time(cause)
         lasting = status is not StatusCode.ABORTED and not lost_session(cause)
         if lasting and not self.in_doubt and self._attempts >= _TRANSIENT_ATTEMPTS:
             return translate(cause, self.database.target, "a transaction was run")
         return None
 
-    def _pause(self, cause: GoogleAPICallError) -> None:
-        longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(self._attempts, 16))
-        jittered = random.uniform(longest / 2, longest)  # noqa: S311 - no secret
-        time.sleep(max(0.0, min(retry_delay(cause) or jittered, self._deadline - monotonic())))
+    def _out_of_time(self, cause: GoogleAPICallError) -> SpanctlError:
+        # After aborts the last RPC may end with the deadline: that is no silence of the server.
+        if not self._aborts:
+            given = self.options.deadline
+            return translate(cause, self.database.target, "a transaction was run", given=given)
+        msg = f"transaction {self.call.txn_id} was aborted {self._aborts} times"
+        hint = "others hold its locks; run it again when they are done"
+        return DeadlineError(msg, hint=hint, txn_id=self.call.txn_id)

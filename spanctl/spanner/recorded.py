@@ -5,7 +5,6 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from google.cloud.spanner_v1.keyset import KeySet
@@ -14,17 +13,10 @@ from google.protobuf.struct_pb2 import ListValue
 
 from spanctl.errors import UsageError
 from spanctl.ledger.receipt import Statement, StatementKind, changed_rows
+from spanctl.ledger.tally import Tally
 from spanctl.spanner import values
 from spanctl.spanner.ddl import is_ledger
 from spanctl.spanner.limits import Write
-
-
-@dataclass(slots=True)
-class _MutationCount:
-    kind: StatementKind
-    table: str
-    columns: tuple[str, ...]
-    rows: int | None
 
 
 class Recorded(ABC):
@@ -33,7 +25,7 @@ class Recorded(ABC):
     def __init__(self) -> None:
         """Start with nothing done."""
         self._turn = threading.RLock()  # bodies may use threads, and begin but one transaction
-        self._statements: list[Statement | _MutationCount] = []
+        self._tally = Tally()
         self._mutations: list[Mutation] = []
         self._writes: Counter[Write] = Counter()
         self._for_ledger = False
@@ -43,7 +35,7 @@ class Recorded(ABC):
         """Raise if the transaction can't be used any more."""
 
     def _record(self, statement: Statement) -> None:
-        self._statements.append(statement)
+        self._tally.add(statement)
 
     @contextmanager
     def writing_ledger(self) -> Iterator[None]:
@@ -144,15 +136,8 @@ class Recorded(ABC):
     def _count(
         self, kind: StatementKind, table: str, columns: tuple[str, ...], rows: int | None
     ) -> None:
-        last = self._statements[-1] if self._statements else None
-        if isinstance(last, _MutationCount) and (last.kind, last.table, last.columns) == (
-            kind,
-            table,
-            columns,
-        ):
-            last.rows = None if last.rows is None or rows is None else last.rows + rows
-        else:
-            self._statements.append(_MutationCount(kind, table, columns, rows))
+        done = Statement(kind=kind, tables=(table,), parameters=columns, rows=rows)
+        self._tally.add(done, once=True)
 
     @property
     def mutations(self) -> list[Mutation]:
@@ -166,15 +151,10 @@ class Recorded(ABC):
 
     @property
     def statements(self) -> tuple[Statement, ...]:
-        """What the body did, in order, for the receipt."""
-        return tuple(
-            Statement(kind=s.kind, tables=(s.table,), parameters=s.columns, rows=s.rows)
-            if isinstance(s, _MutationCount)
-            else s
-            for s in self._statements
-        )
+        """What the body did, in order of first mention, for the receipt."""
+        return self._tally.statements
 
     @property
     def row_counts(self) -> tuple[int, ...]:
-        """Rows changed by each changing statement, in order."""
+        """Rows changed by each changing statement, as its receipt tells them."""
         return changed_rows(self.statements)

@@ -4,7 +4,6 @@ Nothing here makes a Commit, a lease or a receipt. The rows that statements chan
 and after, a few of them.
 """
 
-import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -15,8 +14,9 @@ from spanctl.errors import StatementError
 from spanctl.spanner import preflight
 from spanctl.spanner.attempt import AttemptLostError
 from spanctl.spanner.changes import ModType, RowChange
-from spanctl.spanner.failures import lost_session, retry_delay, translate
+from spanctl.spanner.failures import lost_session, translate
 from spanctl.spanner.keysets import encoded_keys
+from spanctl.spanner.retrying import Pauses
 from spanctl.spanner.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ T = TypeVar("T")
 SAMPLE: Final = 5
 """So many rows of each table are shown."""
 
-_RPC_TIMEOUT: Final = 30.0
 _PAUSE: Final = 0.05
 _PENDING: Final = "PENDING_COMMIT_TIMESTAMP"
 
@@ -59,6 +58,7 @@ def rehearse(
         Exception: What the body raised.
     """
     until = monotonic() + deadline
+    pauses = Pauses(until, first=_PAUSE)
     with database.sessions.writer(deadline) as lease:
         while True:
             transaction = Transaction(
@@ -68,7 +68,6 @@ def rehearse(
                 txn_id=str(uuid.uuid4()),
                 tag=tag,
                 deadline=until,
-                rpc_timeout=_RPC_TIMEOUT,
             )
             try:
                 told = body(transaction)
@@ -81,14 +80,14 @@ def rehearse(
                 with interrupts.shielded():
                     transaction.rollback()
                 lease.lost |= transaction.orphaned
-            pause = retry_delay(cause) or _PAUSE
-            if monotonic() + pause > until:
-                raise translate(cause, database.target, "a dry run was executed") from None
+            if not pauses.take(cause):
+                given = deadline if monotonic() >= until else None
+                doing = "a dry run was executed"
+                raise translate(cause, database.target, doing, given=given) from None
             if lost_session(cause):
                 database.renew(lease)
             elif lease.lost:
                 database.sessions.exchange(lease, timeout=max(1.0, until - monotonic()))
-            time.sleep(pause)
 
 
 class Sampler:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from spanctl import shelter
 from spanctl.clock import monotonic
 from spanctl.errors import (
     ArgumentChangedError,
@@ -15,6 +16,7 @@ from spanctl.errors import (
     KeyReusedError,
     NotPermittedError,
     OutcomeUnknownError,
+    SchemaVersionError,
     SpanctlError,
     UnreachableError,
 )
@@ -107,7 +109,7 @@ class Resolution:
         A fence that lets it go on takes it to the next epoch: what was sent before can't land.
         """
         while True:
-            found = self._look_up()
+            found = receipts.get(self.database, self.call.txn_id, timeout=self._patience())
             if found is None or found.kind is EntryKind.COMMITTED:
                 return found
             if not fence.is_passed(self.database, found, timeout=self._patience()):
@@ -116,13 +118,17 @@ class Resolution:
             self.in_doubt = False
             self._reopened |= fences.closes(found)
 
-    def _look_up(self) -> Receipt | None:
-        """Read one entry; while the outcome is open, until time is up."""
+    def _until_told(self, look: "Callable[[], Receipt | None]") -> Receipt | None:
+        """Look until time is up, whatever a single read answers."""
         while True:
+            if (mine := shelter.current()) is not None and mine.is_asked:
+                self._deadline = min(self._deadline, monotonic())
             try:
-                return receipts.get(self.database, self.call.txn_id, timeout=self._patience())
-            except UnreachableError:
-                if not self.in_doubt or self._time_left() < 0:
+                return look()
+            except SchemaVersionError:
+                raise
+            except SpanctlError:
+                if self._time_left() < 0:
                     raise
             time.sleep(_LOOK_AGAIN)
 
@@ -131,7 +137,7 @@ class Resolution:
 
     def _receipt_or_unknown(self, cause: BaseException) -> Receipt | None:
         try:
-            return self._receipt()
+            return self._until_told(self._receipt)
         except SpanctlError:
             raise self._unknown(cause) from None
 
@@ -164,11 +170,12 @@ class Resolution:
             NextEpochError: Somebody fenced the epoch, and there is time to go on in the next one.
         """
         epoch = self.call.epoch
+        # Anything but silence may be the work of another executor that has committed.
+        nothing_sent = self.fresh and not self.in_doubt and isinstance(error, _SILENCE)
         try:
-            found = self._final()
+            found = self._final() if nothing_sent else self._until_told(self._final)
         except SpanctlError:
-            # Anything but silence may be the work of another executor that has committed.
-            if self.fresh and not self.in_doubt and isinstance(error, _SILENCE):
+            if nothing_sent and not self.in_doubt:
                 raise error from None
             raise self._unknown(error) from None
         if found is not None:

@@ -31,6 +31,7 @@ from spanctl.errors import SpanctlError
 from spanctl.proxies import is_loopback
 from spanctl.resources import DatabaseName
 from spanctl.settings import Settings
+from spanctl.shelter import uninterrupted
 from spanctl.spanner import channel
 
 DEFAULT: Final = "adc"
@@ -143,6 +144,7 @@ class Rpc:
 
     Attributes:
         credentials: What it authenticates with; None for an emulator.
+        has_answered: Whether the server has answered an RPC with OK.
     """
 
     def __init__(self, target: Target, credentials: LiveCredentials | None = None) -> None:
@@ -163,6 +165,7 @@ class Rpc:
             ("google-cloud-resource-prefix", str(target.database)),
             ("x-goog-spanner-route-to-leader", "true"),
         )
+        self.has_answered = False
         self._connected: SpannerClient | None = None
         self._connecting = threading.Lock()
 
@@ -193,10 +196,13 @@ class Rpc:
     def _call(self, method: str, request: Any, timeout: float) -> Any:  # noqa: ANN401 - proto messages
         send = getattr(self._client, method)
         try:
-            return send(request=request, retry=None, timeout=timeout, metadata=self._metadata)
+            with uninterrupted():
+                answer = send(request=request, retry=None, timeout=timeout, metadata=self._metadata)
         except BaseException as error:
             forget_locals(error)  # gRPC's frames hold the bearer token
             raise
+        self.has_answered = True
+        return answer
 
     def create_session(
         self, *, labels: Mapping[str, str], multiplexed: bool, timeout: float

@@ -7,13 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from spanctl.closing import Closing
-from spanctl.errors import UsageError
+from spanctl.errors import SpanctlError, UsageError
 from spanctl.ledger.keys import OperationKey
-from spanctl.ledger.receipt import Outcome, Provenance, TransactionResult
+from spanctl.ledger.receipt import Provenance, TransactionResult
+from spanctl.shelter import sheltered
 from spanctl.spanner import fence, leases
 from spanctl.spanner.client import Database
 from spanctl.spanner.leases import LARGEST_BLOCK, LARGEST_LIST, Intent
 from spanctl.spanner.operation import Call, Identified, TransactionOptions
+from spanctl.spanner.protocol import Execution
 from spanctl.spanner.transaction import Transaction
 
 __all__ = ["Call", "Run", "TransactionOptions"]
@@ -36,6 +38,8 @@ class Run(Closing):
         provenance: Goes into every receipt.
     """
 
+    harmless = (SpanctlError,)  # the leases stay open, and what was done is done
+
     def __init__(
         self, database: Database, root: str, *, provenance: Provenance | None = None
     ) -> None:
@@ -56,6 +60,7 @@ class Run(Closing):
 
     # -- leases
 
+    @sheltered
     def lease(self, keys: Sequence[OperationKey]) -> list[Call]:
         """Lease operations; they may commit once this has returned.
 
@@ -146,6 +151,7 @@ class Run(Closing):
 
     # -- running
 
+    @sheltered
     def execute(  # noqa: PLR0913 - one operation, told in full
         self,
         call: Call,
@@ -156,11 +162,12 @@ class Run(Closing):
         identified: Identified | None = None,
         options: TransactionOptions | None = None,
         expect_replay: bool = False,
-        tell: Callable[[str, Outcome], None] | None = None,
+        begun: Callable[[Execution[T]], object] = lambda _: None,
     ) -> TransactionResult:
         """Run a leased operation, as :meth:`spanctl.spanner.protocol.Execution.run` does.
 
-        ``tell`` is told under which txn ID, and what came of it, also when it raises.
+        ``begun`` gets the execution before it runs: whatever ends it, and wherever an interruption
+        comes, that has the txn ID and the outcome.
 
         Raises:
             UsageError: The operation is not leased: nothing is committed without its lease.
@@ -180,13 +187,12 @@ class Run(Closing):
             options=options,
             expect_replay=expect_replay,
         )
+        begun(execution)
         try:
             return execution.run()
         finally:
             if not execution.in_doubt:
                 self.ended(call)
-            if tell is not None:
-                tell(execution.call.txn_id, execution.outcome)
 
     def step(  # noqa: PLR0913 - one operation, told in full
         self,
@@ -232,6 +238,7 @@ class Run(Closing):
             if self._pending[call.key] <= 0:
                 del self._pending[call.key]
 
+    @sheltered
     def close(self) -> bool:
         """Close the leases if every call is accounted for; tell whether they are closed.
 
@@ -243,7 +250,8 @@ class Run(Closing):
         """
         with self._lock:
             if self._pending:
-                for key, stands in fence.standings(self.database, self._pending).items():
+                found = fence.standings(self.database, self._pending, timeout=leases.PARTING)
+                for key, stands in found.items():
                     if stands.entry is not None:
                         del self._pending[key]
             if self._pending or not self._open:

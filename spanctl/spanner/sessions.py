@@ -4,23 +4,20 @@ import os
 import re
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from google.api_core.exceptions import GoogleAPICallError
-from grpc import StatusCode
 
 from spanctl.clock import monotonic
 from spanctl.errors import SpanctlError, UnreachableError
 from spanctl.spanner.failures import translate
-from spanctl.spanner.rpc import Rpc, Target, status_of
+from spanctl.spanner.retrying import Pauses, patience, read_again
+from spanctl.spanner.rpc import Rpc, Target
 
 MAX_SESSIONS = 64
 _CREATE_TIMEOUT = 30.0
 _DELETE_TIMEOUT = 2.0
-_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
-"""Seconds between attempts to create a session while the server can't be reached."""
 _IDLE_LIMIT = 45 * 60.0
 """The server forgets a session that was idle for an hour."""
 
@@ -48,19 +45,19 @@ class SessionPool:
         self._reading = threading.Lock()
 
     def _create(self, *, multiplexed: bool, timeout: float = _CREATE_TIMEOUT) -> str:
-        for pause in (*_PAUSES, None):
+        pauses = Pauses(monotonic() + min(timeout, patience(self._rpc)))
+        while True:
             try:
                 session = self._rpc.create_session(
                     labels=_labels(),
                     multiplexed=multiplexed,
                     timeout=min(timeout, _CREATE_TIMEOUT),
                 )
-                break
             except GoogleAPICallError as error:
-                if pause is None or status_of(error) is not StatusCode.UNAVAILABLE:
+                if not read_again(error) or not pauses.take(error):
                     raise translate(error, self._target, "a session was opened") from None
-            time.sleep(pause)
-        return str(session.name)
+            else:
+                return str(session.name)
 
     @contextmanager
     def writer(self, timeout: float) -> Iterator["Lease"]:

@@ -35,7 +35,7 @@ class Transaction(Attempt):
             UnreachableError: Spanner did not answer.
             NotPermittedError: The credentials don't allow it.
         """
-        described = self._described(sql)
+        described = self._described(sql, params)
         with self._turn:
             request = self._sql_request(sql, params, param_types)
             rows, count = self._parts(request, self._rpc.stream_sql)
@@ -64,7 +64,7 @@ class Transaction(Attempt):
             UnreachableError: Spanner did not answer.
             NotPermittedError: The credentials don't allow it.
         """
-        described = self._described(sql)
+        described = self._described(sql, params)
         with self._turn:
             request = self._sql_request(sql, params, param_types)
             result = self._begun(request, self._whole)
@@ -72,7 +72,8 @@ class Transaction(Attempt):
             self._done(described, params, count)
         return count
 
-    def _described(self, sql: str) -> sql_text.SqlStatement:
+    def _described(self, sql: str, params: Mapping[str, Any] | None) -> sql_text.SqlStatement:
+        limits.refuse_long_statement(sql, len(params or ()))
         described = sql_text.describe(sql)
         if described.is_dml and described.tables:
             self._refuse_ledger(described.tables[0])
@@ -133,7 +134,8 @@ class Transaction(Attempt):
 
     def _parts(self, request: Any, send: Any) -> tuple[RowList, int | None]:  # noqa: ANN401 - read or SQL
         def collect(request: Any, timeout: float) -> tuple[RowList, int | None]:  # noqa: ANN401
-            rows = Rows(self._streamed(request, send, timeout))
+            del timeout  # what is left counts anew where the stream is gone on with
+            rows = Rows(self._streamed(request, send))
             return RowList(rows, rows.columns), rows.row_count
 
         listed: tuple[RowList, int | None] = self._begun(request, collect)

@@ -87,12 +87,14 @@ def test_an_interrupted_body_is_rolled_back_at_once(
         increment(txn)
         raise interruption
 
-    told = []
+    begun = []
     run = Run(database, "job")
     (call,) = run.lease([key()])
     with pytest.raises(interruption):
-        checks.within_reason(lambda: run.execute(call, body, tell=lambda *one: told.append(one)))
-    assert told == [(call.txn_id, Outcome.NOT_COMMITTED)]
+        checks.within_reason(lambda: run.execute(call, body, begun=begun.append))
+    assert [(one.call.txn_id, one.outcome) for one in begun] == [
+        (call.txn_id, Outcome.NOT_COMMITTED)
+    ]
     assert len(proxy.rpcs("Rollback")) == 1
     assert checks.truth(emulator_address, ledger, txn_id(key())) == (0, 0, 0)
     checks.rollbacks_are_right(proxy)

@@ -3,9 +3,11 @@
 import pytest
 
 from spanctl.errors import LimitError, StatementError
-from spanctl.spanner import limits, preflight
+from spanctl.spanner import limits, preflight, receipts
 from spanctl.spanner.client import Database
 from spanctl.spanner.keysets import KeyRange, KeySet
+from spanctl.spanner.operation import TransactionOptions
+from spanctl.spanner.partitioned import execute_partitioned
 from spanctl.spanner.run import Run
 from tests.faults import checks, raw
 from tests.faults.proxy import FaultProxy
@@ -13,6 +15,7 @@ from tests.faults.proxy import FaultProxy
 pytestmark = pytest.mark.emulator
 
 MUTATIONS = 800
+UPDATE_TOO_LONG = "UPDATE t SET v = 1 WHERE k = 1 --".ljust(limits.MAX_STATEMENT + 1, "x")
 INDEXED = (
     "CREATE TABLE wide (k INT64 NOT NULL, a INT64, b INT64) PRIMARY KEY (k)",
     "CREATE INDEX wide_by_a ON wide (a)",
@@ -155,3 +158,60 @@ def test_an_unknown_table_is_left_to_spanner(database) -> None:
             "step", lambda txn: txn.insert("nowhere", ["k"], [[k] for k in range(700)])
         )
     assert preflight.Tables(database).get("nowhere") is None
+
+
+@pytest.mark.parametrize(
+    ("sql", "params", "limit"),
+    [
+        (f"SELECT '{'x' * limits.MAX_STATEMENT}'", {}, "statement_length"),
+        (UPDATE_TOO_LONG, {}, "statement_length"),
+        (
+            "SELECT 1",
+            {f"p{n}": n for n in range(limits.MAX_PARAMETERS + 1)},
+            "parameters",
+        ),
+    ],
+    ids=["text", "dml", "parameters"],
+)
+def test_a_statement_over_its_limits_is_not_sent(proxy, database, sql, params, limit) -> None:
+    """Whichever way it goes: in a body, as a query of its own, or in partitions."""
+    before = len(proxy.rpcs())
+    error = refused(database, lambda txn: txn.execute_sql(sql, params))
+    assert error.details["limit"] == limit
+    if sql.startswith("UPDATE"):
+        refused(database, lambda txn: txn.execute_update(sql, params))
+        with pytest.raises(LimitError):
+            execute_partitioned(database, sql, params)
+    else:
+        with pytest.raises(LimitError):
+            database.query(sql, params)
+    sent = [one for one in proxy.rpcs()[before:] if "Sql" in one.method]
+    assert sent == []
+
+
+def test_what_is_at_its_limits_is_sent(database) -> None:
+    """The limits themselves are allowed."""
+    longest = "SELECT 1".ljust(limits.MAX_STATEMENT)
+    assert list(database.query(longest)) == [(1,)]
+    names = [f"p{n}" for n in range(limits.MAX_PARAMETERS)]
+    sql = f"SELECT ARRAY_LENGTH([{', '.join(f'@{name}' for name in names)}])"
+    assert list(database.query(sql, dict.fromkeys(names, 1))) == [(limits.MAX_PARAMETERS,)]
+
+
+@pytest.mark.parametrize("different", [False, True])
+def test_a_long_body_commits(emulator_address, ledger, different) -> None:
+    """3,000 statements, equal or not, and more text than the receipt's column takes."""
+    pad = ", ".join(f"v AS a_long_name_of_a_column_{number:04}" for number in range(40))
+
+    def body(txn) -> None:
+        for number in range(3_000):
+            sql = f"SELECT {pad} FROM t WHERE k = @k"  # noqa: S608 - ours
+            txn.execute_sql(f"{sql} -- {number}" if different else sql, {"k": 1})
+        txn.update("t", ["k", "v"], [[1, 5]])
+
+    with Database(raw.target(emulator_address, ledger)) as database:
+        options = TransactionOptions(deadline=600)
+        result = Run(database, "job").step("step", body, options=options)
+        kept = receipts.get(database, result.txn_id)
+    assert sum(one.times for one in kept.statements) == 3_001
+    assert raw.rows(emulator_address, ledger, "SELECT v FROM t") == [(5,)]

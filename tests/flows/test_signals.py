@@ -17,10 +17,12 @@ from tests.flows.bank import Bank
 pytestmark = [pytest.mark.emulator, pytest.mark.prefect, pytest.mark.usefixtures("prefect")]
 
 FLOWS = """
+import os
 import time
 from pathlib import Path
 
 from prefect import flow
+from prefect.task_runners import ThreadPoolTaskRunner
 from spanctl.flows import transaction
 
 ADD = "UPDATE accounts SET balance = balance + 1 WHERE id = 'a'"
@@ -43,6 +45,22 @@ def settle(mark: str, forever: bool = True) -> None:
 @flow
 def spread(mark: str) -> None:
     pay.submit(mark, True).result()
+
+
+@flow
+def afterwards(mark: str) -> None:
+    pay(mark, False)
+    os.kill(os.getpid(), int(Path(mark).with_suffix(".signal").read_text()))
+    time.sleep(60)
+
+
+@flow(task_runner=ThreadPoolTaskRunner(max_workers=4))
+def timeouts(mark: str) -> list[str]:
+    slow = pay.with_options(timeout_seconds=1).submit(mark, True)
+    slow.wait()
+    quick = pay.submit(mark, False)
+    quick.wait()
+    return [slow.state.name, quick.state.name]
 """
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 _PATIENCE = 90
@@ -164,6 +182,33 @@ def test_a_signal_in_the_commit_is_resolved(  # noqa: PLR0913, PLR0917 - as abov
     assert f"transaction {bank.receipts()[0].txn_id}: COMMITTED" in err
     assert bank.balance() == 1
     assert not proxy.rpcs("Rollback")
+
+
+@pytest.mark.parametrize(("number", "code"), SIGNALS)
+def test_what_was_committed_before_the_signal_is_told(  # noqa: PLR0913, PLR0917 - as above
+    bank: Bank, flows: str, start, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    """The commit is over and the flow goes on: that is COMMITTED, not a question for later."""
+    (tmp_path / "mark.signal").write_text(str(int(number)))
+    process = start(f"{flows}:afterwards", mark=str(tmp_path / "mark"))
+    out, err = process.communicate(timeout=_PATIENCE)
+    assert (process.returncode, out) == (code, ""), err
+    assert f"transaction {bank.receipts()[0].txn_id} (pay): COMMITTED" in err
+    assert bank.balance() == 1
+
+
+def test_a_timeout_in_a_thread_ends_the_step_and_nothing_else(
+    proxy, bank: Bank, flows: str, start, tmp_path: Path
+) -> None:
+    """It is rolled back at once, told as timed out, and what comes after it works."""
+    process = start(f"{flows}:timeouts", mark=str(tmp_path / "mark"))
+    out, err = process.communicate(timeout=_PATIENCE)
+    assert process.returncode == 0, err
+    del out
+    assert bank.balance() == 1
+    assert [one.kind.value for one in bank.receipts()] == ["COMMITTED"]
+    assert len(proxy.rpcs("Rollback")) == 1
+    assert "NOT_COMMITTED" in err
 
 
 def test_a_second_ctrl_c_leaves_at_once_and_names_the_command(  # noqa: PLR0913, PLR0917 - as above

@@ -14,7 +14,7 @@ from typer.core import TyperCommand
 
 from spanctl.errors import UsageError
 from spanctl_cli import talk
-from spanctl_cli.boundary import Terminated
+from spanctl_cli.startup import Terminated
 
 NOT_FOUND: Final = 127
 NOT_EXECUTABLE: Final = 126

@@ -8,7 +8,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from spanctl.clock import monotonic
-from spanctl.errors import FlowCancelledError, UnreachableError
+from spanctl.errors import (
+    FlowCancelledError,
+    OutcomeUnknownError,
+    SpanctlError,
+)
 from spanctl.ledger.report import TransactionReport
 from spanctl_cli import live, signals, talk
 from spanctl_cli.boundary import notes_of
@@ -19,6 +23,8 @@ from spanctl_cli.output.values import duration
 from spanctl_cli.runs import Asked, elapsed, ledger, plan, refuse_detached, summary
 from spanctl_cli.runs.limit import TimedOut, limited
 
+_TOLD = 20
+"""So many transactions are told one by one when a run is interrupted."""
 _INSTEAD = "make it a deployment, or put nohup before it and & behind it"
 
 if TYPE_CHECKING:
@@ -140,6 +146,7 @@ def execute(  # noqa: PLR0913 - what is run, and where it is shown
         FlowCancelledError: It was ended, because ``timeout`` seconds were over.
         OutcomeUnknownError: Likewise, and the outcome of one of its transactions is open.
     """
+    from spanctl.audit import ending
     from spanctl.flows import keyed, launch
 
     seen: dict[str, TransactionReport] = {}
@@ -165,8 +172,7 @@ def execute(  # noqa: PLR0913 - what is run, and where it is shown
         ):
             finished = launch.execute(flow, registered, bound, asking, heartbeats=heartbeats)
     except KeyboardInterrupt as interruption:
-        for note in notes_of(interruption):
-            app.note(note)
+        _tell_outcomes(app, notes_of(interruption), list(seen.values()))
         over = isinstance(interruption, TimedOut)
         _settle(app, registered, f"{duration(timeout or 0)} were over" if over else "interrupted")
         if over:
@@ -175,8 +181,30 @@ def execute(  # noqa: PLR0913 - what is run, and where it is shown
             raise _timed_out(run, timeout or 0, found.transactions) from None
         app.note(f"interrupted; what became of it: spanctl audit {registered.id}")
         raise
+    except SpanctlError as error:
+        try:
+            ending.refuse_open(
+                list(seen.values())
+            )  # worse than anything that ended the flow itself
+        except OutcomeUnknownError as open_still:
+            raise open_still from error
+        raise
     view.state(finished.state)
     return finished, list(seen.values())
+
+
+def _tell_outcomes(
+    app: AppContext, notes: "Sequence[str]", seen: Sequence[TransactionReport]
+) -> None:
+    """Say what became of each transaction when the run was interrupted: the last ones, if many."""
+    for note in notes:
+        app.note(note)
+    untold = [one for one in seen if not any(one.txn_id in note for note in notes)]
+    if len(untold) > _TOLD:
+        committed = sum(one.outcome == "COMMITTED" for one in untold[:-_TOLD])
+        app.note(f"{committed:,} of {len(untold) - _TOLD:,} earlier transactions: COMMITTED")
+    for one in untold[-_TOLD:]:
+        app.note(f"transaction {one.txn_id} ({one.step}): {one.outcome}")
 
 
 def _settle(app: AppContext, run: "FlowRun", why: str) -> None:
@@ -184,7 +212,7 @@ def _settle(app: AppContext, run: "FlowRun", why: str) -> None:
 
     try:
         abandoned.settle(run, f"{why}, in the process that ran it")
-    except UnreachableError as error:
+    except SpanctlError as error:
         app.warn(f"{error.message}; {error.hint}")
 
 

@@ -177,10 +177,18 @@ def _statements(receipt: Receipt) -> Iterator[RenderableType]:
             text(statement.kind.value.replace("_", " ")),
             text(list(statement.tables)),
             pieces.rows(statement.rows, least=statement.is_least),
-            text(statement.sql or ", ".join(statement.parameters)),
+            text(_words_of(statement)),
         )
     if table.row_count:
         yield pieces.indented(table)
+
+
+def _words_of(statement: Statement) -> str:
+    """Return the text of a statement, and how often it was executed where that was not once."""
+    if statement.more:
+        return f"{statement.times:,} more"
+    words = statement.sql or ", ".join(statement.parameters)
+    return words if statement.times == 1 else f"{statement.times:,} x {words}"
 
 
 def _statement(statement: Statement) -> Iterator[RenderableType]:
@@ -188,7 +196,7 @@ def _statement(statement: Statement) -> Iterator[RenderableType]:
     if statement.rows is not None:
         words.append(f" {pieces.least(statement.rows, bound=statement.is_least)}")
     told = Text(safe(" ".join(word for word in words if word)))
-    sql = Text(safe(statement.sql or ", ".join(statement.parameters)), style="dim")
+    sql = Text(safe(_words_of(statement)), style="dim")
     yield from pieces.stacked(told, sql)
 
 
