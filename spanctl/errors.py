@@ -106,6 +106,12 @@ class KeyClosedError(ConflictError):
     code = "key_closed"
 
 
+class OtherDatabaseError(ConflictError):
+    """The ledger belongs to another database: this one is a copy of it, not written to (exit 6)."""
+
+    code = "other_database"
+
+
 class SchemaVersionError(ConflictError):
     """The ledger's schema is missing, or of a version that this spanctl doesn't know (exit 6)."""
 

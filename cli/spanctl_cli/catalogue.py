@@ -98,6 +98,13 @@ ERRORS: Final[dict[str, Explanation]] = {
         "An operator fenced the operation: it can't commit any more.",
         "See who and why: spanctl audit ID. Let it run again: spanctl txn reopen ID --reason WHY.",
     ),
+    "other_database": Explanation(
+        ExitCode.CONFLICT,
+        "The ledger's rows name another database than the one they lie in: this is a copy, a clone"
+        " or a restore of that one. Nothing was written; reading and audit go on.",
+        "Is it the right database? spanctl context show. To write here from now on, give the ledger"
+        " an id of its own: spanctl init --adopt.",
+    ),
     "schema_version": Explanation(
         ExitCode.CONFLICT,
         "The ledger is missing in this database, or of a version that this spanctl doesn't know.",

@@ -22,10 +22,10 @@ from grpc import StatusCode
 from spanctl.clock import monotonic
 from spanctl.closing import Closing
 from spanctl.credentials.live import LiveCredentials
-from spanctl.errors import ConflictError
 from spanctl.ledger.receipt import Provenance
 from spanctl.spanner import values
 from spanctl.spanner.actors import Actors
+from spanctl.spanner.binding import Binding
 from spanctl.spanner.failures import lost_session, translate
 from spanctl.spanner.identity import LedgerIdentity, read_identity
 from spanctl.spanner.keysets import KeySet
@@ -44,6 +44,7 @@ T = TypeVar("T")
 
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
+_RENEWING = 30.0
 _STRONG = ReadOptions(read_only=ReadOptions.ReadOnly(strong=True))
 
 
@@ -53,9 +54,11 @@ class Database(Closing):
     Attributes:
         target: Where it is.
         rpc: The channel to it.
+        binding: Which database it is, and that it stays the same one.
         sessions: The sessions on it.
         actors: Who acts on it.
         tables: Its tables as they were last read, for what is counted before a Commit.
+        is_installing: Whether its ledger is being written just now: nothing to hold a write to.
     """
 
     def __init__(self, target: Target, *, credentials: LiveCredentials | None = None) -> None:
@@ -70,11 +73,13 @@ class Database(Closing):
         """
         self.target = target
         self.rpc = Rpc(target, credentials)
-        self.sessions = SessionPool(self.rpc, target)
+        self.binding = Binding(self)
+        self.sessions = SessionPool(self.rpc, target, self.binding)
         self.actors = Actors(self.rpc, target)
         self.tables = Tables(self)
         self._ledger: LedgerIdentity | None = None
         self._identifying = threading.Lock()
+        self.is_installing = False
 
     @property
     def ledger(self) -> LedgerIdentity:
@@ -91,33 +96,37 @@ class Database(Closing):
                 self._ledger = read_identity(self)
             return self._ledger
 
+    def ledger_or(self, found: LedgerIdentity) -> LedgerIdentity:
+        """Return the ledger that was read here first; the one that is ``found`` where none was."""
+        with self._identifying:
+            self._ledger = self._ledger or found
+            return self._ledger
+
     def assume_ledger(self, ledger: LedgerIdentity) -> None:
         """Take a ledger for the one in the database: of whoever is installing it just now."""
         with self._identifying:
             self._ledger = ledger
+            self.is_installing = True
 
     def forget_ledger(self) -> None:
-        """Read the ledger's identity anew when it is next asked for."""
+        """Read the ledger's identity anew when it is next asked for, and before the next write."""
         with self._identifying:
             self._ledger = None
+            self.is_installing = False
+        self.binding.lose()
 
-    def renew(self, lease: Lease) -> None:
+    def renew(self, lease: Lease, *, timeout: float = _RENEWING) -> None:
         """Give a borrower another session for one that the server has forgotten.
 
         A server that forgot may be another one (an emulator that was started anew, a database that
-        was restored): what one ledger holds part of is not gone on with in another.
+        was restored): no session of this database writes before that was looked at.
 
         Raises:
-            ConflictError: The database holds another ledger now.
+            ConflictError: The database holds another ledger now, or is a copy.
             SpanctlError: The server could not be reached or refused.
         """
-        self.sessions.exchange(lease)
-        if (known := self._ledger) is None:
-            return
-        before, found = known.ledger_id, read_identity(self).ledger_id
-        if found != before:
-            msg = f"{self.target.database} holds ledger {found} now, and held {before} before"
-            raise ConflictError(msg, hint="it was made anew or restored: start another run")
+        self.binding.lose()
+        self.sessions.exchange(lease, timeout=timeout)
 
     # -- reading
 
@@ -205,6 +214,7 @@ class Database(Closing):
             except GoogleAPICallError as error:
                 if lost_session(error):
                     self.sessions.forget_reader()
+                    self.binding.lose()
                 elif status_of(error) is not StatusCode.UNAVAILABLE:
                     raise translate(error, self.target, doing) from None
                 if monotonic() + pause > deadline or pause > _LONGEST_PAUSE:

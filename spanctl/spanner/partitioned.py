@@ -69,6 +69,8 @@ def execute_partitioned(  # noqa: PLR0913 - one statement, told in full
             return _attempt(database, sql, params or {}, types or {}, deadline)
         except GoogleAPICallError as error:
             status = status_of(error)
+            if lost_session(error):
+                database.binding.lose()
             passing = status is StatusCode.ABORTED or status in TRANSIENT or lost_session(error)
             if not passing or monotonic() + _PAUSE > deadline:
                 doing = "partitioned DML was executed"

@@ -60,7 +60,7 @@ def rehearse(
         Exception: What the body raised.
     """
     until = monotonic() + deadline
-    with database.sessions.writer(deadline) as lease:
+    with database.sessions.writer(deadline, commits=False) as lease:
         while True:
             transaction = Transaction(
                 database.rpc,
