@@ -16,6 +16,7 @@ from prefect.context import FlowRunContext
 from spanctl import invocation
 from spanctl.errors import KeyRequiredError, SpanctlError, UsageError
 from spanctl.flows.asking import Asking, asking
+from spanctl.flows.keyed import requested
 from spanctl.flows.ledgers import ledger_label
 from spanctl.flows.place import Place, here, put_labels
 from spanctl.flows.targets import resolve
@@ -42,6 +43,7 @@ class Origin:
         expect_replay: Whether the operation may well have been committed by an earlier run.
         ledger: Id of the ledger that the root flow run belongs to; None while nobody has said.
         asked: The signed statement of who asked for a deployment's run; None without one.
+        request: What was asked for under the idempotency key, where that is known.
     """
 
     key: OperationKey
@@ -50,6 +52,7 @@ class Origin:
     expect_replay: bool = False
     ledger: str | None = None
     asked: Asking | None = None
+    request: str | None = None
 
 
 class CallSite(str):  # noqa: SLOT000 - the origin is kept in its dictionary, which pickles
@@ -109,6 +112,7 @@ def allot(
             expect_replay=place is None or place.rerun or bool(given.idempotency_key),
             ledger=place.labels.get(ledger_label(target)) if place else None,
             asked=asked,
+            request=requested(place.root_run) if place and given.idempotency_key else None,
         )
         for call in keys
     ]

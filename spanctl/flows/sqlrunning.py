@@ -104,7 +104,12 @@ class Committing:
         provenance, self._again = in_task(origin.provenance, TAG)
         refuse_other_ledger(provenance.root_run, origin.target, origin.ledger)
         self._provenance = attested(provenance, origin.asked, origin.target)
-        self._run = Run(shared(origin.target), origin.key.root, provenance=self._provenance)
+        self._run = Run(
+            shared(origin.target),
+            origin.key.root,
+            provenance=self._provenance,
+            asked=origin.request,
+        )
         keys = [one.key for one in origins]
         self._calls = dict(zip(keys, self._run.lease(keys), strict=True))
 

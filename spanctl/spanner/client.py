@@ -58,6 +58,7 @@ class Database(Closing):
         sessions: The sessions on it.
         actors: Who acts on it.
         tables: Its tables as they were last read, for what is counted before a Commit.
+        requests: Roots of idempotency keys, each with the request that is known to be kept for it.
         is_installing: Whether its ledger is being written just now: nothing to hold a write to.
     """
 
@@ -80,6 +81,7 @@ class Database(Closing):
         self._ledger: LedgerIdentity | None = None
         self._identifying = threading.Lock()
         self.is_installing = False
+        self.requests: set[tuple[str, str]] = set()
 
     @property
     def ledger(self) -> LedgerIdentity:
@@ -113,6 +115,7 @@ class Database(Closing):
         with self._identifying:
             self._ledger = None
             self.is_installing = False
+        self.requests.clear()
         self.binding.lose()
 
     def renew(self, lease: Lease, *, timeout: float = _RENEWING) -> None:

@@ -8,7 +8,7 @@ sent again, and one that lands late reopens nothing.
 import os
 import socket
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -40,6 +40,7 @@ class Intent:
         keys: The keyed calls.
         root_run: Id of the root flow run, if there is one.
         epoch: The epoch in which the executor goes on, where it leases anew what it held before.
+        request: Digest of what a person typed, in the first lease of that execution.
     """
 
     executor: str
@@ -49,6 +50,7 @@ class Intent:
     keys: tuple[str, ...] = ()
     root_run: str | None = None
     epoch: int = 0
+    request: str | None = None
 
     @property
     def intent_id(self) -> str:
@@ -71,6 +73,7 @@ class Intent:
             "pid": os.getpid(),
             "leased_at": COMMIT_TIMESTAMP,
             "open_since": COMMIT_TIMESTAMP,
+            **({"request": self.request} if self.request else {}),
         }
 
 
@@ -89,14 +92,22 @@ def acknowledge(database: "Database", intents: Sequence[Intent]) -> None:
         apply(database, [one], timeout=_TIMEOUT, doing=_DOING)
 
 
-def close(database: "Database", intent_ids: Sequence[str]) -> None:
+def close(database: "Database", intent_ids: Sequence[str], *, ended: Collection[str] = ()) -> None:
     """Mark leases as closed: none of their calls is in limbo.
+
+    Args:
+        database: Where.
+        intent_ids: The leases.
+        ended: Those of them with a request that their own executor saw to its end: who asks for
+            the same again need not be told of it.
 
     Raises:
         SpanctlError: Spanner could not be reached or refused; they stay open, which is harmless.
     """
-    closed = [
-        {"intent_id": one, "open_since": None, "closed_at": COMMIT_TIMESTAMP} for one in intent_ids
+    closed = {"open_since": None, "closed_at": COMMIT_TIMESTAMP}
+    rows = [
+        {"intent_id": one, **closed, **({"request": None} if one in ended else {})}
+        for one in intent_ids
     ]
-    mutations = [mutation("update", TABLE, row) for row in closed]
+    mutations = [mutation("update", TABLE, row) for row in rows]
     apply(database, mutations, timeout=_PARTING, doing=_DOING)

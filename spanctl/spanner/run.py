@@ -4,13 +4,14 @@ import threading
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from spanctl.closing import Closing
 from spanctl.errors import UsageError
 from spanctl.ledger.keys import OperationKey
 from spanctl.ledger.receipt import Outcome, Provenance, TransactionResult
-from spanctl.spanner import fence, leases
+from spanctl.spanner import fence, leases, requests
 from spanctl.spanner.client import Database
 from spanctl.spanner.leases import LARGEST_BLOCK, LARGEST_LIST, Intent
 from spanctl.spanner.operation import Call, TransactionOptions
@@ -37,13 +38,30 @@ class Run(Closing):
     """
 
     def __init__(
-        self, database: Database, root: str, *, provenance: Provenance | None = None
+        self,
+        database: Database,
+        root: str,
+        *,
+        provenance: Provenance | None = None,
+        asked: str | None = None,
+        typed: str | None = None,
     ) -> None:
-        """Start an execution; nothing is written before the first call."""
+        """Start an execution; nothing is written before the first call.
+
+        Args:
+            database: Where it writes.
+            root: First part of every operation key.
+            provenance: Goes into every receipt.
+            asked: What was asked for under an idempotency key: another request is refused.
+            typed: Digest of what a person typed, kept in the first lease until this execution
+                closes it: who types it again learns that this one never ended.
+        """
         self.database = database
         self.root = root
         self.provenance = provenance or Provenance()
         self.executor = str(uuid.uuid4())
+        self._asked = asked
+        self._typed = typed
         self._lock = threading.Lock()
         self._ordinals: dict[str, int] = defaultdict(int)
         self._through: dict[str, int] = {}
@@ -66,6 +84,7 @@ class Run(Closing):
             keys: The operations, under this run's root.
 
         Raises:
+            KeyReusedError: Something else was asked for under this run's idempotency key.
             UnreachableError: Spanner did not acknowledge in time.
             SpanctlError: Spanner refused.
         """
@@ -73,10 +92,18 @@ class Run(Closing):
         with self._lock:
             wanted = self._wanted(keys)
             if wanted:
-                leases.acknowledge(self.database, wanted)
+                wanted[0] = replace(wanted[0], request=self._typed)
+                self._acknowledge(wanted)
                 self._hold(wanted)
             self._pending.update(keys)
         return calls
+
+    def _acknowledge(self, wanted: Sequence[Intent]) -> None:
+        if self._asked is None:
+            leases.acknowledge(self.database, wanted)
+        else:
+            requests.acknowledge(self.database, wanted, self.root, self._asked)
+        self._asked = self._typed = None
 
     def _wanted(self, keys: Sequence[OperationKey]) -> list[Intent]:
         highest: dict[str, int] = {}
@@ -246,7 +273,8 @@ class Run(Closing):
                         del self._pending[key]
             if self._pending or not self._open:
                 return not self._open
-            leases.close(self.database, [intent.intent_id for intent in self._open])
+            typed = [intent.intent_id for intent in self._open if intent.request]
+            leases.close(self.database, [one.intent_id for one in self._open], ended=typed)
             self._open.clear()
             self.executor = str(uuid.uuid4())  # else a block of the same size would be a closed one
             self._through.clear()
