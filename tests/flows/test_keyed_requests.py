@@ -199,7 +199,7 @@ def test_the_same_request_at_once_is_let_in(bank: Bank) -> None:
     def one(_: int) -> bool:
         with Database(bank.target) as database, Run(database, f"{KEYED}K", asked="r") as run:
             barrier.wait(10)
-            return bool(run.step("mark", lambda txn: None, key="k").txn_id)
+            return bool(run.step("mark", lambda _: None, key="k").txn_id)
 
     with ThreadPoolExecutor(3) as pool:
         assert list(pool.map(one, range(3))) == [True] * 3
