@@ -93,6 +93,13 @@ ERRORS: Final[dict[str, Explanation]] = {
         " run nor replayed.",
         "See what was done under it: spanctl audit KEY. Pass the same arguments, or another key.",
     ),
+    "typed_again": Explanation(
+        ExitCode.CONFLICT,
+        "The same SQL was typed before by the same person, and that run never ended: its process"
+        " was killed, or could not find out what came of its transaction. Nothing was applied now.",
+        "See what the first one did: spanctl audit TXN. Go on with it: spanctl run sql --resume"
+        " RUN. Apply it once more: spanctl run sql --new.",
+    ),
     "key_closed": Explanation(
         ExitCode.CONFLICT,
         "An operator fenced the operation: it can't commit any more.",

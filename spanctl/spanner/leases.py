@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from spanctl.spanner.client import Database
 
 TABLE: Final = "spanctl_intents"
+BY_REQUEST: Final = "spanctl_intents_by_request"
 LARGEST_BLOCK: Final = 64
 LARGEST_LIST: Final = 1_000
 _TIMEOUT: Final = 30.0
@@ -111,3 +112,19 @@ def close(database: "Database", intent_ids: Sequence[str], *, ended: Collection[
     ]
     mutations = [mutation("update", TABLE, row) for row in rows]
     apply(database, mutations, timeout=_PARTING, doing=_DOING)
+
+
+def forget(database: "Database", intent_id: str, *, close: bool) -> None:
+    """Take away what was typed from a lease: nobody needs to be told of it any more.
+
+    Args:
+        database: Where.
+        intent_id: The lease.
+        close: Whether it is closed as well.
+
+    Raises:
+        SpanctlError: Spanner could not be reached or refused.
+    """
+    closed = {"open_since": None, "closed_at": COMMIT_TIMESTAMP} if close else {}
+    row = mutation("update", TABLE, {"intent_id": intent_id, "request": None, **closed})
+    apply(database, [row], timeout=_TIMEOUT, doing=_DOING)

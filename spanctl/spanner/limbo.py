@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from spanctl.ledger.keys import OperationKey, step_of, txn_id
 from spanctl.spanner import fence
-from spanctl.spanner.keysets import KeySet
-from spanctl.spanner.leases import TABLE
+from spanctl.spanner.keysets import KeyRange, KeySet
+from spanctl.spanner.leases import BY_REQUEST, TABLE
 
 if TYPE_CHECKING:
     from spanctl.spanner.client import Database
@@ -145,6 +145,30 @@ def find(database: "Database", prefix: str) -> list[Leased]:
         if keys:
             fitting.append(replace(lease, keys=keys))
     return [one for one in unsettled(database, fitting) if fits(one.txn_id)]
+
+
+def typed(database: "Database", digests: Sequence[str], since: datetime) -> list[OpenLease]:
+    """Return the leases that keep one of these digests of what was typed, the newest first.
+
+    They need not be open: whoever closed them, their own executor did not see its end.
+
+    Args:
+        database: Where.
+        digests: What was typed.
+        since: How far to look back.
+
+    Raises:
+        SpanctlError: The database could not be read.
+    """
+    spans = [KeyRange(start_closed=[digest], end_closed=[digest]) for digest in digests]
+    index = ("leased_at", "intent_id")
+    rows = database.read(TABLE, index, KeySet(ranges=spans), index=BY_REQUEST)
+    ids = [[intent_id] for leased_at, intent_id in rows if leased_at >= since]
+    if not ids:
+        return []
+    columns = (*_COLUMNS[:-1], "leased_at")
+    found = [_lease(row) for row in database.read(TABLE, columns, KeySet(keys=ids))]
+    return sorted(found, key=lambda lease: lease.since, reverse=True)
 
 
 def _open_rows(database: "Database") -> Iterator[Sequence[Any]]:

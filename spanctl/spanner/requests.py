@@ -11,13 +11,14 @@ import uuid
 from typing import TYPE_CHECKING, Any, Final
 
 from spanctl.errors import KeyReusedError
+from spanctl.ledger.canonical import canonical_bytes
 from spanctl.ledger.keys import KEYED, NAMESPACE, keyed_root
 from spanctl.spanner import leases, receipts
 from spanctl.spanner.applying import apply, mutation
 from spanctl.spanner.keysets import one
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from spanctl.spanner.client import Database
     from spanctl.spanner.leases import Intent
@@ -25,12 +26,25 @@ if TYPE_CHECKING:
 COLUMN: Final = "request"
 SINCE: Final = 3
 """The version of the schema that has the column."""
+_TYPED: Final = "typed/1"
 _TIMEOUT: Final = 30.0
 
 
 def digest(database: "Database", asked: str) -> str:
     """Return how a request is kept: keyed, so that short parameters can't be guessed."""
     return hmac.new(database.ledger.key, asked.encode(), hashlib.sha256).hexdigest()
+
+
+def typed(database: "Database", person: str, what: "Mapping[str, Any]") -> str | None:
+    """Return how it is kept who typed what; None in a ledger that has no place for it.
+
+    Raises:
+        SpanctlError: The ledger could not be read.
+    """
+    if database.ledger.schema_version < SINCE:
+        return None
+    told = canonical_bytes([_TYPED, person, what])
+    return hmac.new(database.ledger.key, told, hashlib.sha256).hexdigest()
 
 
 def row_id(root: str) -> str:

@@ -133,6 +133,7 @@ def execute(  # noqa: PLR0913 - what is run, and where it is shown
     runbook: bool = False,
     heartbeats: bool = True,
     timeout: float | None = None,
+    resumed: str | None = None,
 ) -> "tuple[Finished, list[Seen]]":
     """Run a flow with a view on it; return how it ended and its transactions.
 
@@ -163,7 +164,10 @@ def execute(  # noqa: PLR0913 - what is run, and where it is shown
             view.log(record.levelname, record.getMessage())
 
     request = keyed.refuse_other_request(flow, None if runbook else bound, asking)
-    registered = launch.register(flow, bound, asking)
+    if resumed is None:
+        registered = launch.register(flow, bound, asking)
+    else:
+        registered = launch.resume(resumed, bound)
     keyed.remember(registered.id, request)
     view.run({"flow_run": str(registered.id), "name": registered.name, "flow": flow.name})
     view.state("Running")
