@@ -21,6 +21,7 @@ SILENCE: Final = 10.0
 """Seconds after which a server that does not answer is given up; one that aborts gets longer."""
 _READ_WRITE: Final = TransactionOptions(read_write=TransactionOptions.ReadWrite())
 _RPC_TIMEOUT: Final = 10.0
+_LEAST: Final = 1.0
 _PAUSE: Final = 0.01
 _LONGEST_PAUSE: Final = 1.0
 
@@ -62,7 +63,9 @@ def apply(
     with database.sessions.writer(timeout) as session:
         while True:
             request = CommitRequest(
-                session=session.name, single_use_transaction=_READ_WRITE, mutations=mutations
+                session=session.name,
+                single_use_transaction=_READ_WRITE,
+                mutations=[*mutations, *database.binding.guard()],
             )
             try:
                 database.rpc.commit(request, timeout=min(timeout, _RPC_TIMEOUT))
@@ -70,9 +73,11 @@ def apply(
                 status = status_of(error)
                 if status is StatusCode.ALREADY_EXISTS:
                     return False
+                if (refused_here := database.binding.refused(error)) is not None:
+                    raise refused_here from None
                 lost = lost_session(error)
                 if lost:
-                    database.renew(session)
+                    database.renew(session, timeout=max(_LEAST, silent - monotonic()))
                 # The token was renewed: once more will do, or never.
                 renewed = status is StatusCode.UNAUTHENTICATED and not refused
                 refused |= renewed

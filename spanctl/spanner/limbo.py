@@ -194,6 +194,8 @@ def _lease(row: Sequence[Any]) -> OpenLease:
 def _keys(
     prefix: str, first: int | None, last: int | None, keys: Sequence[str] | None
 ) -> Iterator[OperationKey]:
+    if first is None and not keys:
+        return  # what was asked for under a key: it leases nothing
     origin = OperationKey.parse(f"{prefix}#0")
     if first is not None and last is not None:
         yield from (replace(origin, call=ordinal) for ordinal in range(first, last + 1))

@@ -200,7 +200,8 @@ class Execution(Resolution, Generic[T]):
         message = CommitRequest.pb(request)  # filling the plain message is ten times as fast
         message.session = lease.name
         message.transaction_id = transaction.id
-        message.mutations.extend(Mutation.pb(one) for one in transaction.mutations)
+        mutations = (*transaction.mutations, *self.database.binding.guard())
+        message.mutations.extend(Mutation.pb(one) for one in mutations)
         message.request_options.transaction_tag = self.provenance.tag or ""
         insert = message.mutations.add().insert
         insert.table = receipts.TABLE
@@ -218,6 +219,9 @@ class Execution(Resolution, Generic[T]):
             if status_of(error) is StatusCode.ABORTED:
                 raise AttemptLostError(error) from None
             self._roll_back(transaction)
+            if (elsewhere := self.database.binding.refused(error)) is not None:
+                self._elsewhere = True
+                raise _EndedError(elsewhere) from None
             told = translate(error, self.database.target, "the transaction was committed")
             raise _EndedError(told) from None
         except _CommitLostError as lost:

@@ -3,12 +3,20 @@
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from threading import Barrier
 
 import grpc
 import pytest
 
-from spanctl.errors import ConflictError, OtherDatabaseError, SpanctlError
+from spanctl.errors import (
+    ConflictError,
+    NotFoundError,
+    OtherDatabaseError,
+    SchemaVersionError,
+    SpanctlError,
+    StatementError,
+)
 from spanctl.ledger.receipt import Provenance
 from spanctl.resources import DatabaseName
 from spanctl.spanner import fence, schema
@@ -17,6 +25,7 @@ from spanctl.spanner.identity import SETTINGS, read_settings
 from spanctl.spanner.partitioned import execute_partitioned
 from spanctl.spanner.receipts import COMMIT_TIMESTAMP
 from spanctl.spanner.run import Run
+from spanctl.spanner.transaction import Transaction
 from tests.faults import raw
 from tests.faults.admin import FIRST, LATER, ScriptedAdmin
 from tests.faults.emulator import INSTANCE, PROJECT, Emulator
@@ -255,6 +264,32 @@ def test_what_a_copy_keeps_of_its_origin_is_forgotten(
     assert truth(target) == 1
 
 
+def doctor(spanctl: Spanctl) -> dict[str, str]:
+    found = json.loads(spanctl("doctor", "-o", "json").stdout)["items"]
+    (ledger,) = [one for one in found if one["part"] == "ledger"]
+    return dict(ledger)
+
+
+def test_doctor_says_what_is_not_told_apart(
+    target: Target, admin: ScriptedAdmin, spanctl: Spanctl
+) -> None:
+    """An unbound ledger, a creation time that nobody tells, and one that ``init`` may yet keep."""
+    told = doctor(spanctl)
+    assert (told["status"], "isn't told apart" in told["evidence"]) == ("ok", False)
+    admin.script.created = None
+    told = doctor(spanctl)
+    assert told["status"] == "ok"
+    assert "a restore under the same name isn't told apart" in told["evidence"]
+    admin.script.created = FIRST
+    settings(target, create_time=None)
+    told = doctor(spanctl)
+    assert (told["status"], told["mend"]) == ("warn", "spanctl init")
+    settings(target, database=None)
+    told = doctor(spanctl)
+    assert (told["status"], told["mend"]) == ("warn", "spanctl init")
+    assert "no copy of it is told apart" in told["evidence"]
+
+
 def test_commands_of_a_copy(target: Target, spanctl: Spanctl) -> None:
     """``audit`` and ``txn list`` read, ``txn fence`` is refused, and ``doctor`` names the copy."""
     with Database(target) as database:
@@ -263,11 +298,7 @@ def test_commands_of_a_copy(target: Target, spanctl: Spanctl) -> None:
     assert spanctl("audit", "list").exit_code == 0
     assert spanctl("txn", "list").exit_code == 0
     assert spanctl("txn", "fence", "key:k/s#0", "--reason", "no").exit_code == 6
-    (ledger,) = [
-        one
-        for one in json.loads(spanctl("doctor", "-o", "json").stdout)["items"]
-        if one["part"] == "ledger"
-    ]
+    ledger = doctor(spanctl)
     assert ledger["status"] == "fail"
     assert "belongs to" in ledger["evidence"]
     assert "init --adopt" in ledger["mend"]
@@ -328,12 +359,40 @@ def reborn(mortal: Emulator) -> None:
     made(mortal)
 
 
+def crowded(mortal: Emulator) -> None:
+    """The same, and others open sessions there: it numbers them, so that ours are valid again."""
+    reborn(mortal)
+    with Database(raw.target(mortal.address, "same")) as others, ExitStack() as stack:
+        for _ in range(40):
+            stack.enter_context(others.sessions.writer(10))
+        others.sessions._free.clear()  # noqa: SLF001 - left open, as other programs do
+
+
 def dropped(mortal: Emulator) -> None:
     """Drop the database and make it anew: the server lives, the sessions don't."""
     made(mortal)
 
 
-@pytest.mark.parametrize("end", [reborn, dropped])
+def test_nothing_is_made_up_where_a_server_comes_back_empty(mortal: Emulator) -> None:
+    """Without a database, and with one that has no ledger, writing ends by name."""
+    target = made(mortal)
+    with Database(target) as database:
+        write(database)
+        mortal.__exit__(None, None, None)
+        mortal.__enter__()
+        with pytest.raises(NotFoundError, match="there is no database"):
+            write(database, "after")
+        with raw.client(mortal.address) as google:
+            config = f"projects/{PROJECT}/instanceConfigs/emulator-config"
+            instance = google.instance(INSTANCE, configuration_name=config)
+            instance.create().result(30)
+            instance.database("same", ddl_statements=[DDL]).create().result(30)
+        with pytest.raises(SchemaVersionError, match="no ledger yet"):
+            write(database, "after")
+    assert truth(target) == 0
+
+
+@pytest.mark.parametrize("end", [reborn, crowded, dropped])
 @pytest.mark.parametrize("threads", [1, 6])
 def test_nothing_goes_on_in_a_database_made_anew(
     mortal: Emulator, end: Callable[[Emulator], None], threads: int
@@ -357,9 +416,36 @@ def test_nothing_goes_on_in_a_database_made_anew(
             ends = list(pool.map(one, range(threads)))
             ends += list(pool.map(one, range(threads)))
         assert ends == ["conflict"] * 2 * threads
-    assert truth(target) == 0
+    for table in ("t", "spanctl_intents"):
+        where = " WHERE prefix NOT LIKE 'ledger/%'" if table != "t" else ""
+        assert truth(target, f"{table}{where}") == 0
     with Database(target) as database:
         write(database)
+    assert truth(target) == 1
+
+
+def test_an_operation_in_flight_is_not_committed_elsewhere(mortal: Emulator) -> None:
+    """The emulator is replaced under a body; its session and transaction are valid in the next."""
+    target = made(mortal)
+    attempts = []
+
+    def body(txn: Transaction) -> None:
+        attempts.append(1)
+        txn.insert("t", ("k", "v"), [(1, 1)])
+        if len(attempts) == 1:
+            crowded(mortal)
+
+    with Database(target) as database, pytest.raises(ConflictError, match="now, and held"):
+        Run(database, "r").step("s", body, key="k")
+    assert truth(target) == 0
+
+
+def test_a_missing_row_of_the_users_own_is_told_as_that(target: Target) -> None:
+    """The commit of an update that finds no row fails by itself, and the next one goes on."""
+    with Database(target) as database, Run(database, "r") as run:
+        with pytest.raises(StatementError, match="NOT_FOUND"):
+            run.step("s", lambda txn: txn.update("t", ("k", "v"), [(5, 5)]), key="k")
+        run.step("s", lambda txn: txn.insert("t", ("k", "v"), [(5, 5)]), key="l")
     assert truth(target) == 1
 
 
