@@ -104,12 +104,12 @@ class Binding:
         database = self._database
         if not database.target.is_emulated or database.is_installing:
             return []
-        if self._guard is None:
+        if (made := self._guard) is None:
             ledger = database.ledger
             write = Mutation.Write(table=SETTINGS, columns=["name"])
             write.values = [ListValue(values=[values.encode(guard_name(ledger.ledger_id))])]
-            self._guard = [Mutation(update=write)] if ledger.is_guarded else []
-        return self._guard
+            self._guard = made = [Mutation(update=write)] if ledger.is_guarded else []
+        return made
 
     def refused(self, error: GoogleAPICallError) -> SpanctlError | None:
         """Return why a guarded commit was refused, if it was because of another ledger.

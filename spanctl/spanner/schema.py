@@ -267,8 +267,13 @@ def _settle(
         if rows.get(LEDGER_ID) != where:
             return
         columns = ("name", "value", "updated_at")
+        later = {VERSION} if int(rows.get(VERSION, "0")) > SCHEMA_VERSION else set()
         with txn.writing_ledger():
-            written = [(name, value, receipts.COMMIT_TIMESTAMP) for name, value in changes.items()]
+            written = [
+                (name, value, receipts.COMMIT_TIMESTAMP)
+                for name, value in changes.items()
+                if name not in later  # a newer spanctl was faster
+            ]
             txn.insert_or_update(SETTINGS, columns, written)
             if where is not None and LEDGER_ID in changes:
                 txn.delete(SETTINGS, one(guard_name(where)))
