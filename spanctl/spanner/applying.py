@@ -65,7 +65,7 @@ def apply(
             request = CommitRequest(
                 session=session.name,
                 single_use_transaction=_READ_WRITE,
-                mutations=[*mutations, *database.binding.guard()],
+                mutations=mutations,
             )
             try:
                 database.rpc.commit(request, timeout=min(timeout, _RPC_TIMEOUT))
@@ -73,8 +73,6 @@ def apply(
                 status = status_of(error)
                 if status is StatusCode.ALREADY_EXISTS:
                     return False
-                if (refused_here := database.binding.refused(error)) is not None:
-                    raise refused_here from None
                 lost = lost_session(error)
                 if lost:
                     database.renew(session, timeout=max(_LEAST, silent - monotonic()))

@@ -5,8 +5,8 @@ address may hold another one. So no session is lent for writing before the ledge
 that session was created: should the database be replaced later, the session goes with it. A session
 that is found lost, whoever finds it, makes all others count as not looked at.
 
-An emulator numbers its sessions and transactions from 1, so that those of the one before may be
-valid in the next. There each commit also updates nothing in a row that only this ledger has.
+An emulator numbers its sessions from 1, so that those of the one before may be valid in the next.
+To come back it takes longer than a look there is good for.
 """
 
 import threading
@@ -14,21 +14,12 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from google.api_core.exceptions import GoogleAPICallError
-from google.cloud.spanner_v1.types import Mutation
-from google.protobuf.struct_pb2 import ListValue
 from grpc import StatusCode
 
 from spanctl.clock import monotonic
-from spanctl.errors import ConflictError, SpanctlError, UnreachableError
-from spanctl.spanner import values
+from spanctl.errors import ConflictError, UnreachableError
 from spanctl.spanner.failures import translate
-from spanctl.spanner.identity import (
-    SETTINGS,
-    Incarnation,
-    LedgerIdentity,
-    guard_name,
-    read_identity,
-)
+from spanctl.spanner.identity import Incarnation, LedgerIdentity, read_identity
 from spanctl.spanner.rpc import status_of
 
 if TYPE_CHECKING:
@@ -37,7 +28,8 @@ if TYPE_CHECKING:
 _ROUNDS: Final = 5
 _ASKING: Final = 5.0
 """Seconds for GetDatabase: who may write need not be allowed to ask it."""
-_READING: Final = 10.0
+_GOOD: Final = 0.1
+"""Seconds for which a look at an emulator is good: started anew, with a ledger, it takes longer."""
 _LEAST: Final = 1.0
 _HINT: Final = "check what answers there, then try again"
 _PAUSE: Final = 0.2
@@ -54,7 +46,7 @@ class Binding:
         self._covered = 0
         self._losses = 0
         self._actual: Incarnation | None = None
-        self._guard: list[Mutation] | None = None
+        self._looked = 0.0
 
     def lose(self) -> None:
         """Note that a session was found lost: look again before any of them writes."""
@@ -62,7 +54,6 @@ class Binding:
             self._covered = 0
             self._losses += 1
             self._actual = None
-            self._guard = None
 
     def admit(self, session: int, newest: int, *, timeout: float) -> None:
         """Return when a session may write; it costs nothing once it was looked at.
@@ -78,7 +69,7 @@ class Binding:
             SchemaVersionError: It holds none, or of a version that this spanctl doesn't know.
             SpanctlError: It could not be read.
         """
-        if session <= self._covered or self._database.is_installing:
+        if self._database.is_installing or self._is_admitted(session):
             return
         deadline = monotonic() + timeout
         if not self._looking.acquire(timeout=timeout):
@@ -86,43 +77,22 @@ class Binding:
             raise UnreachableError(msg, hint=_HINT)
         try:
             for _ in range(_ROUNDS):
-                if session <= self._covered:
+                if self._is_admitted(session):
                     return
-                losses = self._losses
-                self._look(max(_LEAST, deadline - monotonic()))
+                losses, began = self._losses, monotonic()
+                self._look(max(_LEAST, deadline - began))
                 with self._state:
                     if losses == self._losses:
-                        self._covered = max(session, newest)
-            if session > self._covered:
-                msg = f"Spanner at {self._database.target.host} forgets each session at once"
-                raise UnreachableError(msg, hint=_HINT)
+                        self._covered, self._looked = max(session, newest), began
+                        return
+            msg = f"Spanner at {self._database.target.host} forgets each session at once"
+            raise UnreachableError(msg, hint=_HINT)
         finally:
             self._looking.release()
 
-    def guard(self) -> list[Mutation]:
-        """Return what has a commit fail with NOT_FOUND in another ledger; empty where none can."""
-        database = self._database
-        if not database.target.is_emulated or database.is_installing:
-            return []
-        if (made := self._guard) is None:
-            ledger = database.ledger
-            write = Mutation.Write(table=SETTINGS, columns=["name"])
-            write.values = [ListValue(values=[values.encode(guard_name(ledger.ledger_id))])]
-            self._guard = made = [Mutation(update=write)] if ledger.is_guarded else []
-        return made
-
-    def refused(self, error: GoogleAPICallError) -> SpanctlError | None:
-        """Return why a guarded commit was refused, if it was because of another ledger.
-
-        Anything else is the user's own: a row that is to be updated and isn't there.
-        """
-        if status_of(error) is not StatusCode.NOT_FOUND or not self.guard():
-            return None
-        try:
-            self._look(_READING)
-        except SpanctlError as refused:
-            return refused
-        return None
+    def _is_admitted(self, session: int) -> bool:
+        emulated = self._database.target.is_emulated
+        return session <= self._covered and not (emulated and monotonic() > self._looked + _GOOD)
 
     def _look(self, timeout: float) -> None:
         found = read_identity(self._database, timeout=timeout)

@@ -23,12 +23,6 @@ DATABASE = "database"
 CREATE_TIME = "create_time"
 ANCESTOR = "ancestor"
 """The ids that the ledger had before it was adopted in a copy, the latest first."""
-_GUARD = "ledger:"
-
-
-def guard_name(ledger_id: str) -> str:
-    """Return the name of the row that is there only while a database holds this ledger."""
-    return f"{_GUARD}{ledger_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +68,6 @@ class LedgerIdentity:
         schema_version: Version of the schema in the database.
         bound: The database that it belongs to; None for an older one that no ``init`` has bound.
         ancestor: The id that it had before it was adopted here; None where it never was.
-        is_guarded: Whether there is a row by which a commit can tell that it lands here.
     """
 
     ledger_id: str
@@ -82,7 +75,6 @@ class LedgerIdentity:
     schema_version: int
     bound: Incarnation | None = None
     ancestor: str | None = None
-    is_guarded: bool = False
 
     def is_elsewhere(self, actual: Incarnation) -> bool:
         """Tell whether this is a copy: the rows are bound to another database than they lie in."""
@@ -144,6 +136,4 @@ def ledger_of(settings: Mapping[str, str]) -> LedgerIdentity:
     if name := settings.get(DATABASE):
         bound = Incarnation(name, settings.get(CREATE_TIME) or None)
     ancestor = settings.get(ANCESTOR, "").partition(" ")[0] or None
-    ledger_id = settings[LEDGER_ID]
-    guarded = guard_name(ledger_id) in settings
-    return LedgerIdentity(ledger_id, key, int(settings[VERSION]), bound, ancestor, guarded)
+    return LedgerIdentity(settings[LEDGER_ID], key, int(settings[VERSION]), bound, ancestor)

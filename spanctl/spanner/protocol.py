@@ -164,6 +164,7 @@ class Execution(Resolution, Generic[T]):
             value = self.body(transaction)
             kept = result_json(value) if self.options.keep_result else None
             preflight.check(self.database.tables, transaction.writes, transaction.mutations)
+            self.database.sessions.admit(lease, self.options.rpc_timeout)
             transaction.conclude()
             self.database.rpc.authenticate()  # a Commit that can't be sent would be in doubt
             request = self._request_of(transaction, lease, kept)
@@ -200,8 +201,7 @@ class Execution(Resolution, Generic[T]):
         message = CommitRequest.pb(request)  # filling the plain message is ten times as fast
         message.session = lease.name
         message.transaction_id = transaction.id
-        mutations = (*transaction.mutations, *self.database.binding.guard())
-        message.mutations.extend(Mutation.pb(one) for one in mutations)
+        message.mutations.extend(Mutation.pb(one) for one in transaction.mutations)
         message.request_options.transaction_tag = self.provenance.tag or ""
         insert = message.mutations.add().insert
         insert.table = receipts.TABLE
@@ -219,9 +219,6 @@ class Execution(Resolution, Generic[T]):
             if status_of(error) is StatusCode.ABORTED:
                 raise AttemptLostError(error) from None
             self._roll_back(transaction)
-            if (elsewhere := self.database.binding.refused(error)) is not None:
-                self._elsewhere = True
-                raise _EndedError(elsewhere) from None
             told = translate(error, self.database.target, "the transaction was committed")
             raise _EndedError(told) from None
         except _CommitLostError as lost:

@@ -23,11 +23,10 @@ from spanctl.spanner.identity import (
     SETTINGS,
     VERSION,
     Incarnation,
-    guard_name,
     ledger_of,
     read_settings,
 )
-from spanctl.spanner.keysets import KeySet, one
+from spanctl.spanner.keysets import KeySet
 from spanctl.spanner.run import Run
 
 if TYPE_CHECKING:
@@ -214,10 +213,8 @@ def _binding(actual: Incarnation) -> dict[str, str]:
 
 def _write_identity(database: "Database", actual: Incarnation) -> None:
     """Give the ledger its id and key; of two that try at once, one wins."""
-    ledger_id = str(uuid.uuid4())
     values = {
-        LEDGER_ID: ledger_id,
-        guard_name(ledger_id): actual.name,
+        LEDGER_ID: str(uuid.uuid4()),
         LEDGER_KEY: base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode(),
         VERSION: str(SCHEMA_VERSION),
         **_binding(actual),
@@ -241,11 +238,8 @@ def _complete(
         before = [ledger.ledger_id, *settings.get(ANCESTOR, "").split()]
         changes |= {LEDGER_ID: str(uuid.uuid4()), ANCESTOR: " ".join(before)}
         changes |= {CREATE_TIME: "", **_binding(actual)}
-        changes[guard_name(changes[LEDGER_ID])] = actual.name
     elif ledger.bound is None or (actual.created and not ledger.bound.created):
         changes |= _binding(actual)
-    if not ledger.is_guarded and LEDGER_ID not in changes:
-        changes[guard_name(ledger.ledger_id)] = actual.name
     if changes:
         step = "adopt" if LEDGER_ID in changes else "migrate"
         _settle(database, step, {**settings, **changes}, changes, where=ledger.ledger_id)
@@ -275,8 +269,6 @@ def _settle(
                 if name not in later  # a newer spanctl was faster
             ]
             txn.insert_or_update(SETTINGS, columns, written)
-            if where is not None and LEDGER_ID in changes:
-                txn.delete(SETTINGS, one(guard_name(where)))
 
     with Run(database, "ledger", provenance=Provenance(reason="spanctl init")) as run:
         run.step(step, write, key=str(uuid.uuid4()), expect_replay=False)

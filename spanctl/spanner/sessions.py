@@ -93,12 +93,18 @@ class SessionPool:
         """
         lease = Lease(self._take(timeout), commits=commits)
         try:
-            self._admit(lease, timeout)
+            self.admit(lease, timeout)
             yield lease
         finally:
             self._give_back(lease)
 
-    def _admit(self, lease: "Lease", timeout: float) -> None:
+    def admit(self, lease: "Lease", timeout: float) -> None:
+        """Return when a borrower may commit: the database is still the one that it was.
+
+        Raises:
+            ConflictError: It is another one.
+            SpanctlError: It could not be read.
+        """
         if lease.commits:
             self._binding.admit(lease.session.number, self._newest, timeout=timeout)
 
@@ -143,7 +149,7 @@ class SessionPool:
         lease.lost = True
         lease.session = self._create_writer(timeout)
         lease.lost = False
-        self._admit(lease, timeout)
+        self.admit(lease, timeout)
 
     def reader(self, timeout: float = _CREATE_TIMEOUT) -> str:
         """Return the name of the session to read with.
