@@ -129,10 +129,25 @@ class KeyReusedError(ConflictError):
     code = "key_reused"
 
 
+class TypedAgainError(ConflictError):
+    """The same was typed before, by a run that never ended: nothing was applied (exit 6).
+
+    ``details`` name that run's ``flow_run``, its ``txn_id`` and ``outcome``.
+    """
+
+    code = "typed_again"
+
+
 class KeyClosedError(ConflictError):
     """An operator fenced the operation: it never runs again unless it is reopened (exit 6)."""
 
     code = "key_closed"
+
+
+class OtherDatabaseError(ConflictError):
+    """The ledger belongs to another database: this one is a copy of it, not written to (exit 6)."""
+
+    code = "other_database"
 
 
 class SchemaVersionError(ConflictError):

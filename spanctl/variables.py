@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from spanctl.clock import parse_since
 from spanctl.errors import ConfigurationError, UsageError
 
 
@@ -130,6 +131,13 @@ VARIABLES: tuple[Variable, ...] = (
         ("SPANCTL_PREFECT_AUTH_STRING",),
         help="reference to the secret that holds Prefect's auth string",
         check=_secret,
+    ),
+    Variable(
+        "repeat_window",
+        ("SPANCTL_REPEAT_WINDOW",),
+        default="24h",
+        help="how far run sql looks back for the same SQL that was cut off; 0s: not at all",
+        check=parse_since,
     ),
     Variable("work_pool", ("SPANCTL_WORK_POOL",), help="Prefect work pool for deployments"),
 )

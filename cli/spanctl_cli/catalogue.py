@@ -123,10 +123,24 @@ ERRORS: Final[dict[str, Explanation]] = {
         "See what was done under it: spanctl audit KEY. Pass the same arguments, or another key."
         " Outside of flows give each program's job a name: with using(job=...).",
     ),
+    "typed_again": Explanation(
+        ExitCode.CONFLICT,
+        "The same SQL was typed before by the same person, and that run never ended: its process"
+        " was killed, or could not find out what came of its transaction. Nothing was applied now.",
+        "See what the first one did: spanctl audit TXN. Go on with it: spanctl run sql --resume"
+        " RUN. Apply it once more: spanctl run sql --new.",
+    ),
     "key_closed": Explanation(
         ExitCode.CONFLICT,
         "An operator fenced the operation: it can't commit any more.",
         "See who and why: spanctl audit ID. Let it run again: spanctl txn reopen ID --reason WHY.",
+    ),
+    "other_database": Explanation(
+        ExitCode.CONFLICT,
+        "The ledger's rows name another database than the one they lie in: this is a copy, a clone"
+        " or a restore of that one. Nothing was written; reading and audit go on.",
+        "Is it the right database? spanctl context show. To write here from now on, give the ledger"
+        " an id of its own: spanctl init --adopt.",
     ),
     "schema_version": Explanation(
         ExitCode.CONFLICT,

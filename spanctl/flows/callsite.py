@@ -18,6 +18,7 @@ from spanctl.errors import ContextLostError, KeyRequiredError, SpanctlError, Usa
 from spanctl.flows import contexts
 from spanctl.flows.asking import Asking, asking
 from spanctl.flows.identity import identify
+from spanctl.flows.keyed import requested
 from spanctl.flows.ledgers import ledger_label
 from spanctl.flows.place import Place, here, put_labels
 from spanctl.flows.targets import resolve
@@ -45,6 +46,7 @@ class Origin:
         ledger: Id of the ledger that the root flow run belongs to; None while nobody has said.
         asked: The signed statement of who asked for a deployment's run; None without one.
         identified: Which function is called; None for what has no function of the user's.
+        request: What was asked for under the idempotency key, where that is known.
     """
 
     key: OperationKey
@@ -54,6 +56,7 @@ class Origin:
     ledger: str | None = None
     asked: Asking | None = None
     identified: Identified | None = None
+    request: str | None = None
 
 
 class CallSite(str):  # noqa: SLOT000 - the origin is kept in its dictionary, which pickles
@@ -118,6 +121,7 @@ def allot(
             ledger=place.labels.get(ledger_label(target)) if place else None,
             asked=asked,
             identified=_unnamed(identity, root, name, call),
+            request=requested(place.root_run) if place and given.idempotency_key else None,
         )
         for call in keys
     ]

@@ -17,7 +17,12 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import FlowCreate, FlowRunCreate
 from prefect.client.schemas.objects import Flow as FlowRecord
 from prefect.client.schemas.objects import FlowRun, FlowRunPolicy, State
-from prefect.exceptions import MissingFlowError, ParameterTypeError, ScriptError
+from prefect.exceptions import (
+    MissingFlowError,
+    ObjectNotFound,
+    ParameterTypeError,
+    ScriptError,
+)
 from prefect.flow_engine import run_flow
 from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
@@ -226,11 +231,36 @@ def register(flow: AnyFlow, parameters: Mapping[str, Any], invocation: Invocatio
             body = create.model_dump(mode="json", exclude_unset=True)
             run = FlowRun.model_validate(client.request("POST", "/flow_runs/", json=body).json())
         except httpx.HTTPError as error:
-            msg = f"Prefect at {client.api_url} did not answer"
-            hint = "run: spanctl local status"
-            raise UnreachableError(msg, hint=hint, cause=type(error).__name__) from None
+            raise _silent(str(client.api_url), error) from None
     run.parameters = dict(parameters)
     return run
+
+
+def resume(flow_run: str, parameters: Mapping[str, Any]) -> FlowRun:
+    """Return a flow run whose process is gone, made ready to be executed here.
+
+    Raises:
+        NotFoundError: Prefect doesn't know it any more.
+        UnreachableError: Prefect's API did not answer or did not take it.
+    """
+    with get_client(sync_client=True) as client:
+        try:
+            state: State[Any] = Pending(message="resumed with spanctl run --resume")
+            client.set_flow_run_state(UUID(flow_run), state, force=True)
+            run = client.read_flow_run(UUID(flow_run))
+        except ObjectNotFound:
+            msg = f"Prefect no longer knows flow run {flow_run}"
+            hint = f"look what it did: spanctl audit {flow_run}; to apply it once more: --new"
+            raise NotFoundError(msg, hint=hint) from None
+        except httpx.HTTPError as error:
+            raise _silent(str(client.api_url), error) from None
+    run.parameters = dict(parameters)
+    return run
+
+
+def _silent(api: str, error: httpx.HTTPError) -> UnreachableError:
+    msg = f"Prefect at {api} did not answer"
+    return UnreachableError(msg, hint="run: spanctl local status", cause=type(error).__name__)
 
 
 def execute(

@@ -40,7 +40,7 @@ def run_outside(script: Script, origins: list[Origin]) -> SqlResult:
         SpanctlError: Spanner could not be reached.
     """
     _refuse_harmful(script, origins[0])
-    with Committing(origins) as committing:
+    with Committing(origins, script.arguments) as committing:
         return _between(script, origins[0], origins[1], committing)
 
 

@@ -86,7 +86,12 @@ class Registry:
             run = self._runs.get(place)
             if run is None:
                 provenance = Provenance(root_run=root_run)
-                run = Run(shared(origin.target), origin.key.root, provenance=provenance)
+                run = Run(
+                    shared(origin.target),
+                    origin.key.root,
+                    provenance=provenance,
+                    asked=origin.request,
+                )
             kept = root_run in self._attended
             if kept:
                 self._runs[place] = run

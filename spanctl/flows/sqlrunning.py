@@ -1,6 +1,6 @@
 """What running SQL gives back, and the one way in which a script's transactions are committed."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -12,6 +12,7 @@ from spanctl.flows.ledgers import refuse_other_ledger
 from spanctl.flows.runbooks import in_task, record
 from spanctl.flows.runs import registry
 from spanctl.flows.script import SqlMode, place
+from spanctl.ledger.keys import KEYED
 from spanctl.ledger.receipt import StatementKind, TransactionResult
 from spanctl.ledger.report import TransactionReport
 from spanctl.spanner.sql import SqlStatement
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from spanctl.spanner.changes import RowChange
     from spanctl.spanner.protocol import Execution
     from spanctl.spanner.rows import ColumnInfo
+    from spanctl.spanner.run import Run
     from spanctl.spanner.transaction import Transaction
 
 TAG = "spanctl-sql"
@@ -92,15 +94,24 @@ class SqlResult:
     seconds: float = 0.0
 
 
+_open: "dict[str, list[Run]]" = {}
+"""Executions of this process that have not closed their leases yet, by the root of their keys."""
+
+
 class Committing:
     """The transactions of one script, leased together and committed one by one."""
 
-    def __init__(self, origins: Sequence[Origin]) -> None:
+    def __init__(self, origins: Sequence[Origin], typed: Mapping[str, Any]) -> None:
         """Lease the operations: what dies from here on is listed until it is resolved.
+
+        Args:
+            origins: The operations.
+            typed: What was typed: whoever types it again learns of a run that was cut off.
 
         Raises:
             SpanctlError: Spanner did not acknowledge, or the run belongs to another ledger.
         """
+        from spanctl.spanner import requests
         from spanctl.spanner.client import shared
         from spanctl.spanner.run import Run
 
@@ -108,7 +119,16 @@ class Committing:
         provenance, self._again = in_task(origin.provenance, TAG)
         refuse_other_ledger(provenance.root_run, origin.target, origin.ledger)
         self._provenance = attested(provenance, origin.asked, origin.target)
-        self._run = Run(shared(origin.target), origin.key.root, provenance=self._provenance)
+        database, root = shared(origin.target), origin.key.root
+        person = self._provenance.initiator or ""
+        self._run = Run(
+            database,
+            root,
+            provenance=self._provenance,
+            asked=origin.request,
+            typed=None if root.startswith(KEYED) else requests.typed(database, person, typed),
+        )
+        _open.setdefault(root, []).append(self._run)
         keys = [one.key for one in origins]
         self._calls = dict(zip(keys, self._run.lease(keys), strict=True))
 
@@ -171,8 +191,10 @@ class Committing:
 
     def __exit__(self, *_: object) -> None:
         """Close the leases, unless something is still open."""
+        # Of an earlier try, too, that could not find out then what came of it.
+        root = self._run.root
         with suppress(SpanctlError):  # leases that stay open are what resolves this later
-            self._run.close()
+            _open[root] = [run for run in _open.get(root, ()) if not run.close()]
 
 
 def commit(
@@ -183,7 +205,7 @@ def commit(
     **options: Any,  # noqa: ANN401 - fields of TransactionOptions
 ) -> TransactionResult:
     """Commit the one operation of a script; as :meth:`Committing.commit` does."""
-    with Committing([origin]) as committing:
+    with Committing([origin], arguments) as committing:
         return committing.commit(origin, body, arguments, step, **options)
 
 

@@ -34,13 +34,36 @@ def database(around: Surroundings) -> Answer:
 
 
 def ledger(around: Surroundings) -> Answer:
-    """Say whether there is a ledger, and whether its schema is the one that spanctl knows."""
+    """Say whether there is a ledger, of a schema that spanctl knows, and of this database."""
     found = around.database().ledger  # says what to type where there is none
-    return ok(
-        f"schema version {found.schema_version}, ledger {found.ledger_id}",
-        ledger_id=found.ledger_id,
-        schema_version=found.schema_version,
-    )
+    from spanctl.spanner.binding import describe
+
+    actual = describe(around.database(), timeout=around.timeout)
+    bound = found.bound
+    facts = {
+        "ledger_id": found.ledger_id,
+        "schema_version": found.schema_version,
+        "ancestor": found.ancestor,
+        "bound_to": bound.name if bound else None,
+        "bound_created": bound.created if bound else None,
+        "database": actual.name,
+        "database_created": actual.created,
+    }
+    told = f"schema version {found.schema_version}, ledger {found.ledger_id}"
+    if bound is None:
+        return warn(f"{told}; no copy of it is told apart yet", "spanctl init", **facts)
+    try:
+        found.refuse_copy(actual)
+    except ConflictError as error:
+        return fail(error, **facts)
+    if not actual.is_told and not around.target().is_emulated:
+        told = f"{told}; a restore under the same name isn't told apart"
+        return warn(told, "grant spanner.databases.get to whoever writes", **facts)
+    if not (actual.created and bound.created):
+        told = f"{told}; a restore under the same name isn't told apart: no creation time is known"
+        if actual.created:
+            return warn(told, "spanctl init", **facts)
+    return ok(told, **facts)
 
 
 def change_stream(around: Surroundings) -> Answer:

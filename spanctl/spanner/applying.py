@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _READ_WRITE: Final = TransactionOptions(read_write=TransactionOptions.ReadWrite())
 _RPC_TIMEOUT: Final = 10.0
+_RENEWING: Final = 1.0
 _PAUSE: Final = 0.01
 _LEAST: Final = 0.001
 
@@ -61,7 +62,9 @@ def apply(
     with database.sessions.writer(timeout) as session:
         while True:
             request = CommitRequest(
-                session=session.name, single_use_transaction=_READ_WRITE, mutations=mutations
+                session=session.name,
+                single_use_transaction=_READ_WRITE,
+                mutations=mutations,
             )
             try:
                 left = max(_LEAST, deadline - monotonic())
@@ -72,7 +75,7 @@ def apply(
                     return False
                 lost = lost_session(error)
                 if lost:
-                    database.renew(session)
+                    database.renew(session, timeout=max(_RENEWING, silent - monotonic()))
                 # The token was renewed: once more will do, or never.
                 renewed = status is StatusCode.UNAUTHENTICATED and not refused
                 refused |= renewed

@@ -21,10 +21,11 @@ from spanctl import shelter
 from spanctl.clock import monotonic
 from spanctl.closing import Closing
 from spanctl.credentials.live import LiveCredentials
-from spanctl.errors import ConflictError, SpanctlError
+from spanctl.errors import SpanctlError
 from spanctl.ledger.receipt import Provenance
 from spanctl.spanner import values
 from spanctl.spanner.actors import Actors
+from spanctl.spanner.binding import Binding
 from spanctl.spanner.ddl import is_ledger
 from spanctl.spanner.failures import lost_session, translate
 from spanctl.spanner.identity import LedgerIdentity, read_identity
@@ -48,6 +49,7 @@ TIMEOUT: Final = 3600.0
 _LOOK_UP: Final = 30.0
 """The same for a read of the ledger's own rows, which are few and looked up by key."""
 _LEAST: Final = 0.001
+_RENEWING: Final = 30.0
 _STRONG = ReadOptions(read_only=ReadOptions.ReadOnly(strong=True))
 
 
@@ -57,9 +59,12 @@ class Database(Closing):
     Attributes:
         target: Where it is.
         rpc: The channel to it.
+        binding: Which database it is, and that it stays the same one.
         sessions: The sessions on it.
         actors: Who acts on it.
         tables: Its tables as they were last read, for what is counted before a Commit.
+        requests: Roots of idempotency keys, each with the request that is known to be kept for it.
+        is_installing: Whether its ledger is being written just now: nothing to hold a write to.
     """
 
     def __init__(self, target: Target, *, credentials: LiveCredentials | None = None) -> None:
@@ -74,11 +79,14 @@ class Database(Closing):
         """
         self.target = target
         self.rpc = Rpc(target, credentials)
-        self.sessions = SessionPool(self.rpc, target)
+        self.binding = Binding(self)
+        self.sessions = SessionPool(self.rpc, target, self.binding)
         self.actors = Actors(self.rpc, target)
         self.tables = Tables(self)
         self._ledger: LedgerIdentity | None = None
         self._identifying = threading.Lock()
+        self.is_installing = False
+        self.requests: set[tuple[str, str]] = set()
 
     @property
     def ledger(self) -> LedgerIdentity:
@@ -95,33 +103,38 @@ class Database(Closing):
                 self._ledger = read_identity(self)
             return self._ledger
 
+    def ledger_or(self, found: LedgerIdentity) -> LedgerIdentity:
+        """Return the ledger that was read here first; the one that is ``found`` where none was."""
+        with self._identifying:
+            self._ledger = self._ledger or found
+            return self._ledger
+
     def assume_ledger(self, ledger: LedgerIdentity) -> None:
         """Take a ledger for the one in the database: of whoever is installing it just now."""
         with self._identifying:
             self._ledger = ledger
+            self.is_installing = True
 
     def forget_ledger(self) -> None:
-        """Read the ledger's identity anew when it is next asked for."""
+        """Read the ledger's identity anew when it is next asked for, and before the next write."""
         with self._identifying:
             self._ledger = None
+            self.is_installing = False
+        self.requests.clear()
+        self.binding.lose()
 
-    def renew(self, lease: Lease) -> None:
+    def renew(self, lease: Lease, *, timeout: float = _RENEWING) -> None:
         """Give a borrower another session for one that the server has forgotten.
 
         A server that forgot may be another one (an emulator that was started anew, a database that
-        was restored): what one ledger holds part of is not gone on with in another.
+        was restored): no session of this database writes before that was looked at.
 
         Raises:
-            ConflictError: The database holds another ledger now.
+            ConflictError: The database holds another ledger now, or is a copy.
             SpanctlError: The server could not be reached or refused.
         """
-        self.sessions.exchange(lease)
-        if (known := self._ledger) is None:
-            return
-        before, found = known.ledger_id, read_identity(self).ledger_id
-        if found != before:
-            msg = f"{self.target.database} holds ledger {found} now, and held {before} before"
-            raise ConflictError(msg, hint="it was made anew or restored: start another run")
+        self.binding.lose()
+        self.sessions.exchange(lease, timeout=timeout)
 
     # -- reading
 
@@ -214,10 +227,11 @@ class Database(Closing):
                 return send(request, timeout=max(_LEAST, until - monotonic()))
 
         def again(error: GoogleAPICallError, yielded: bool) -> bool:
-            if lost_session(error) and not yielded:
-                self.sessions.forget_reader()
-                return True
-            return read_again(error)
+            if not lost_session(error):
+                return read_again(error)
+            self.binding.lose()
+            self.sessions.forget_reader()
+            return not yielded
 
         def told(error: GoogleAPICallError) -> SpanctlError:
             given = timeout if monotonic() >= until - _LEAST else None

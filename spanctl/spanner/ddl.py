@@ -11,7 +11,7 @@ from typing import Final
 
 from spanctl.errors import SchemaVersionError
 from spanctl.ledger.keys import KEYED
-from spanctl.spanner import attestations, receipts
+from spanctl.spanner import attestations, leases, receipts
 from spanctl.spanner.identity import SETTINGS
 from spanctl.spanner.watching import STREAM
 
@@ -117,7 +117,7 @@ INDEXES: Final[dict[str, str]] = {
     " (shard, keyed_root, commit_timestamp DESC)",
     "spanctl_intents_open": "CREATE NULL_FILTERED INDEX spanctl_intents_open"
     " ON spanctl_intents (shard, open_since)",
-    "spanctl_intents_by_request": "CREATE NULL_FILTERED INDEX spanctl_intents_by_request"
+    leases.BY_REQUEST: f"CREATE NULL_FILTERED INDEX {leases.BY_REQUEST}"
     " ON spanctl_intents (request, leased_at DESC)",
 }
 """Index name to the DDL that creates it."""

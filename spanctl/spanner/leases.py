@@ -9,7 +9,7 @@ import json
 import os
 import socket
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from spanctl.spanner.client import Database
 
 TABLE: Final = "spanctl_intents"
+BY_REQUEST: Final = "spanctl_intents_by_request"
 LARGEST_BLOCK: Final = 64
 LARGEST_LIST: Final = 1_000
 _TIMEOUT: Final = 30.0
@@ -43,6 +44,7 @@ class Intent:
         keys: The keyed calls.
         root_run: Id of the root flow run, if there is one.
         epoch: The epoch in which the executor goes on, where it leases anew what it held before.
+        request: Digest of what a person typed, in the first lease of that execution.
     """
 
     executor: str
@@ -52,6 +54,7 @@ class Intent:
     keys: tuple[str, ...] = ()
     root_run: str | None = None
     epoch: int = 0
+    request: str | None = None
 
     @property
     def intent_id(self) -> str:
@@ -73,6 +76,7 @@ class Intent:
             "pid": os.getpid(),
             "leased_at": COMMIT_TIMESTAMP,
             "open_since": COMMIT_TIMESTAMP,
+            **({"request": self.request} if self.request else {}),
         }
 
 
@@ -107,14 +111,38 @@ def _compare(database: "Database", intent: Intent) -> None:
     raise VerificationError(msg, hint="look at what is open: spanctl txn list; then run it again")
 
 
-def close(database: "Database", intent_ids: Sequence[str]) -> None:
+def close(database: "Database", intent_ids: Sequence[str], *, ended: Collection[str] = ()) -> None:
     """Mark leases as closed: none of their calls is in limbo.
+
+    Args:
+        database: Where.
+        intent_ids: The leases.
+        ended: Those of them with a request that their own executor saw to its end: who asks for
+            the same again need not be told of it.
 
     Raises:
         SpanctlError: Spanner could not be reached or refused; they stay open, which is harmless.
     """
-    closed = [
-        {"intent_id": one, "open_since": None, "closed_at": COMMIT_TIMESTAMP} for one in intent_ids
+    closed = {"open_since": None, "closed_at": COMMIT_TIMESTAMP}
+    rows = [
+        {"intent_id": one, **closed, **({"request": None} if one in ended else {})}
+        for one in intent_ids
     ]
-    mutations = [mutation("update", TABLE, row) for row in closed]
+    mutations = [mutation("update", TABLE, row) for row in rows]
     apply(database, mutations, timeout=PARTING, doing=_DOING)
+
+
+def forget(database: "Database", intent_id: str, *, close: bool) -> None:
+    """Take away what was typed from a lease: nobody needs to be told of it any more.
+
+    Args:
+        database: Where.
+        intent_id: The lease.
+        close: Whether it is closed as well.
+
+    Raises:
+        SpanctlError: Spanner could not be reached or refused.
+    """
+    closed = {"open_since": None, "closed_at": COMMIT_TIMESTAMP} if close else {}
+    row = mutation("update", TABLE, {"intent_id": intent_id, "request": None, **closed})
+    apply(database, [row], timeout=_TIMEOUT, doing=_DOING)

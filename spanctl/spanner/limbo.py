@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from spanctl.ledger.keys import OperationKey, step_of, txn_id
 from spanctl.spanner import fence
-from spanctl.spanner.keysets import KeySet
-from spanctl.spanner.leases import TABLE
+from spanctl.spanner.keysets import KeyRange, KeySet
+from spanctl.spanner.leases import BY_REQUEST, TABLE
 
 if TYPE_CHECKING:
     from spanctl.spanner.client import Database
@@ -148,6 +148,30 @@ def find(database: "Database", prefix: str) -> list[Leased]:
     return [one for one in unsettled(database, fitting) if fits(one.txn_id)]
 
 
+def typed(database: "Database", digests: Sequence[str], since: datetime) -> list[OpenLease]:
+    """Return the leases that keep one of these digests of what was typed, the newest first.
+
+    They need not be open: whoever closed them, their own executor did not see its end.
+
+    Args:
+        database: Where.
+        digests: What was typed.
+        since: How far to look back.
+
+    Raises:
+        SpanctlError: The database could not be read.
+    """
+    spans = [KeyRange(start_closed=[digest], end_closed=[digest]) for digest in digests]
+    index = ("leased_at", "intent_id")
+    rows = database.read(TABLE, index, KeySet(ranges=spans), index=BY_REQUEST)
+    ids = [[intent_id] for leased_at, intent_id in rows if leased_at >= since]
+    if not ids:
+        return []
+    columns = (*_COLUMNS[:-1], "leased_at")
+    found = [_lease(row) for row in database.read(TABLE, columns, KeySet(keys=ids))]
+    return sorted(found, key=lambda lease: lease.since, reverse=True)
+
+
 def _open_rows(database: "Database", timeout: float) -> Iterator[Sequence[Any]]:
     listed = database.read(TABLE, ["intent_id"], KeySet(all_=True), index=_OPEN, timeout=timeout)
     ids = [row[0] for row in listed]
@@ -172,6 +196,8 @@ def _lease(row: Sequence[Any]) -> OpenLease:
 def _keys(
     prefix: str, first: int | None, last: int | None, keys: Sequence[str] | None
 ) -> Iterator[OperationKey]:
+    if first is None and not keys:
+        return  # what was asked for under a key: it leases nothing
     origin = OperationKey.parse(f"{prefix}#0")
     if first is not None and last is not None:
         yield from (replace(origin, call=ordinal) for ordinal in range(first, last + 1))

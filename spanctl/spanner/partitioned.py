@@ -71,6 +71,8 @@ def execute_partitioned(  # noqa: PLR0913 - one statement, told in full
         try:
             return _attempt(database, sql, params or {}, types or {}, deadline)
         except GoogleAPICallError as error:
+            if lost_session(error):
+                database.binding.lose()
             passing = write_again(error) or lost_session(error)
             if not passing or not pauses.take(error):
                 given = timeout if monotonic() >= deadline else None

@@ -241,8 +241,24 @@ def newest_of_key(database: "Database", idempotency_key: str) -> Receipt | None:
     return get(database, newest[1]) if newest else None
 
 
-def _all(database: "Database", index: str, root: str) -> list[Receipt]:
-    entries = _Listing(database, None, None, root, _RUN_PAGE, index).entries()
+def some_of(
+    database: "Database", *, limit: int, key: str | None = None, root_run: str = ""
+) -> list[Receipt]:
+    """Return the newest receipts under an idempotency key, or else of a root flow run.
+
+    Args:
+        database: Where to look.
+        limit: At most this many.
+        key: The idempotency key.
+        root_run: The root flow run, where there is no key.
+    """
+    if key is not None:
+        return _all(database, BY_KEY, keyed_root(key), limit)
+    return _all(database, BY_RUN, root_run, limit)
+
+
+def _all(database: "Database", index: str, root: str, limit: int | None = None) -> list[Receipt]:
+    entries = islice(_Listing(database, None, None, root, _RUN_PAGE, index).entries(), limit)
     found = get_many(database, [txn_id for _, txn_id in entries])
     return sorted(found.values(), key=lambda one: (one.commit_timestamp, one.txn_id))
 

@@ -59,7 +59,7 @@ def rehearse(
     """
     until = monotonic() + deadline
     pauses = Pauses(until, first=_PAUSE)
-    with database.sessions.writer(deadline) as lease:
+    with database.sessions.writer(deadline, commits=False) as lease:
         while True:
             transaction = Transaction(
                 database.rpc,

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import grpc
 from google.api_core.exceptions import GoogleAPICallError, Unauthenticated
@@ -33,6 +33,9 @@ from spanctl.resources import DatabaseName
 from spanctl.settings import Settings
 from spanctl.shelter import uninterrupted
 from spanctl.spanner import channel
+
+if TYPE_CHECKING:
+    from google.cloud.spanner_admin_database_v1.types import Database as DatabaseRecord
 
 DEFAULT: Final = "adc"
 _GOOGLE: Final = Endpoints()
@@ -212,6 +215,25 @@ class Rpc:
         request = CreateSessionRequest(database=str(self._target.database), session=session)
         created: Session = self._call("create_session", request, timeout)
         return created
+
+    def get_database(self, *, timeout: float) -> "DatabaseRecord":
+        """Return what the admin API says of the database."""
+        from google.cloud.spanner_admin_database_v1 import DatabaseAdminClient
+        from google.cloud.spanner_admin_database_v1.services.database_admin.transports import (
+            DatabaseAdminGrpcTransport,
+        )
+
+        shared = cast("SpannerGrpcTransport", self._client.transport).grpc_channel
+        transport = DatabaseAdminGrpcTransport(channel=shared, credentials=AnonymousCredentials())
+        client = DatabaseAdminClient(transport=transport)
+        try:
+            found: DatabaseRecord = client.get_database(
+                name=str(self._target.database), retry=None, timeout=timeout
+            )
+        except BaseException as error:
+            forget_locals(error)
+            raise
+        return found
 
     def delete_session(self, name: str, *, timeout: float) -> None:
         """Delete a session that has no open transaction."""

@@ -4,6 +4,7 @@ import threading
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from spanctl.closing import Closing
@@ -11,7 +12,7 @@ from spanctl.errors import SpanctlError, UsageError
 from spanctl.ledger.keys import OperationKey
 from spanctl.ledger.receipt import Provenance, TransactionResult
 from spanctl.shelter import sheltered
-from spanctl.spanner import fence, leases
+from spanctl.spanner import fence, leases, requests
 from spanctl.spanner.client import Database
 from spanctl.spanner.leases import LARGEST_BLOCK, LARGEST_LIST, Intent
 from spanctl.spanner.operation import Call, Identified, TransactionOptions
@@ -41,13 +42,30 @@ class Run(Closing):
     harmless = (SpanctlError,)  # the leases stay open, and what was done is done
 
     def __init__(
-        self, database: Database, root: str, *, provenance: Provenance | None = None
+        self,
+        database: Database,
+        root: str,
+        *,
+        provenance: Provenance | None = None,
+        asked: str | None = None,
+        typed: str | None = None,
     ) -> None:
-        """Start an execution; nothing is written before the first call."""
+        """Start an execution; nothing is written before the first call.
+
+        Args:
+            database: Where it writes.
+            root: First part of every operation key.
+            provenance: Goes into every receipt.
+            asked: What was asked for under an idempotency key: another request is refused.
+            typed: Digest of what a person typed, kept in the first lease until this execution
+                closes it: who types it again learns that this one never ended.
+        """
         self.database = database
         self.root = root
         self.provenance = provenance or Provenance()
         self.executor = str(uuid.uuid4())
+        self._asked = asked
+        self._typed = typed
         self._lock = threading.Lock()
         self._ordinals: dict[str, int] = defaultdict(int)
         self._through: dict[str, int] = {}
@@ -71,6 +89,7 @@ class Run(Closing):
             keys: The operations, under this run's root.
 
         Raises:
+            KeyReusedError: Something else was asked for under this run's idempotency key.
             UnreachableError: Spanner did not acknowledge in time.
             SpanctlError: Spanner refused.
         """
@@ -78,10 +97,18 @@ class Run(Closing):
         with self._lock:
             wanted = self._wanted(keys)
             if wanted:
-                leases.acknowledge(self.database, wanted)
+                wanted[0] = replace(wanted[0], request=self._typed)
+                self._acknowledge(wanted)
                 self._hold(wanted)
             self._pending.update(keys)
         return calls
+
+    def _acknowledge(self, wanted: Sequence[Intent]) -> None:
+        if self._asked is None:
+            leases.acknowledge(self.database, wanted)
+        else:
+            requests.acknowledge(self.database, wanted, self.root, self._asked)
+        self._asked = self._typed = None
 
     def _wanted(self, keys: Sequence[OperationKey]) -> list[Intent]:
         highest: dict[str, int] = {}
@@ -256,7 +283,8 @@ class Run(Closing):
                         del self._pending[key]
             if self._pending or not self._open:
                 return not self._open
-            leases.close(self.database, [intent.intent_id for intent in self._open])
+            typed = [intent.intent_id for intent in self._open if intent.request]
+            leases.close(self.database, [one.intent_id for one in self._open], ended=typed)
             self._open.clear()
             self.executor = str(uuid.uuid4())  # else a block of the same size would be a closed one
             self._through.clear()

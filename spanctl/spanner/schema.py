@@ -10,16 +10,21 @@ from typing import TYPE_CHECKING, Final
 from spanctl.errors import NotFoundError, SchemaVersionError, UsageError
 from spanctl.ledger.receipt import Provenance
 from spanctl.spanner import admin, catalog, ddl, nulls, receipts, watches
+from spanctl.spanner.binding import describe
 from spanctl.spanner.identity import (
+    ANCESTOR,
+    CREATE_TIME,
+    DATABASE,
     LEDGER_ID,
     LEDGER_KEY,
     SCHEMA_VERSION,
     SETTINGS,
     VERSION,
+    Incarnation,
     ledger_of,
     read_settings,
 )
-from spanctl.spanner.keysets import one
+from spanctl.spanner.keysets import KeySet
 from spanctl.spanner.run import Run
 from spanctl.spanner.watching import STREAM, schema_at
 
@@ -40,6 +45,9 @@ class SchemaStatus:
         created: Whether the ledger is new.
         executed: The DDL that was executed, in order.
         watched: The tables in the change stream, the ledger's own left out.
+        bound: The database that the ledger belongs to.
+        ancestor: The id that it had before it was adopted; None where it never was.
+        adopted: Whether it was adopted just now.
     """
 
     ledger_id: str
@@ -47,6 +55,9 @@ class SchemaStatus:
     created: bool
     executed: tuple[str, ...]
     watched: tuple[str, ...]
+    bound: Incarnation
+    ancestor: str | None = None
+    adopted: bool = False
 
 
 def _names(database: "Database", query: str, name: str | None = None) -> set[str]:
@@ -168,77 +179,117 @@ def _quoted(table: str, columns: Sequence[str] | None) -> str:
     return name if columns is None else f"{name}({', '.join(f'`{one}`' for one in columns)})"
 
 
-def install(database: "Database", tables: Sequence[str] = ()) -> SchemaStatus:
-    """Install or complete the ledger; running it again changes nothing.
+def install(
+    database: "Database", tables: Sequence[str] = (), *, adopt: bool = False
+) -> SchemaStatus:
+    """Install or complete the ledger, and bind it to this database; again it changes nothing.
 
     Args:
         database: The database.
         tables: Tables whose changes shall be watched, besides those already watched.
+        adopt: Whether a ledger that is bound elsewhere, or nowhere, becomes one of its own here:
+            under a new id, with the old one as its ancestor.
 
     Raises:
+        OtherDatabaseError: The ledger belongs to another database, and is not to be adopted.
         SchemaVersionError: What is there is of a version, or of a shape, that is not known.
         NotFoundError: A table to watch does not exist.
         SpanctlError: Spanner could not be reached or refused.
     """
-    missing = plan(database, tables)
+    actual = describe(database)
     settings = read_settings(database)
-    if LEDGER_ID in settings and int(settings[VERSION]) == SCHEMA_VERSION:
+    if LEDGER_ID in settings and not adopt:
+        ledger_of(settings).refuse_copy(actual)
+    missing = plan(database, tables)
+    if not adopt and settings.get(VERSION) == str(SCHEMA_VERSION):
         watches.note(database, schema_at(database).watched)  # what was altered without us
     if missing:
         admin.execute_ddl(database.target, missing, database.rpc.credentials)
         settings = read_settings(database)
-    created = LEDGER_ID not in settings
     try:
-        if created:
-            _write_identity(database)
-        elif int(settings[VERSION]) < SCHEMA_VERSION:
-            database.assume_ledger(ledger_of({**settings, VERSION: str(SCHEMA_VERSION)}))
-            _raise_version(database)
+        if created := LEDGER_ID not in settings:
+            _write_identity(database, actual)
+        else:
+            _complete(database, settings, actual, adopt=adopt)
     finally:
         database.forget_ledger()
     watches.note(database, schema_at(database).watched)
+    ledger = database.ledger
     return SchemaStatus(
-        ledger_id=database.ledger.ledger_id,
-        schema_version=database.ledger.schema_version,
+        ledger_id=ledger.ledger_id,
+        schema_version=ledger.schema_version,
         created=created,
         executed=tuple(missing),
         watched=watched(database),
+        bound=ledger.bound or actual,
+        ancestor=ledger.ancestor,
+        adopted=not created and ledger.ledger_id != settings[LEDGER_ID],
     )
 
 
-def _write_identity(database: "Database") -> None:
+def _binding(actual: Incarnation) -> dict[str, str]:
+    told = {DATABASE: actual.name, CREATE_TIME: actual.created}
+    return {name: value for name, value in told.items() if value}
+
+
+def _write_identity(database: "Database", actual: Incarnation) -> None:
     """Give the ledger its id and key; of two that try at once, one wins."""
     values = {
         LEDGER_ID: str(uuid.uuid4()),
         LEDGER_KEY: base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode(),
         VERSION: str(SCHEMA_VERSION),
+        **_binding(actual),
     }
-    database.assume_ledger(ledger_of(values))
+    _settle(database, "install", values, values, where=None)
 
-    def insert(txn: "Transaction") -> None:
-        if _has_identity(txn):
+
+def _complete(
+    database: "Database", settings: Mapping[str, str], actual: Incarnation, *, adopt: bool
+) -> None:
+    """Bring an older ledger to the newest version, bind it, and adopt it where that is asked for.
+
+    What a copy says of its origin is taken away: a creation time that isn't known here would else
+    stay that of the other database.
+    """
+    changes = {}
+    if int(settings[VERSION]) < SCHEMA_VERSION:
+        changes[VERSION] = str(SCHEMA_VERSION)
+    ledger = ledger_of(settings)
+    if adopt and (ledger.bound is None or ledger.is_elsewhere(actual)):
+        before = [ledger.ledger_id, *settings.get(ANCESTOR, "").split()]
+        changes |= {LEDGER_ID: str(uuid.uuid4()), ANCESTOR: " ".join(before)}
+        changes |= {CREATE_TIME: "", **_binding(actual)}
+    elif ledger.bound is None or (actual.created and not ledger.bound.created):
+        changes |= _binding(actual)
+    if changes:
+        step = "adopt" if LEDGER_ID in changes else "migrate"
+        _settle(database, step, {**settings, **changes}, changes, where=ledger.ledger_id)
+
+
+def _settle(
+    database: "Database",
+    step: str,
+    after: Mapping[str, str],
+    changes: Mapping[str, str],
+    *,
+    where: str | None,
+) -> None:
+    """Write settings of the ledger while its id is still ``where``; of two at once, one wins."""
+    database.assume_ledger(ledger_of(after))
+
+    def write(txn: "Transaction") -> None:
+        rows: dict[str, str] = dict(txn.read(SETTINGS, ["name", "value"], KeySet(all_=True)))
+        if rows.get(LEDGER_ID) != where:
             return
-        rows = [(name, value, receipts.COMMIT_TIMESTAMP) for name, value in values.items()]
+        columns = ("name", "value", "updated_at")
+        later = {VERSION} if int(rows.get(VERSION, "0")) > SCHEMA_VERSION else set()
         with txn.writing_ledger():
-            txn.insert(SETTINGS, ("name", "value", "updated_at"), rows)
+            written = [
+                (name, value, receipts.COMMIT_TIMESTAMP)
+                for name, value in changes.items()
+                if name not in later  # a newer spanctl was faster
+            ]
+            txn.insert_or_update(SETTINGS, columns, written)
 
     with Run(database, "ledger", provenance=Provenance(reason="spanctl init")) as run:
-        run.step("install", insert, key=str(uuid.uuid4()), expect_replay=False)
-
-
-def _raise_version(database: "Database") -> None:
-    """Say that the ledger is of the newest version, once all that it needs is there."""
-
-    def update(txn: "Transaction") -> None:
-        ((version,),) = txn.read(SETTINGS, ["value"], one(VERSION))
-        if int(version) < SCHEMA_VERSION:
-            row = (VERSION, str(SCHEMA_VERSION), receipts.COMMIT_TIMESTAMP)
-            with txn.writing_ledger():
-                txn.update(SETTINGS, ("name", "value", "updated_at"), [row])
-
-    with Run(database, "ledger", provenance=Provenance(reason="spanctl init")) as run:
-        run.step("migrate", update, key=str(uuid.uuid4()), expect_replay=False)
-
-
-def _has_identity(txn: "Transaction") -> bool:
-    return bool(txn.read(SETTINGS, ["value"], one(LEDGER_ID)))
+        run.step(step, write, key=str(uuid.uuid4()), expect_replay=False)

@@ -1,11 +1,14 @@
 """A small pool of regular, labelled sessions for writing; one multiplexed session for reading."""
 
+import itertools
 import os
 import re
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from google.api_core.exceptions import GoogleAPICallError
 
@@ -14,6 +17,9 @@ from spanctl.errors import SpanctlError, UnreachableError
 from spanctl.spanner.failures import translate
 from spanctl.spanner.retrying import Pauses, patience, read_again
 from spanctl.spanner.rpc import Rpc, Target
+
+if TYPE_CHECKING:
+    from spanctl.spanner.binding import Binding
 
 MAX_SESSIONS = 64
 _CREATE_TIMEOUT = 30.0
@@ -34,11 +40,14 @@ class SessionPool:
     read-write transactions on them: they only read here.
     """
 
-    def __init__(self, rpc: Rpc, target: Target) -> None:
+    def __init__(self, rpc: Rpc, target: Target, binding: "Binding") -> None:
         """Keep what is needed to create sessions; none is created yet."""
         self._rpc = rpc
         self._target = target
-        self._free: list[tuple[str, float]] = []
+        self._binding = binding
+        self._numbers = itertools.count(1)
+        self._newest = 0
+        self._free: list[tuple[_Session, float]] = []
         self._in_use = 0
         self._reader: str | None = None
         self._changed = threading.Condition()
@@ -59,21 +68,44 @@ class SessionPool:
             else:
                 return str(session.name)
 
+    def _create_writer(self, timeout: float = _CREATE_TIMEOUT) -> "_Session":
+        name = self._create(multiplexed=False, timeout=timeout)
+        with self._changed:
+            self._newest = next(self._numbers)
+            return _Session(name, self._newest)
+
     @contextmanager
-    def writer(self, timeout: float) -> Iterator["Lease"]:
+    def writer(self, timeout: float, *, commits: bool = True) -> Iterator["Lease"]:
         """Lend a regular session; it goes back to the pool unless it was marked as lost.
+
+        Args:
+            timeout: Seconds to wait for one.
+            commits: Whether the borrower commits: then it is made sure first that the database is
+                the one that its ledger belongs to.
 
         Raises:
             UnreachableError: No session became free, or none could be created, in time.
+            ConflictError: It is another database.
             SpanctlError: The server refused to create one.
         """
-        lease = Lease(self._take(timeout))
+        lease = Lease(self._take(timeout), commits=commits)
         try:
+            self.admit(lease, timeout)
             yield lease
         finally:
             self._give_back(lease)
 
-    def _take(self, timeout: float) -> str:
+    def admit(self, lease: "Lease", timeout: float) -> None:
+        """Return when a borrower may commit: the database is still the one that it was.
+
+        Raises:
+            ConflictError: It is another one.
+            SpanctlError: It could not be read.
+        """
+        if lease.commits:
+            self._binding.admit(lease.session.number, self._newest, timeout=timeout)
+
+    def _take(self, timeout: float) -> "_Session":
         deadline = monotonic() + timeout
         with self._changed:
             while not self._free and self._in_use >= MAX_SESSIONS:
@@ -82,11 +114,11 @@ class SessionPool:
                     raise UnreachableError(msg, hint="run fewer transactions side by side")
             self._in_use += 1
             while self._free:
-                name, since = self._free.pop()
+                session, since = self._free.pop()
                 if monotonic() - since < _IDLE_LIMIT:
-                    return name
+                    return session
         try:
-            return self._create(multiplexed=False)
+            return self._create_writer()
         except BaseException:
             with self._changed:
                 self._in_use -= 1
@@ -97,7 +129,7 @@ class SessionPool:
         with self._changed:
             self._in_use -= 1
             if not lease.lost:
-                self._free.append((lease.name, monotonic()))
+                self._free.append((lease.session, monotonic()))
             self._changed.notify()
 
     def exchange(self, lease: "Lease", *, timeout: float = _CREATE_TIMEOUT) -> None:
@@ -108,11 +140,13 @@ class SessionPool:
             timeout: Seconds to wait for the new one.
 
         Raises:
+            ConflictError: What answers there now is another database.
             SpanctlError: The server could not be reached or refused to create it.
         """
         lease.lost = True
-        lease.name = self._create(multiplexed=False, timeout=timeout)
+        lease.session = self._create_writer(timeout)
         lease.lost = False
+        self.admit(lease, timeout)
 
     def reader(self, timeout: float = _CREATE_TIMEOUT) -> str:
         """Return the name of the session to read with.
@@ -143,19 +177,33 @@ class SessionPool:
         """Delete the sessions that are free; one that fails is left to the server's idle limit."""
         with self._changed:
             free, self._free = self._free, []
-        for name, _ in free:
+        for session, _ in free:
             try:
-                self._rpc.delete_session(name, timeout=_DELETE_TIMEOUT)
+                self._rpc.delete_session(session.name, timeout=_DELETE_TIMEOUT)
             except (GoogleAPICallError, SpanctlError):
                 return
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """A session, and its number in the order in which they were created here."""
+
+    name: str
+    number: int
 
 
 class Lease:
     """A session on loan. ``lost`` tells the pool not to take it back."""
 
-    __slots__ = ("lost", "name")
+    __slots__ = ("commits", "lost", "session")
 
-    def __init__(self, name: str) -> None:
-        """Lend the session of this name."""
-        self.name = name
+    def __init__(self, session: _Session, *, commits: bool) -> None:
+        """Lend this session."""
+        self.session = session
+        self.commits = commits
         self.lost = False
+
+    @property
+    def name(self) -> str:
+        """The session's name."""
+        return self.session.name

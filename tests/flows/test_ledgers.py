@@ -10,13 +10,17 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.flow_engine import run_flow
 from prefect.states import Scheduled
+from prefect.task_runners import ThreadPoolTaskRunner
 
 from spanctl.errors import ConflictError
-from spanctl.flows import ledgers
+from spanctl.flows import ledgers, transaction
 from spanctl.flows.ledgers import ledger_label
 from spanctl.flows.runbooks import standing
+from spanctl.spanner import schema
+from spanctl.spanner.client import Database
 from tests.faults import raw
-from tests.flows.bank import Bank, Fails, deposit
+from tests.faults.emulator import INSTANCE, PROJECT, Emulator
+from tests.flows.bank import DDL, Bank, Fails, deposit
 
 pytestmark = [pytest.mark.emulator, pytest.mark.prefect, pytest.mark.usefixtures("prefect")]
 
@@ -124,3 +128,58 @@ def test_another_run_is_at_home_in_the_new_ledger(emulator: str, bank: Bank) -> 
     make_anew(emulator, bank)
     assert not settle().replayed
     assert bank.balance() == 10
+
+
+@transaction
+def note(txn: Any, name: str) -> None:
+    txn.insert("events", ["id"], [[name]])
+
+
+@pytest.mark.parametrize("way", ["submit", "map", "subflow", "key"])
+def test_no_later_step_goes_on_in_an_emulator_that_came_back(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It dies between steps and comes back with another ledger: all later steps are refused."""
+    with Emulator("--abort_current_transaction_probability=100") as emulator:
+        target = raw.target(emulator.address, "reborn")
+        for name, value in (
+            ("SPANCTL_PROJECT", PROJECT),
+            ("SPANCTL_INSTANCE", INSTANCE),
+            ("SPANCTL_DATABASE", "reborn"),
+            ("SPANNER_EMULATOR_HOST", emulator.address),
+        ):
+            monkeypatch.setenv(name, value)
+
+        def make() -> None:
+            with raw.client(emulator.address) as google:
+                config = f"projects/{PROJECT}/instanceConfigs/emulator-config"
+                instance = google.instance(INSTANCE, configuration_name=config)
+                instance.create().result(30)
+                instance.database("reborn", ddl_statements=list(DDL)).create().result(30)
+            with Database(target) as database:
+                schema.install(database)
+
+        @flow
+        def inner() -> None:
+            note("in a subflow")
+
+        @flow(task_runner=ThreadPoolTaskRunner(max_workers=4))
+        def job() -> list[str]:
+            note("before")
+            emulator.__exit__(None, None, None)
+            emulator.__enter__()
+            make()
+            names = [f"after-{number}" for number in range(3)]
+            if way == "subflow":
+                return [inner(return_state=True).type.value]
+            if way == "key":
+                return [note(name, key=name, return_state=True).type.value for name in names]
+            futures = note.map(names) if way == "map" else [note.submit(name) for name in names]
+            for future in futures:
+                future.wait()
+            return [future.state.type.value for future in futures]
+
+        make()
+        assert set(job()) == {"FAILED"}
+        rows = raw.rows(emulator.address, "reborn", "SELECT id FROM events")
+        assert rows == []

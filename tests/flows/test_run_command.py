@@ -140,7 +140,7 @@ def test_a_flow_under_an_idempotency_key(spanctl: Spanctl, bank: Bank, flows: st
     again = spanctl(*command, "-o", "json")
     assert again.exit_code == 0
     assert [one["replayed"] for one in json.loads(again.stdout)["transactions"]] == [True, True]
-    refused(spanctl(*command, "-p", "cents=6"), 6, "was committed before with other arguments")
+    refused(spanctl(*command, "-p", "cents=6"), 6, "another flow, or with other parameters")
     other = ("run", "sql", "-e", "UPDATE accounts SET v = 0 WHERE TRUE")
     refused(spanctl(*other, "--idempotency-key", "july"), 6, "'july' was used for flow settle")
     refused(spanctl("run", f"{flows}:broken", "--idempotency-key", "july"), 6, "flow settle")

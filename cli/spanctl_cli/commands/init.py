@@ -26,6 +26,12 @@ def init(
     ctx: typer.Context,
     *,
     table: TableOption = None,
+    adopt: Annotated[
+        bool,
+        typer.Option(
+            "--adopt", help="Give a copied or restored ledger a new id, and write here from now on."
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the DDL that is missing, and do nothing.")
     ] = False,
@@ -33,7 +39,8 @@ def init(
 ) -> None:
     """Install the ledger in the database, and watch tables for audit.
 
-    Running it again completes what is missing and changes nothing else.
+    Running it again completes what is missing and changes nothing else. The ledger is bound to this
+    database: in a copy, a clone or a restore nothing is written until it is adopted.
 
     Example: spanctl init --table airports --table accounts
     """
@@ -48,8 +55,10 @@ def init(
             emit(_plan(missing), output)
             return
         with app.status(f"installing the ledger in {target.database}"):
-            status = schema.install(database, table or ())
+            status = schema.install(database, table or (), adopt=adopt)
     emit(_installed(str(target.database), status), output)
+    if adopt and not status.adopted:
+        app.note(f"ledger {status.ledger_id} belongs to this database: there was nothing to adopt")
     if not status.watched:
         app.note("no table is watched yet: rows before and after need spanctl init --table TABLE")
 
@@ -72,6 +81,8 @@ def _installed(database: str, status: "SchemaStatus") -> Record:
             Column("ledger_id", title="ledger", kind=Kind.ID),
             Column("schema_version", kind=Kind.NUMBER),
             Column("created", kind=Kind.FLAG),
+            Column("bound", title="bound to"),
+            Column("ancestor", title="adopted from", kind=Kind.ID),
             Column("watched", title="watched tables"),
             Column("executed", title="DDL executed", kind=Kind.NUMBER),
         ),
@@ -80,6 +91,8 @@ def _installed(database: str, status: "SchemaStatus") -> Record:
             "ledger_id": status.ledger_id,
             "schema_version": status.schema_version,
             "created": status.created,
+            "bound": str(status.bound),
+            "ancestor": status.ancestor,
             "watched": list(status.watched),
             "executed": len(status.executed),
         },

@@ -200,6 +200,13 @@ def sql(  # noqa: PLR0913 - one parameter an option
     ] = False,
     reason: ReasonOption = None,
     idempotency_key: IdempotencyKeyOption = None,
+    resume: Annotated[
+        str | None,
+        typer.Option("--resume", metavar="RUN", help="Go on with a run of this that was cut off."),
+    ] = None,
+    new: Annotated[
+        bool, typer.Option("--new", help="Apply it although a run of this was cut off.")
+    ] = False,
     detach: DetachOption = False,
     timeout: TimeoutOption = None,
     dry_run: Annotated[
@@ -210,7 +217,8 @@ def sql(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Run SQL: queries, or DML statements as one transaction with one receipt.
 
-    Values go into typed parameters, and are kept nowhere.
+    Values go into typed parameters, and are kept nowhere. A run of the same SQL by the same person
+    that was cut off is named first: then you are asked, and a script ends with exit 6.
 
     Example: spanctl run sql -e "UPDATE accounts SET balance = @b WHERE id = @id"
              -p b:INT64=120 -p id:STRING=alice --reason "ticket 4711"
@@ -227,6 +235,8 @@ def sql(  # noqa: PLR0913 - one parameter an option
         output=output,
         pairs=param or (),
         fields=fields,
+        resume=resume,
+        new=new,
     )
     found = running.texts(file, execute or ())
     running.run(

@@ -139,6 +139,7 @@ def resolve(  # noqa: PLR0913 - one parameter an option
         keys: Sequence[OperationKey]
         if wanted is not None:
             keys = [operation(database, wanted)]
+            _tell_strange(app_context, (database, api), keys, found)
         else:
             keys = [one.operation.key for one in _of_run(api, found.operations, flow_run)]
         done = [
@@ -158,46 +159,68 @@ def resolve(  # noqa: PLR0913 - one parameter an option
 
 
 @app.command()
-def fence(
+def fence(  # noqa: PLR0913 - one parameter an option
     ctx: typer.Context,
     *,
-    wanted: Annotated[
-        str,
-        typer.Argument(
-            metavar="ID", help="A txn ID or 8 or more of its first characters, or an operation key."
+    wanted: _Id = None,
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option(
+            "--idempotency-key", metavar="KEY", help="What is open under it, or one --step of it."
         ),
-    ],
+    ] = None,
+    step: Annotated[
+        str | None,
+        typer.Option(
+            "--step", metavar="STEP", help="With --idempotency-key: pay, pay#2 or pay=alice."
+        ),
+    ] = None,
     reason: _WhyOption = None,
     output: OutputOption = None,
     fields: FieldsOption = None,
 ) -> None:
-    """Close one operation for good, whatever its run does: it can't commit any more.
+    """Close an operation for good, whatever its run does: it can't commit any more.
 
-    A run that tries ends with exit 6, until the operation is reopened. An operation key may be
-    given before anything has run.
+    A run that tries ends with exit 6, until the operation is reopened. It may be named before
+    anything has run, by its operation key or by an idempotency key and a step; then you are warned
+    that nothing has used it yet.
 
-    Example: spanctl txn fence 3f2a9c1e --reason "wrong amount"
+    Examples: spanctl txn fence 3f2a9c1e --reason "wrong amount"
+              spanctl txn fence --idempotency-key payday --step transfer --reason "not this year"
     """
+    if (wanted is None) == (idempotency_key is None) or (step and idempotency_key is None):
+        msg = "name one operation, or pass --idempotency-key, with or without --step"
+        raise UsageError(msg, hint="see what there is: spanctl txn list")
     app_context = AppContext.of(ctx)
     with sources(app_context) as (database, api):
-        from spanctl.audit import settling
+        from spanctl.audit import settling, unused
         from spanctl.audit.operations import operation
         from spanctl.ledger.receipt import Outcome
 
         found = settling.survey(database, api)
-        key = operation(database, wanted)
-        done = settling.settle(
-            database,
-            key,
-            found.owned(key),
-            provenance=_provenance(found, key, reason or "spanctl txn fence"),
-            force=True,
-        )
+        if wanted is not None:
+            keys = [operation(database, wanted)]
+        elif step is not None:
+            keys = [unused.under_key(str(idempotency_key), step)]
+        else:
+            keys = unused.all_under_key(database, str(idempotency_key), found.leases)
+        _tell_strange(app_context, (database, api), keys, found)
+        done = [
+            settling.settle(
+                database,
+                key,
+                found.owned(key),
+                provenance=_provenance(found, key, reason or "spanctl txn fence"),
+                force=True,
+            )
+            for key in keys
+        ]
         settling.tidy(database, found)
-    if done.outcome is Outcome.COMMITTED:
-        msg = f"transaction {done.txn_id} is committed: there is nothing left to fence"
-        raise ConflictError(msg, hint=f"run: spanctl audit {done.txn_id}", txn_id=done.txn_id)
-    _emit_settled(app_context, [done], output, fields)
+    for one in done:
+        if one.outcome is Outcome.COMMITTED:
+            msg = f"transaction {one.txn_id} is committed: there is nothing left to fence"
+            raise ConflictError(msg, hint=f"run: spanctl audit {one.txn_id}", txn_id=one.txn_id)
+    _emit_settled(app_context, done, output, fields)
 
 
 @app.command()
@@ -257,6 +280,20 @@ def _reopen(database: "Database", key: "OperationKey", reason: str) -> dict[str,
 def _tell_trouble(app_context: AppContext, found: "Survey") -> None:
     if found.owners.trouble and found.operations:
         app_context.warn(f"{found.owners.trouble}: how the owning runs are isn't known")
+
+
+def _tell_strange(
+    app_context: AppContext,
+    where: "tuple[Database, PrefectApi | None]",
+    keys: "Sequence[OperationKey]",
+    found: "Survey",
+) -> None:
+    """Warn of operations that nothing has used: a key may be mistyped."""
+    from spanctl.audit import unused
+
+    for key in keys:
+        if told := unused.strange(*where, key, found.leases):
+            app_context.warn(told)
 
 
 def _of_run(

@@ -40,6 +40,8 @@ class Asked:
         output: The format of the result.
         pairs: Bind parameters of SQL, each as ``name:TYPE=value``.
         fields: The fields to show.
+        resume: The run of SQL to go on with, which was cut off.
+        new: Whether a run of the same SQL that was cut off is no reason to ask.
     """
 
     target: str
@@ -57,6 +59,8 @@ class Asked:
     output: Format | None = None
     pairs: Sequence[str] = ()
     fields: str | None = None
+    resume: str | None = None
+    new: bool = False
 
     @property
     def is_deployment(self) -> bool:

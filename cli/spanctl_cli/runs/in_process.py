@@ -137,11 +137,12 @@ def execute(  # noqa: PLR0913 - what is run, and where it is shown
     runbook: bool = False,
     heartbeats: bool = True,
     timeout: float | None = None,
+    resumed: str | None = None,
 ) -> "tuple[Finished, list[TransactionReport]]":
     """Run a flow with a view on it; return how it ended and its transactions.
 
     Raises:
-        KeyReusedError: The idempotency key was used for another flow.
+        KeyReusedError: The idempotency key was used for another flow, or with other parameters.
         KeyboardInterrupt: It was interrupted; what became of its transactions was said before.
         FlowCancelledError: It was ended, because ``timeout`` seconds were over.
         OutcomeUnknownError: Likewise, and the outcome of one of its transactions is open.
@@ -159,8 +160,12 @@ def execute(  # noqa: PLR0913 - what is run, and where it is shown
         if not runbook:  # it logs nothing itself, and its error is told in full
             view.log(record.levelname, record.getMessage())
 
-    keyed.refuse_other_flow(flow, asking)
-    registered = launch.register(flow, bound, asking)
+    request = keyed.refuse_other_request(flow, None if runbook else bound, asking)
+    if resumed is None:
+        registered = launch.register(flow, bound, asking)
+    else:
+        registered = launch.resume(resumed, bound)
+    keyed.remember(registered.id, request)
     view.run({"flow_run": str(registered.id), "name": registered.name, "flow": flow.name})
     view.state("Running")
     try:

@@ -14,7 +14,7 @@ from spanctl_cli.context import AppContext
 from spanctl_cli.output import Column, Document, Kind, Listing, Record, emit
 from spanctl_cli.output.emitter import picked_fields
 from spanctl_cli.output.model import Section
-from spanctl_cli.runs import Asked, elapsed, refuse_detached
+from spanctl_cli.runs import Asked, elapsed, refuse_detached, typed_again
 from spanctl_cli.runs.in_process import execute, facts_of, invocation, prepare
 from spanctl_cli.schemas import check_fields
 
@@ -102,20 +102,34 @@ def run(app: AppContext, asked: Asked, sql: Sequence[str], **mode: bool) -> None
         SpanctlError: A server did not answer, or refused.
     """
     refuse_detached(asked, "SQL", "put & behind it, or make a flow and its deployment")
+    typed_again.refuse_together(asked)
     prepare(app)
     from spanctl.flows.script import Script, SqlMode
     from spanctl.flows.sql import prepared, run_sql
+    from spanctl.spanner.client import Target, shared
 
     script = Script.read(sql, asked.pairs, **mode)
     if asked.fields is not None and script.mode is not SqlMode.QUERIES:
         check_fields(picked_fields(asked.fields) or [], of=["run.sql"])
+    asking = invocation(app, asked)
+    database = shared(Target.from_settings(app.settings()))
+    earlier = typed_again.deal(app, asked, script, database)
     started = monotonic()
     with prepared(script) as described, live.view(asked.output, quiet=app.quiet) as view:
         bound = {**described, "dry_run": asked.dry_run, "deadline": asked.timeout or 60.0}
-        asking = invocation(app, asked)
-        finished, _ = execute(app, run_sql, bound, asking, view, runbook=True, heartbeats=False)
+        finished, _ = execute(
+            app,
+            run_sql,
+            bound,
+            asking,
+            view,
+            runbook=True,
+            heartbeats=False,
+            resumed=earlier.resumed,
+        )
     with _told_off_a_terminal():
         finished.check()
+    earlier.ended(app, database)
     _print(app, asked, finished, elapsed(started))
 
 

@@ -1,0 +1,268 @@
+"""An idempotency key stands for one request: one flow with one set of parameters."""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.flow_engine import run_flow
+from prefect.states import Pending
+
+from spanctl.errors import KeyReusedError
+from spanctl.flows import launch, using
+from spanctl.ledger.keys import KEYED, OperationKey
+from spanctl.spanner.client import Database
+from spanctl.spanner.requests import row_id
+from spanctl.spanner.run import Run
+from tests.faults import raw
+from tests.fixtures.cli import Spanctl
+from tests.flows.bank import Bank
+
+pytestmark = [pytest.mark.emulator, pytest.mark.prefect, pytest.mark.usefixtures("prefect")]
+
+FLOWS = """
+import datetime
+import decimal
+
+from prefect import flow
+from spanctl.flows import transaction
+
+
+@transaction
+def mark(txn, number: int) -> None:
+    txn.execute_update("INSERT INTO events (id) VALUES (@id)", {"id": f"e{number}"})
+
+
+@flow
+def many(k: int = 3) -> None:
+    for number in range(k):
+        mark(number)
+
+
+@transaction
+def sign(txn, number: int) -> None:
+    txn.execute_update("INSERT INTO events (id) VALUES (@id)", {"id": f"e{number}"})
+
+
+@flow
+def other(k: int = 3) -> None:
+    sign(100 + k)
+
+
+@flow(name="many")
+def likewise(k: int = 3) -> None:
+    mark(100 + k)
+
+
+@flow
+def consuming(items: list, day: datetime.date, price: decimal.Decimal, more=None) -> None:
+    while items:
+        mark(items.pop())
+    if more:
+        mark(more.pop())
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Callable[..., str]:
+    """Return a function that writes the flows into a file, in a folder of that name."""
+
+    def write(folder: str = "here", stem: str = "marks") -> str:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        path = tmp_path / folder / f"{stem}.py"
+        path.write_text(FLOWS, encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def run(spanctl: Spanctl) -> Callable[..., int]:
+    """Return a function that runs a target under key K, and returns the exit code."""
+
+    def once(target: str, *parameters: str, key: str = "K") -> int:
+        words = [word for one in parameters for word in ("-p", one)]
+        done = spanctl("run", target, *words, "--idempotency-key", key, "-o", "json")
+        if done.exit_code == 6:
+            error = json.loads(done.stderr.splitlines()[-1])["error"]
+            assert error["code"] == "key_reused"
+            assert "'K'" in error["message"]
+            assert "spanctl audit K" in error["hint"]
+        return done.exit_code
+
+    return once
+
+
+def events(bank: Bank) -> list[str]:
+    return [row[0] for row in bank.database.query("SELECT id FROM events ORDER BY id")]
+
+
+THREE = ["e0", "e1", "e2"]
+
+
+def test_other_parameters_are_refused(
+    bank: Bank, file: Callable[..., str], run: Callable[..., int]
+) -> None:
+    """More, fewer, or those of a default: nothing is written, and no flow run begins."""
+    target = f"{file()}:many"
+    assert run(target, "k=3") == 0
+    before = bank.leases()
+    with get_client(sync_client=True) as client:
+        runs = len(client.read_flow_runs())
+        for other in ("k=5", "k=2"):
+            assert run(target, other) == 6
+        assert len(client.read_flow_runs()) == runs
+    assert (events(bank), bank.leases()) == (THREE, before)
+    assert run(target, "k=3") == 0
+    assert run(target) == 0
+    assert run(target, "k=5", key="L") == 1
+    assert events(bank) == THREE
+
+
+def test_another_flow_is_refused(
+    bank: Bank, file: Callable[..., str], run: Callable[..., int]
+) -> None:
+    """Another function, the same name on another function, the same name in another file."""
+    assert run(f"{file()}:many") == 0
+    assert run(f"{file()}:other") == 6
+    assert run(f"{file()}:likewise") == 6
+    assert run(f"{file('here', 'marks2')}:many") == 6
+    assert run(f"{file('there')}:many") == 0
+    assert events(bank) == THREE
+
+
+def test_parameters_are_those_that_were_asked_for(
+    bank: Bank, file: Callable[..., str], run: Callable[..., int]
+) -> None:
+    """A body that takes its list apart is the same request when it is typed again."""
+    given = ('items=["1", 2]', "day=2026-11-26", 'price="0.10000000000000000001"')
+    target = f"{file()}:consuming"
+    assert run(target, *given, "more=[7]") == 0
+    written = events(bank)
+    assert run(target, *given, "more=[7]") == 0
+    assert run(target, *given, "more=[8]") == 6
+    assert run(target, given[0], "day=2026-11-27", given[2], "more=[7]") == 6
+    less = 'price="0.10000000000000000002"'
+    assert run(target, given[0], given[1], less, "more=[7]") == 6
+    assert events(bank) == written
+
+
+def test_a_key_from_before_is_compared_by_its_steps(
+    emulator: str, bank: Bank, file: Callable[..., str], run: Callable[..., int]
+) -> None:
+    """It has no request, and gets none: whoever repeats the first one is let in."""
+    target = f"{file()}:many"
+    assert run(target, "k=3") == 0
+    with raw.database(emulator, bank.target.database.database) as google, google.batch() as batch:
+        from google.cloud.spanner_v1 import KeySet
+
+        batch.delete("spanctl_intents", KeySet(keys=[[row_id(f"{KEYED}K")]]))
+    bank.database.forget_ledger()
+    assert run(target, "k=5") == 0
+    assert events(bank) == [*THREE, "e3", "e4"]
+    assert run(target, "k=3") == 0
+    assert run(f"{file()}:other") == 6
+
+
+def test_of_two_requests_at_once_one_is_refused(bank: Bank) -> None:
+    """Each looks before the other has leased; the commit of the first lease tells them apart."""
+    barrier = Barrier(2)
+
+    def one(number: int) -> str:
+        with (
+            Database(bank.target) as database,
+            Run(database, f"{KEYED}K", asked=f"request {number}") as run,
+        ):
+            assert run.database.ledger
+            barrier.wait(10)
+            try:
+                run.lease([OperationKey(run.root, (), "mark", number)])
+            except KeyReusedError:
+                return "refused"
+            return "leased"
+
+    for attempt in range(5):
+        with ThreadPoolExecutor(2) as pool:
+            ends = sorted(pool.map(one, range(2)))
+        assert ends == (["leased", "refused"] if attempt == 0 else ends)
+        assert "refused" in ends
+
+
+def test_the_same_request_at_once_is_let_in(bank: Bank) -> None:
+    barrier = Barrier(3)
+
+    def one(_: int) -> bool:
+        with Database(bank.target) as database, Run(database, f"{KEYED}K", asked="r") as run:
+            barrier.wait(10)
+            return bool(run.step("mark", lambda _: None, key="k").txn_id)
+
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(one, range(3))) == [True] * 3
+
+
+def worker_runs(target: str, **parameters: Any) -> Any:
+    """Run a deployment of the flow under key K, as a worker does; return the final state."""
+    flow = launch.load(target)
+    with get_client(sync_client=True) as client:
+        deployment = client.create_deployment(client.create_flow(flow), name="marks")
+        asked = client.create_flow_run_from_deployment(
+            deployment,
+            parameters=parameters,
+            labels={"spanctl.idempotency_key": "K"},
+            state=Pending(),
+            name=f"w-{datetime.now(UTC):%H%M%S%f}",
+        )
+        run = client.read_flow_run(asked.id)
+    return run_flow(flow, run, parameters=run.parameters, return_type="state")
+
+
+def test_begun_as_a_file_and_gone_on_with_on_a_worker(
+    bank: Bank, file: Callable[..., str], run: Callable[..., int]
+) -> None:
+    """The request is the same one; with other parameters it is refused at its first lease."""
+    target = f"{file()}:many"
+    assert run(target, "k=3") == 0
+    assert worker_runs(target).is_completed()
+    assert worker_runs(target, k=3).is_completed()
+    refused = worker_runs(target, k=5)
+    assert refused.is_failed()
+    assert isinstance(refused.result(raise_on_failure=False), KeyReusedError)
+    assert events(bank) == THREE
+
+
+def test_begun_on_a_worker_and_gone_on_with_as_a_file(
+    bank: Bank, file: Callable[..., str], run: Callable[..., int]
+) -> None:
+    target = f"{file()}:many"
+    assert worker_runs(target, k=3).is_completed()
+    assert run(target, "k=5") == 6
+    assert run(target) == 0
+    assert events(bank) == THREE
+
+
+def test_plain_python_may_run_several_flows_under_one_key(
+    bank: Bank, file: Callable[..., str]
+) -> None:
+    target = file()
+    with using(idempotency_key="K"):
+        launch.load(f"{target}:many")()
+        launch.load(f"{target}:other")()
+    assert events(bank) == sorted([*THREE, "e103"])
+
+
+def test_sql_under_the_key_of_a_flow(
+    spanctl: Spanctl, bank: Bank, file: Callable[..., str], run: Callable[..., int]
+) -> None:
+    """And a flow under the key of SQL; the statements themselves are compared as before."""
+    sql = ("run", "sql", "-e", "UPDATE accounts SET balance = balance + 1 WHERE id = 'a'")
+    assert run(f"{file()}:many") == 0
+    assert spanctl(*sql, "--idempotency-key", "K").exit_code == 6
+    assert spanctl(*sql, "--idempotency-key", "L").exit_code == 0
+    assert spanctl(*sql, "--idempotency-key", "L").exit_code == 0
+    assert spanctl("run", f"{file()}:many", "--idempotency-key", "L").exit_code == 6
+    assert bank.balance() == 1
