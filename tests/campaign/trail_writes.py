@@ -1,5 +1,6 @@
 """Random transactions on random tables, by mutations and by DML, and what they really did."""
 
+import base64
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any, Final
 from google.cloud.spanner_v1 import KeyRange
 
 from spanctl.spanner.client import Database
-from spanctl.spanner.keysets import KeySet, encoded
+from spanctl.spanner.keysets import KeySet, encoded_keys
 from spanctl.spanner.receipts import COMMIT_TIMESTAMP
 from spanctl.spanner.values import to_json
 from tests.campaign.trail_schemas import Table
@@ -21,7 +22,7 @@ Write = Callable[[Any, Table, Dice], None]
 
 
 def _keys(table: Table, *keys: Mapping[str, Any]) -> KeySet:
-    return KeySet(keys=[[encoded(key[name]) for name in table.key] for key in keys])
+    return encoded_keys([key[name] for name in table.key] for key in keys)
 
 
 def _whole(table: Table, dice: Dice) -> dict[str, Any]:
@@ -58,7 +59,9 @@ def _delete(txn: Any, table: Table, dice: Dice) -> None:
 
 def _delete_range(txn: Any, table: Table, dice: Dice) -> None:
     first = next(iter(table.key))
-    bound = [encoded(table.some_key(dice)[first])]
+    part = table.some_key(dice)[first]
+    # Google's client sends BYTES as they are.
+    bound = [base64.b64encode(part).decode() if isinstance(part, bytes) else part]
     txn.delete(table.name, KeySet(ranges=[KeyRange(start_closed=bound, end_closed=bound)]))
 
 
