@@ -39,6 +39,8 @@ class _Entered:
         thread: See above.
         task: See above.
         lost: Why its run may be part of another one that it doesn't know; empty when it can't.
+        in_turn: Whether it was called in the own context of the flow around it, so that its turn
+            among the subflows there is the same on every attempt.
     """
 
     context: FlowRunContext
@@ -46,6 +48,7 @@ class _Entered:
     thread: int
     task: "ref[asyncio.Task[Any]] | None"
     lost: str
+    in_turn: bool = True
 
 
 _entered: dict[int, _Entered] = {}
@@ -83,6 +86,37 @@ def is_forked(context: FlowRunContext) -> bool:
     return found is not None and found.process != os.getpid()
 
 
+def in_own_context(context: FlowRunContext) -> bool:
+    """Tell whether the caller runs in the very thread or asyncio task that entered the flow.
+
+    Copied contexts (threads of a pool, ``asyncio.to_thread``, other asyncio tasks) see the same
+    flow run, but a context variable can only be reset where it was set: that tells them apart. The
+    flows around it are asked too, so that subflows gathered side by side are found.
+    """
+    variable = FlowRunContext.__var__
+    token = context._token  # noqa: SLF001 - Prefect keeps the token nowhere else
+    if token is None or is_forked(context):
+        return False
+    try:
+        variable.reset(token)
+    except (ValueError, RuntimeError):  # set in another context, or being reset there right now
+        return False
+    try:
+        outer = variable.get(None)
+        return outer is None or in_own_context(outer)
+    finally:
+        context._token = variable.set(context)  # noqa: SLF001
+
+
+def in_turn(context: FlowRunContext) -> bool:
+    """Tell whether a flow, and each one around it, was called where calls have a fixed order.
+
+    What its body does elsewhere (in threads, in tasks) doesn't change that.
+    """
+    found = _entered.get(id(context))
+    return found is None or found.in_turn
+
+
 def in_hook() -> bool:
     """Tell whether the caller is called by a hook: of a flow, a task or a Prefect transaction."""
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the only way to see who calls
@@ -110,12 +144,13 @@ def _config() -> dict[str, Any]:
 def _entering(self: FlowRunContext) -> FlowRunContext:
     outer = FlowRunContext.get()
     why = lost() if outer is None and not self.detached else ""
+    turn = outer is None or outer.detached or in_own_context(outer)
     entered = _enter(self)
     if not self.detached:
         task = _current_task()
         with _changing:
             _entered[id(self)] = _Entered(
-                self, os.getpid(), threading.get_ident(), ref(task) if task else None, why
+                self, os.getpid(), threading.get_ident(), ref(task) if task else None, why, turn
             )
             _config()[_INHERITED] = True
     return entered

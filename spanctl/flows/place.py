@@ -46,6 +46,7 @@ class Place:
         flow: Name of its flow.
         path: Subflows down to the call, each with its ordinal.
         unstable: Why ordinals can't be counted here, to end "because ..."; empty when they can.
+        fixed: Whether the path's ordinals are the same on every attempt, wherever the call is made.
         deployment: Id of the root flow run's deployment.
         labels: Labels of the root flow run, shared by all calls of this attempt.
         rerun: Whether the flow run, or its root, has been run before.
@@ -62,6 +63,7 @@ class Place:
     flow: str | None
     path: tuple[str, ...] = ()
     unstable: str = ""
+    fixed: bool = True
     deployment: str | None = None
     labels: dict[str, Any] = field(default_factory=dict)
     rerun: bool = False
@@ -69,28 +71,6 @@ class Place:
     is_asked_here: bool = False
     module: str | None = None
     lost: str = ""
-
-
-def in_own_context(context: FlowRunContext) -> bool:
-    """Tell whether the caller runs in the very thread or asyncio task that entered the flow.
-
-    Copied contexts (threads of a pool, ``asyncio.to_thread``, other asyncio tasks) see the same
-    flow run, but a context variable can only be reset where it was set: that tells them apart. The
-    flows around it are asked too, so that subflows gathered side by side are found.
-    """
-    variable = FlowRunContext.__var__
-    token = context._token  # noqa: SLF001 - Prefect keeps the token nowhere else
-    if token is None or contexts.is_forked(context):
-        return False
-    try:
-        variable.reset(token)
-    except (ValueError, RuntimeError):  # set in another context, or being reset there right now
-        return False
-    try:
-        outer = variable.get(None)
-        return outer is None or in_own_context(outer)
-    finally:
-        context._token = variable.set(context)  # noqa: SLF001
 
 
 def outer_context(context: FlowRunContext) -> FlowRunContext | None:
@@ -114,12 +94,14 @@ def here() -> tuple[FlowRunContext, Place] | None:
     above = _ancestry(flow_run)
     begun = _begun(context, above.root.id)
     outermost = _outermost(context)
+    ambiguous = above.unstable or _same_name(context, above)
     return context, Place(
         root_run=above.root.id,
         flow_run=flow_run.id,
         flow=context.flow.name if context.flow else None,
         path=above.path,
-        unstable=_calling_side(context) or above.unstable or _same_name(context, above),
+        unstable=_calling_side(context) or ambiguous,
+        fixed=not ambiguous and contexts.in_turn(context),
         deployment=str(above.root.deployment_id) if above.root.deployment_id else None,
         labels=above.root.labels,
         begun=begun,
@@ -131,9 +113,20 @@ def here() -> tuple[FlowRunContext, Place] | None:
 
 
 def _outermost(context: FlowRunContext) -> FlowRunContext:
+    """Return the context of the flow that was called first in this process."""
     while (outer := outer_context(context)) is not None:
         context = outer
     return context
+
+
+def claim(context: FlowRunContext, call: str) -> bool:
+    """Note which flow run makes a call; tell whether no other one has made it in this attempt.
+
+    Where the order of subflows isn't fixed, nothing else tells a second one from the first's retry.
+    """
+    run = str(_run_of(context))
+    taken = _outermost(context).task_run_dynamic_keys.setdefault(f"spanctl-key:{call}", run)
+    return taken == run
 
 
 def _run_of(context: FlowRunContext) -> UUID | None:
@@ -157,7 +150,7 @@ def _calling_side(context: FlowRunContext) -> str:
     task = TaskRunContext.get()
     if task and context.flow_run and task.task_run.flow_run_id == context.flow_run.id:
         return "it is called inside a task, whose turn among others is not fixed"
-    if context.detached or not in_own_context(context):
+    if context.detached or not contexts.in_own_context(context):
         return "it is called in another thread or asyncio task than the flow's own"
     if contexts.in_hook():
         return "it is called in a hook"
