@@ -46,9 +46,11 @@ CREATE TABLE writes (
   label STRING(MAX), txn STRING(36), function STRING(MAX), given STRING(MAX)
 ) PRIMARY KEY (program, id)
 """
-_PROGRAMS: Final = {Form.FULL: 2_000, Form.SHORT: 6}
-_COMMANDS: Final = {Form.FULL: 250, Form.SHORT: 2}
-_NAIVE: Final = {Form.FULL: 60, Form.SHORT: 3}
+_PROGRAMS: Final = {Form.FULL: 2_000, Form.SHORT: 4}
+_COMMANDS: Final = {Form.FULL: 250, Form.SHORT: 1}
+_MAPS: Final = "mapped"
+_MAPPED: Final = {Form.FULL: 100, Form.SHORT: 1}
+_NAIVE: Final = {Form.FULL: 60, Form.SHORT: 2}
 _EXECUTIONS: Final = 9
 _PATIENCE: Final = 120.0
 _QUIET: Final = {
@@ -68,25 +70,27 @@ class Identity:
         "Programs made at random, as Python source: functions of equal names (of modules, classes,"
         " factories, with closures, defaults, given names), keys and none, arguments of all types"
         " beside ones that are hard to tell from them, branches that only the first attempt takes,"
-        " subflows, hooks, tasks, threads, pools, forked processes, asyncio, bodies that consume"
-        " what they are given. Bodies fail and die, Commits are aborted, their replies are lost,"
-        " processes are killed in between; then the program is executed again, in another way: as"
-        " a file, with `spanctl run FILE:FLOW`, by a worker's engine on the same flow run, as a"
-        " deployment's run or as a script under the same idempotency key; some are repeated whole."
-        " *Wrong* counts writes that were told COMMITTED for another one, refusals of what must"
-        " succeed, and calls that went through although they have to be refused; *lost* what was"
-        " told COMMITTED and is not there; *duplicate* further rows of one write; *unresolved*"
-        " programs that came to no end. *naive* is the same without the identity of functions, with"
-        " the first version's digests, and without refusals of lost contexts."
+        " subflows, mapped steps, hooks, tasks, threads, pools, forked processes, asyncio, bodies"
+        " that consume what they are given. Bodies fail and die, Commits are aborted, their replies"
+        " are lost, processes are killed in between; then the program is executed again, in another"
+        " way: as a file, with `spanctl run FILE:FLOW`, by a worker's engine on the same flow run,"
+        " as a deployment's run or as a script under the same idempotency key; some are repeated"
+        " whole. *Wrong* counts refusals of what must succeed, calls that went through although"
+        " they have to be refused, and bodies that saw other arguments; *lost* what was told"
+        " COMMITTED while that write isn't there (none, or another one in its place); *duplicate*"
+        " further rows of one write; *unresolved* programs that came to no end. *naive* is the same"
+        " without the identity of functions, with the first version's digests, and without refusals"
+        " of lost contexts."
     )
     lanes = 4
 
     def cases(self, form: Form) -> Sequence[Case]:
-        """Programs in turn, of which every so many go through the command line."""
+        """Programs in turn, of which every so many begin with the command line."""
         number, commands = _PROGRAMS[form], _COMMANDS[form]
         every = number // commands
         return [
             *(Case(f"program/{seed}", {}, Side.NAIVE) for seed in range(_NAIVE[form])),
+            *(Case(f"{_MAPS}/{seed}", {"kind": _MAPS}) for seed in range(_MAPPED[form])),
             *(
                 Case(f"{_kind(seed, every)}/{seed}", {"kind": _kind(seed, every)})
                 for seed in range(number)
@@ -170,7 +174,8 @@ class World:
     def judge(self, case: Case, dice: random.Random) -> Verdict:
         """Execute a program until it has ended, and compare what it told with the table."""
         number = case.name.replace("/", "-")
-        program = identity_programs.make(dice, f"{case.side}-{number}")
+        maps = case.given.get("kind") == _MAPS
+        program = identity_programs.make(dice, f"{case.side}-{number}", maps=maps)
         folder = self.folder / f"{case.side}-{number}"
         (folder / "marks").mkdir(parents=True)
         for name, source in program.files.items():

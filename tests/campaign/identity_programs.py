@@ -8,9 +8,9 @@ from tests.campaign.identity_source import PAUSE, May, Program, Scope, indent
 from tests.campaign.identity_statements import Statements
 
 
-def make(dice: random.Random, number: str) -> Program:
+def make(dice: random.Random, number: str, *, maps: bool = False) -> Program:
     """Make one program; its number is part of what programs share: jobs, keys outside of flows."""
-    return _Maker(dice, number).program()
+    return _Maker(dice, number, maps=maps).program()
 
 
 class _Maker(Statements):
@@ -85,7 +85,7 @@ _PRELUDE: Final = (
     "import asyncio",
     "import threading",
     "",
-    "from prefect import flow, task",
+    "from prefect import flow, task, unmapped",
     "from prefect.task_runners import ProcessPoolTaskRunner",
     "",
     "from spanctl.flows import transaction, using",

@@ -17,6 +17,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -138,6 +139,22 @@ def together(calls: Sequence[tuple[str, str, Callable[[], Any], Any]]) -> None:
     futures = [make() for *_, make, _ in calls]
     for (site, label, _, given), future in zip(calls, futures, strict=True):
         call(site, label, future.result, given)
+
+
+def mapped(
+    calls: Sequence[tuple[str, str, Any]], make: Callable[[], Any], *, catch: bool = False
+) -> None:
+    """Map a step over arguments, then note what each element says, or the refusal of them all."""
+    try:
+        results = [one.result for one in make()]
+    except SpanctlError as error:
+        results = [partial(_raise, error)] * len(calls)
+    for (site, label, given), result in zip(calls, results, strict=True):
+        call(site, label, result, given, catch=catch)
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 def shown(value: Any) -> str:

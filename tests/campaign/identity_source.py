@@ -91,8 +91,14 @@ class Scope:
 class Source:
     """A program while it is written."""
 
-    def __init__(self, dice: random.Random, number: str) -> None:
-        """Start with functions to choose from; ``number`` is no other program's."""
+    def __init__(self, dice: random.Random, number: str, *, maps: bool = False) -> None:
+        """Start with functions to choose from.
+
+        Args:
+            dice: Its source of chance.
+            number: What no other program is called.
+            maps: Whether steps are mapped, too.
+        """
         self.dice = dice
         self.number = number
         self.ids = itertools.count(1)
@@ -104,9 +110,8 @@ class Source:
         self.keys: set[tuple[str, str]] = set()
         self.is_async = False
         self.twins = [self.pair(name) for name in ("create", "record", "post")]
-        self.steady = {
-            name: self.function(name, "file") for name in ("tick", "tock", "pour", "audit")
-        }
+        names = ("tick", "tock", "pour", "audit", *(("each",) if maps else ()))
+        self.steady = {name: self.function(name, "file") for name in names}
 
     def pair(self, name: str) -> Twins:
         dice = self.dice

@@ -34,6 +34,8 @@ class Statements(Source):
             self._consumes: 2,
             self._closes_over_a_lock: 1,
         }
+        if "each" in self.steady:
+            kinds[self._mapped] = 12
         if self.is_async and depth == 0:
             kinds[self._gathered] = 3
             kinds[lambda _: self._gathered_subflows()] = 3
@@ -221,6 +223,49 @@ class Statements(Source):
             )  # fmt: skip
             calls.append((first, second.replace("rt.call(", "(", 1)))
         return [*(one for one, _ in calls), f"rt.together([{', '.join(c for _, c in calls)}])"]
+
+    def _mapped(self, scope: Scope) -> list[str]:
+        """A step over several elements, equal ones and others; with keys it may come again."""
+        number, step = next(self.ids), self.steady["each"]
+        given = [self.given(), self.given(), *[self.given()] * self.dice.randint(0, 2)]
+        keys = [f"m{number}-{place}" for place, _ in enumerate(given)]
+        lost = self.dice.random() < 0.2
+        if self.dice.random() < 0.4:
+            may = May.LOST if lost else May.SUCCEED
+            return self._map(scope, step, given, number, may=may, lost=lost)
+        lines = self._map(
+            scope, step, given, number, keys=keys,
+            may=May.LOST if lost else self._in_subflow(scope), lost=lost,
+        )  # fmt: skip
+        if not lost and self.dice.random() < 0.6:
+            then = list(reversed(given))
+            lines += self._map(scope, step, then, number + 1000, keys=keys, may=May.CONFLICT)
+        return lines
+
+    def _map(  # noqa: PLR0913 - one call, told in full
+        self,
+        scope: Scope,
+        step: str,
+        given: list[str],
+        serial: int,
+        *,
+        may: May,
+        keys: list[str] | None = None,
+        lost: bool = False,
+    ) -> list[str]:
+        sites = [f"s{next(self.ids)}" for _ in given]
+        for prefix in scope.prefixes:
+            self.may.update({f"{prefix}{site}": may for site in sites})
+        named = ", ".join(f'{scope.at} + "w{site[1:]}"' for site in sites)
+        keyed = f", key={keys!r}" if keys else ""
+        mapped = f"lambda: {step}.map(g, unmapped({serial}), label=[{named}]{keyed})"
+        told = ", ".join(
+            f'({scope.at} + "{site}", {scope.at} + "w{site[1:]}", g[{place}])'
+            for place, site in enumerate(sites)
+        )
+        mapped = f"lambda: rt.in_pool({mapped})" if lost else mapped
+        caught = ", catch=True" if keys or lost else ""
+        return [f"g = [{', '.join(given)}]", f"rt.mapped([{told}], {mapped}{caught})"]
 
     def _gathered(self, scope: Scope) -> list[str]:
         """Calls of asyncio's tasks, and of a loop's own threads."""
