@@ -6,9 +6,9 @@ each call (:mod:`tests.campaign.identity_programs`).
 """
 
 import contextlib
-import itertools
 import json
 import random
+import shutil
 import tempfile
 import time
 from collections import Counter
@@ -46,8 +46,9 @@ CREATE TABLE writes (
   label STRING(MAX), txn STRING(36), function STRING(MAX), given STRING(MAX)
 ) PRIMARY KEY (program, id)
 """
-_PROGRAMS: Final = {Form.FULL: 2_000, Form.SHORT: 4}
-_COMMANDS: Final = {Form.FULL: 250, Form.SHORT: 1}
+_PROGRAMS: Final = {Form.FULL: range(1_900), Form.SHORT: (3, 7)}
+_COMMANDS: Final = 8
+"""Every so many programs begin with the command line."""
 _MAPS: Final = "mapped"
 _MAPPED: Final = {Form.FULL: 100, Form.SHORT: 1}
 _NAIVE: Final = {Form.FULL: range(60), Form.SHORT: (10,)}
@@ -83,19 +84,14 @@ class Identity:
         " without the identity of functions, with the first version's digests, and without refusals"
         " of lost contexts."
     )
-    lanes = 4
+    lanes = 8
 
     def cases(self, form: Form) -> Sequence[Case]:
-        """Programs in turn, of which every so many begin with the command line."""
-        number, commands = _PROGRAMS[form], _COMMANDS[form]
-        every = number // commands
+        """The control, then programs of which some map steps, and some begin with a command."""
         return [
             *(Case(f"program/{seed}", {}, Side.NAIVE) for seed in _NAIVE[form]),
             *(Case(f"{_MAPS}/{seed}", {"kind": _MAPS}) for seed in range(_MAPPED[form])),
-            *(
-                Case(f"{_kind(seed, every)}/{seed}", {"kind": _kind(seed, every)})
-                for seed in range(number)
-            ),
+            *(Case(f"{_kind(seed)}/{seed}", {"kind": _kind(seed)}) for seed in _PROGRAMS[form]),
         ]
 
     @contextlib.contextmanager
@@ -109,8 +105,8 @@ class Identity:
             yield Stage(emulator.address, api, Path(folder))
 
 
-def _kind(seed: int, every: int) -> str:
-    return "command" if seed % every == every - 1 else "program"
+def _kind(seed: int) -> str:
+    return "command" if seed % _COMMANDS == _COMMANDS - 1 else "program"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +155,7 @@ class World:
         self.database = database
         self.zygote = zygote
         self.api = api
-        self._flow = self.post("/flows/", {"name": "identity"})["id"]
+        self.flow = self.post("/flows/", {"name": "identity"})["id"]
 
     def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Ask Prefect, again while it is busy."""
@@ -185,14 +181,9 @@ class World:
         ended = job.run()
         verdict = judge(program, job.evidence(), finished=job.finished, counted=job.counted)
         if verdict.bad and case.side is Side.OURS:
-            kept = _SOURCES / folder.name
-            kept.mkdir(parents=True, exist_ok=True)
-            for path in folder.iterdir():
-                if path.is_file():
-                    (kept / path.name).write_bytes(path.read_bytes())
-            (kept / "verdict").write_text(
-                f"{verdict}\n{job.ways}\n{ended}\n{job.evidence().rows}\n"
-            )
+            told = f"{verdict}\n{job.ways}\n{ended}\n{job.evidence().rows}\n"
+            (folder / "verdict").write_text(told)
+            shutil.copytree(folder, _SOURCES / folder.name, dirs_exist_ok=True)
         return verdict
 
     def rows(self, program: str) -> list[tuple[str, str, str]]:
@@ -225,9 +216,7 @@ class _Job:
         """Execute it until it has ended, and once more where it may be repeated."""
         ended = []
         repeats = int((self.key is not None or self.program.outside) and self.dice.random() < 0.4)
-        for number in itertools.count():
-            if number == _EXECUTIONS:
-                break
+        for number in range(_EXECUTIONS):
             ended.append(self._execute(number))
             if not self._is_over():
                 continue
@@ -286,14 +275,14 @@ class _Job:
         if way == "deployment":
             deployed = {
                 "name": self.folder.name,
-                "flow_id": world._flow,  # noqa: SLF001 - its own
+                "flow_id": world.flow,
                 "path": str(self.folder),
                 "entrypoint": "program.py:main",
             }
             deployment = world.post("/deployments/", deployed)["id"]
             created = world.post(f"/deployments/{deployment}/create_flow_run", begun)
         else:
-            created = world.post("/flow_runs/", {"flow_id": world._flow, **begun})  # noqa: SLF001
+            created = world.post("/flow_runs/", {"flow_id": world.flow, **begun})
         if self.key is None:
             self.flow_run = str(created["id"])
         return str(created["id"])
