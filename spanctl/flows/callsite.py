@@ -169,7 +169,7 @@ def _refuse_shared(
     if place.fixed:
         return
     for key in keys:
-        if not claim(context, f"{name}={key}"):
+        if not claim(context, place.path, f"{name}={key}"):
             msg = f"step {name!r} is called with one key in two runs of {'/'.join(place.path)}"
             hint = "for another write use another key, such as what the subflow is called with"
             used = OperationKey(_root(place, _invocation(place)), (), name, key)

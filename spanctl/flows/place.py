@@ -5,7 +5,7 @@ else the order of calls differs from one attempt to the next. This module reads 
 as they are in 3.8, the only release series that is accepted.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -94,14 +94,14 @@ def here() -> tuple[FlowRunContext, Place] | None:
     above = _ancestry(flow_run)
     begun = _begun(context, above.root.id)
     outermost = _outermost(context)
-    ambiguous = above.unstable or _same_name(context, above)
+    path, twin = _told_apart(context, above.path)
     return context, Place(
         root_run=above.root.id,
         flow_run=flow_run.id,
         flow=context.flow.name if context.flow else None,
-        path=above.path,
-        unstable=_calling_side(context) or ambiguous,
-        fixed=not ambiguous and contexts.in_turn(context),
+        path=path,
+        unstable=_calling_side(context) or above.unstable or twin,
+        fixed=not above.unstable and not any(contexts.caller(one) for one, _ in _levels(context)),
         deployment=str(above.root.deployment_id) if above.root.deployment_id else None,
         labels=above.root.labels,
         begun=begun,
@@ -114,19 +114,30 @@ def here() -> tuple[FlowRunContext, Place] | None:
 
 def _outermost(context: FlowRunContext) -> FlowRunContext:
     """Return the context of the flow that was called first in this process."""
-    while (outer := outer_context(context)) is not None:
+    for _, outer in _levels(context):
         context = outer
     return context
 
 
-def claim(context: FlowRunContext, call: str) -> bool:
-    """Note which flow run makes a call; tell whether no other one has made it in this attempt.
+def _levels(context: FlowRunContext) -> Iterator[tuple[FlowRunContext, FlowRunContext]]:
+    """Yield each subflow's context in this process and the one around it, from the inside out."""
+    while (outer := outer_context(context)) is not None:
+        yield context, outer
+        context = outer
+
+
+def claim(context: FlowRunContext, path: Sequence[str], call: str) -> bool:
+    """Note who makes a keyed call; tell whether nobody else has made it in this attempt.
 
     Where the order of subflows isn't fixed, nothing else tells a second one from the first's retry.
     """
-    run = str(_run_of(context))
-    taken = _outermost(context).task_run_dynamic_keys.setdefault(f"spanctl-key:{call}", run)
-    return taken == run
+    free = True
+    for depth, (inner, outer) in enumerate(_levels(context)):
+        if who := contexts.caller(inner):
+            mine = "/".join((who, *path[len(path) - depth :]))
+            counters = outer.task_run_dynamic_keys
+            free = counters.setdefault(f"spanctl-key:{call}", mine) == mine and free
+    return free
 
 
 def _run_of(context: FlowRunContext) -> UUID | None:
@@ -157,21 +168,27 @@ def _calling_side(context: FlowRunContext) -> str:
     return ""
 
 
-def _same_name(context: FlowRunContext, above: Ancestry) -> str:
-    """Find two subflow runs that would share a path: different functions with one flow name.
+def _told_apart(context: FlowRunContext, path: Sequence[str]) -> tuple[tuple[str, ...], str]:
+    """Mark subflow runs that would share a path: different functions with one flow name.
 
     Prefect counts per function, so each of them is number 0. The parent's counters live as long as
-    its attempt, which is how long a path must be unique.
+    its attempt, which is how long a path must be unique. Returns the path, and why ordinals can't
+    be counted there.
     """
-    outer = outer_context(context)
-    if outer is None or not above.path or context.flow_run is None:
-        return ""
-    mark = f"spanctl-path:{above.path[-1]}"
-    taken = outer.task_run_dynamic_keys.setdefault(mark, str(context.flow_run.id))
-    if taken == str(context.flow_run.id):
-        return ""
-    name = context.flow.name if context.flow else "?"
-    return f"two different subflows here are named {name!r}; give one another name"
+    marked, why = list(path), ""
+    for place, (inner, outer) in zip(
+        range(len(marked) - 1, -1, -1), _levels(context), strict=False
+    ):
+        mark, run = f"spanctl-path:{marked[place]}", str(_run_of(inner))
+        runs = str(outer.task_run_dynamic_keys.get(mark, "")).split()
+        if run not in runs:
+            runs.append(run)
+            outer.task_run_dynamic_keys[mark] = " ".join(runs)
+        if turn := runs.index(run):
+            marked[place] += f"~{turn}"
+            name = inner.flow.name if inner.flow else "?"
+            why = f"two different subflows here are named {name!r}; give one another name"
+    return tuple(marked), why
 
 
 def put_labels(flow_run: UUID, labels: Mapping[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import faulthandler
 import inspect
 import os
 import runpy
@@ -30,6 +31,7 @@ from tests.faults.emulator import INSTANCE, PROJECT
 FILE: Final = "program.py"
 FLOW: Final = f"{FILE}:main"
 OUTPUT: Final = "output"
+_HANGS: Final = 75.0
 
 _TRUST: Final = ssl.create_default_context()
 ssl.create_default_context = lambda *_, **__: _TRUST  # type: ignore[assignment]
@@ -69,6 +71,7 @@ def execute(  # noqa: PLR0913 - as its zygote is told
     )
     os.chdir(folder)
     sys.path.insert(0, folder)
+    faulthandler.dump_traceback_later(_HANGS)  # into the program's folder
     EventsWorker.set_client_override(NullEventsClient)  # the server is not asked for any
     identity_runtime.arm()
     if side == Side.NAIVE:

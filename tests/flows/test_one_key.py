@@ -191,6 +191,77 @@ def test_a_key_in_two_subflows_side_by_side_is_refused(bank: Bank) -> None:
     assert len(events(bank)) == 3
 
 
+def test_a_task_that_calls_its_subflow_again_goes_on(bank: Bank) -> None:
+    """A retried task's subflow is another run, and the same call."""
+    lost = Fails()
+
+    @flow
+    def part(key: str) -> bool:
+        return bool(note("part", key=key).replayed)
+
+    @task(retries=1)
+    def work(key: str) -> bool:
+        replayed = part(key)
+        if key == "a":
+            lost()
+        return replayed
+
+    @flow
+    def settle() -> list[bool]:
+        return [work("a"), work("b")]
+
+    assert settle() == [True, False]
+    assert len(events(bank)) == 2
+
+
+def test_a_key_in_two_subflows_of_one_side_by_side_is_refused(bank: Bank) -> None:
+    """What is called in turn is told apart, though the flow around it has no turn."""
+
+    @flow
+    def inner() -> None:
+        note("part", key="k")
+
+    @flow
+    async def part() -> None:
+        inner()
+        inner()
+
+    @flow
+    async def settle() -> None:
+        await asyncio.gather(part())
+
+    with pytest.raises(KeyReusedError):
+        asyncio.run(settle())
+    assert len(events(bank)) == 1
+
+
+@pytest.mark.parametrize("key", [None, "k"])
+def test_subflows_of_one_name_are_told_apart_all_the_way_down(bank: Bank, key: str | None) -> None:
+    """Two different flows of one name each count from 0: what they call would share its key."""
+
+    @flow
+    def inner() -> None:
+        note("x", key=key)
+
+    @flow(name="part")
+    def one() -> None:
+        inner()
+
+    @flow(name="part")
+    def other() -> None:
+        inner()
+
+    @flow
+    def settle() -> None:
+        one()
+        other()
+
+    with pytest.raises(SpanctlError) as refused:
+        settle()
+    assert refused.value.code == ("key_reused" if key else "key_required")
+    assert len(events(bank)) == 1
+
+
 # -- outside of flows: the job's name
 
 
