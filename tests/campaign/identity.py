@@ -54,7 +54,8 @@ _MAPPED: Final = {Form.FULL: 100, Form.SHORT: 1}
 _NAIVE: Final = {Form.FULL: range(60), Form.SHORT: (10,)}
 """Not each program can go wrong: the short form takes one that can."""
 _EXECUTIONS: Final = 9
-_PATIENCE: Final = 120.0
+_PATIENCE: Final = 300.0
+"""Prefect's client waits 2, 4 ... 32 s, and again, while its server is busy."""
 _QUIET: Final = {
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_ENABLED": "false",
@@ -84,7 +85,7 @@ class Identity:
         " without the identity of functions, with the first version's digests, and without refusals"
         " of lost contexts."
     )
-    lanes = 8
+    lanes = 6
 
     def cases(self, form: Form) -> Sequence[Case]:
         """The control, then programs of which some map steps, and some begin with a command."""

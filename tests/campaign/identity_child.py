@@ -31,7 +31,7 @@ from tests.faults.emulator import INSTANCE, PROJECT
 FILE: Final = "program.py"
 FLOW: Final = f"{FILE}:main"
 OUTPUT: Final = "output"
-_HANGS: Final = 75.0
+_HANGS: Final = 240.0
 
 _TRUST: Final = ssl.create_default_context()
 ssl.create_default_context = lambda *_, **__: _TRUST  # type: ignore[assignment]
@@ -88,7 +88,9 @@ def _output(folder: str) -> Iterator[None]:
     """Keep what is written to standard output, and to standard error."""
     for number, end in ((1, "out"), (2, "err")):
         path = Path(folder) / f"{OUTPUT}.{end}"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        descriptor = os.open(
+            path, os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if end == "out" else os.O_APPEND)
+        )
         os.dup2(descriptor, number)
         os.close(descriptor)
     yield
