@@ -135,7 +135,7 @@ def script(flow_run: str | None, key: str | None) -> None:
     """Run ``python FILE``."""
     del flow_run, key
     with contextlib.suppress(Exception):  # the journal tells
-        runpy.run_path(FILE, run_name="__main__")
+        runpy.run_path(str(Path(FILE).absolute()), run_name="__main__")
 
 
 WAYS: Final[Mapping[str, Any]] = {
