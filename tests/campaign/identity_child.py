@@ -124,7 +124,9 @@ def engine(flow_run: str | None, key: str | None) -> None:
     if deployed is None:
         os.environ["PREFECT__FLOW_ENTRYPOINT"] = str(Path(FILE).absolute()) + ":main"
     else:
-        os.chdir("/")
+        here = Path.cwd().with_name(f"{Path.cwd().name}-worker")
+        here.mkdir(exist_ok=True)
+        os.chdir(here)  # Prefect copies a deployment's folder to where it is
     os.environ["PREFECT__FLOW_RUN_ID"] = str(flow_run)
     sys.argv = ["engine"]
     engines.end_at_once()
