@@ -14,17 +14,23 @@ from uuid import UUID
 from prefect.context import FlowRunContext
 
 from spanctl import invocation
-from spanctl.errors import ContextLostError, KeyRequiredError, SpanctlError, UsageError
+from spanctl.errors import (
+    ContextLostError,
+    KeyRequiredError,
+    KeyReusedError,
+    SpanctlError,
+    UsageError,
+)
 from spanctl.flows import contexts
 from spanctl.flows.asking import Asking, asking
 from spanctl.flows.identity import identify
 from spanctl.flows.keyed import requested
 from spanctl.flows.ledgers import ledger_label
-from spanctl.flows.place import Place, here, put_labels
+from spanctl.flows.place import Place, claim, here, put_labels
 from spanctl.flows.targets import resolve
 from spanctl.invocation import Invocation
 from spanctl.ledger.digests import ModuleNames
-from spanctl.ledger.keys import JOB, KEYED, OUTSIDE, OperationKey
+from spanctl.ledger.keys import JOB, KEYED, OUTSIDE, OperationKey, txn_id
 from spanctl.ledger.receipt import Provenance
 from spanctl.spanner.operation import Identified
 
@@ -104,6 +110,8 @@ def allot(
     place = found[1] if found else None
     _refuse_lost(name, place, named=key is not None)
     keys = _named(name, count, key) if key is not None else _counted(name, count or 1, found)
+    if key is not None and found:
+        _refuse_shared(name, keys, *found)
     given = _invocation(place)
     root = _root(place, given)
     path = place.path if place and key is None else ()
@@ -154,6 +162,24 @@ def _refuse_lost(name: str, place: Place | None, *, named: bool) -> None:
     raise ContextLostError(msg, hint=f"{hint}; or: with using(job=...)", step=name)
 
 
+def _refuse_shared(
+    name: str, keys: Sequence[int | str], context: FlowRunContext, place: Place
+) -> None:
+    """Refuse a key that two subflows use whose order is not fixed: no receipt tells them apart.
+
+    Raises:
+        KeyReusedError: Another flow run has used it in this attempt of the root flow run.
+    """
+    if place.fixed:
+        return
+    for key in keys:
+        if not claim(context, place.path, f"{name}={key}"):
+            msg = f"step {name!r} is called with one key in two runs of {'/'.join(place.path)}"
+            hint = "for another write use another key, such as what the subflow is called with"
+            used = OperationKey(_root(place, _invocation(place)), (), name, key)
+            raise KeyReusedError(msg, hint=hint, txn_id=txn_id(used))
+
+
 def _hook_outside() -> str:
     return "in a hook" if contexts.in_hook() else ""
 
@@ -161,7 +187,7 @@ def _hook_outside() -> str:
 def _identity(step: "Step", place: Place | None, root: str, *, named: bool) -> Identified:
     names = ModuleNames.of_run(*filter(None, [place.module if place else None]))
     path = place.path if place and named else ()
-    fixed = place is None or not place.unstable
+    fixed = place is None or place.fixed
     found = identify(step, names, root=root, path=path, fixed=fixed)
     return Identified(step=found, names=names)
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from weakref import ref
 
-from prefect.context import FlowRunContext
+from prefect.context import FlowRunContext, TaskRunContext
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -39,6 +39,8 @@ class _Entered:
         thread: See above.
         task: See above.
         lost: Why its run may be part of another one that it doesn't know; empty when it can't.
+        caller: Who called it where calls have no fixed order: the task run, or the flow run itself
+            in another thread or asyncio task; empty where its turn is the same on every attempt.
     """
 
     context: FlowRunContext
@@ -46,6 +48,7 @@ class _Entered:
     thread: int
     task: "ref[asyncio.Task[Any]] | None"
     lost: str
+    caller: str = ""
 
 
 _entered: dict[int, _Entered] = {}
@@ -83,6 +86,37 @@ def is_forked(context: FlowRunContext) -> bool:
     return found is not None and found.process != os.getpid()
 
 
+def in_own_context(context: FlowRunContext, *, alone: bool = False) -> bool:
+    """Tell whether the caller runs in the very thread or asyncio task that entered the flow.
+
+    Copied contexts (threads of a pool, ``asyncio.to_thread``, other asyncio tasks) see the same
+    flow run, but a context variable can only be reset where it was set: that tells them apart. The
+    flows around it are asked too, so that subflows gathered side by side are found; not ``alone``.
+    """
+    variable = FlowRunContext.__var__
+    token = context._token  # noqa: SLF001 - Prefect keeps the token nowhere else
+    if token is None or is_forked(context):
+        return False
+    try:
+        variable.reset(token)
+    except (ValueError, RuntimeError):  # set in another context, or being reset there right now
+        return False
+    try:
+        outer = variable.get(None)
+        return alone or outer is None or in_own_context(outer)
+    finally:
+        context._token = variable.set(context)  # noqa: SLF001
+
+
+def caller(context: FlowRunContext) -> str:
+    """Return who called a flow where calls have no fixed order; empty where they have one.
+
+    It is the same when the call is made again in the same attempt of the flow around it.
+    """
+    found = _entered.get(id(context))
+    return found.caller if found is not None else ""
+
+
 def in_hook() -> bool:
     """Tell whether the caller is called by a hook: of a flow, a task or a Prefect transaction."""
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the only way to see who calls
@@ -107,15 +141,25 @@ def _config() -> dict[str, Any]:
     return config
 
 
+def _caller(context: FlowRunContext, outer: FlowRunContext) -> str:
+    task = TaskRunContext.get()
+    if task and outer.flow_run and task.task_run.flow_run_id == outer.flow_run.id:
+        return str(task.task_run.id)
+    if context.flow_run is None or outer.detached or in_own_context(outer, alone=True):
+        return ""
+    return str(context.flow_run.id)
+
+
 def _entering(self: FlowRunContext) -> FlowRunContext:
     outer = FlowRunContext.get()
     why = lost() if outer is None and not self.detached else ""
+    calling = _caller(self, outer) if outer is not None else ""
     entered = _enter(self)
     if not self.detached:
         task = _current_task()
         with _changing:
             _entered[id(self)] = _Entered(
-                self, os.getpid(), threading.get_ident(), ref(task) if task else None, why
+                self, os.getpid(), threading.get_ident(), ref(task) if task else None, why, calling
             )
             _config()[_INHERITED] = True
     return entered

@@ -7,7 +7,7 @@ as they are in 3.8, the only release series that is accepted.
 
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -53,6 +53,7 @@ class Place:
         flow: Name of its flow.
         path: Subflows down to the call, each with its ordinal.
         unstable: Why ordinals can't be counted here, to end "because ..."; empty when they can.
+        fixed: Whether the path's ordinals are the same on every attempt, wherever the call is made.
         deployment: Id of the root flow run's deployment.
         labels: Labels of the root flow run, shared by all calls of this attempt.
         rerun: Whether the flow run, or its root, has been run before.
@@ -69,6 +70,7 @@ class Place:
     flow: str | None
     path: tuple[str, ...] = ()
     unstable: str = ""
+    fixed: bool = True
     deployment: str | None = None
     labels: dict[str, Any] = field(default_factory=dict)
     rerun: bool = False
@@ -76,28 +78,6 @@ class Place:
     is_asked_here: bool = False
     module: str | None = None
     lost: str = ""
-
-
-def in_own_context(context: FlowRunContext) -> bool:
-    """Tell whether the caller runs in the very thread or asyncio task that entered the flow.
-
-    Copied contexts (threads of a pool, ``asyncio.to_thread``, other asyncio tasks) see the same
-    flow run, but a context variable can only be reset where it was set: that tells them apart. The
-    flows around it are asked too, so that subflows gathered side by side are found.
-    """
-    variable = FlowRunContext.__var__
-    token = context._token  # noqa: SLF001 - Prefect keeps the token nowhere else
-    if token is None or contexts.is_forked(context):
-        return False
-    try:
-        variable.reset(token)
-    except (ValueError, RuntimeError):  # set in another context, or being reset there right now
-        return False
-    try:
-        outer = variable.get(None)
-        return outer is None or in_own_context(outer)
-    finally:
-        context._token = variable.set(context)  # noqa: SLF001
 
 
 def outer_context(context: FlowRunContext) -> FlowRunContext | None:
@@ -121,12 +101,14 @@ def here() -> tuple[FlowRunContext, Place] | None:
     above = _ancestry(flow_run)
     begun = _begun(context, above.root.id)
     outermost = _outermost(context)
+    path, twin = _told_apart(context, above.path)
     return context, Place(
         root_run=above.root.id,
         flow_run=flow_run.id,
         flow=context.flow.name if context.flow else None,
-        path=above.path,
-        unstable=_calling_side(context) or _above_side(above) or _same_name(context, above),
+        path=path,
+        unstable=_calling_side(context) or _above_side(above) or twin,
+        fixed=not above.unstable and not any(contexts.caller(one) for one, _ in _levels(context)),
         deployment=str(above.root.deployment_id) if above.root.deployment_id else None,
         labels=above.root.labels,
         begun=begun,
@@ -138,9 +120,31 @@ def here() -> tuple[FlowRunContext, Place] | None:
 
 
 def _outermost(context: FlowRunContext) -> FlowRunContext:
-    while (outer := outer_context(context)) is not None:
+    """Return the context of the flow that was called first in this process."""
+    for _, outer in _levels(context):
         context = outer
     return context
+
+
+def _levels(context: FlowRunContext) -> Iterator[tuple[FlowRunContext, FlowRunContext]]:
+    """Yield each subflow's context in this process and the one around it, from the inside out."""
+    while (outer := outer_context(context)) is not None:
+        yield context, outer
+        context = outer
+
+
+def claim(context: FlowRunContext, path: Sequence[str], call: str) -> bool:
+    """Note who makes a keyed call; tell whether nobody else has made it in this attempt.
+
+    Where the order of subflows isn't fixed, nothing else tells a second one from the first's retry.
+    """
+    free = True
+    for depth, (inner, outer) in enumerate(_levels(context)):
+        if who := contexts.caller(inner):
+            mine = "/".join((who, *path[len(path) - depth :]))
+            counters = outer.task_run_dynamic_keys
+            free = counters.setdefault(f"spanctl-key:{call}", mine) == mine and free
+    return free
 
 
 def _run_of(context: FlowRunContext) -> UUID | None:
@@ -195,7 +199,7 @@ def _calling_side(context: FlowRunContext) -> str:
         if is_suspended(task.task):
             return _generator("task", task.task.name)
         return "it is called inside a task, whose turn among others is not fixed"
-    if context.detached or not in_own_context(context):
+    if context.detached or not contexts.in_own_context(context):
         return "it is called in another thread or asyncio task than the flow's own"
     if contexts.in_hook():
         return "it is called in a hook"
@@ -215,21 +219,27 @@ def _generator(kind: str, name: str) -> str:
     return f"generator {kind} {name!r} hides its place: iterate over list({name}()) instead"
 
 
-def _same_name(context: FlowRunContext, above: Ancestry) -> str:
-    """Find two subflow runs that would share a path: different functions with one flow name.
+def _told_apart(context: FlowRunContext, path: Sequence[str]) -> tuple[tuple[str, ...], str]:
+    """Mark subflow runs that would share a path: different functions with one flow name.
 
     Prefect counts per function, so each of them is number 0. The parent's counters live as long as
-    its attempt, which is how long a path must be unique.
+    its attempt, which is how long a path must be unique. Returns the path, and why ordinals can't
+    be counted there.
     """
-    outer = outer_context(context)
-    if outer is None or not above.path or context.flow_run is None:
-        return ""
-    mark = f"spanctl-path:{above.path[-1]}"
-    taken = outer.task_run_dynamic_keys.setdefault(mark, str(context.flow_run.id))
-    if taken == str(context.flow_run.id):
-        return ""
-    name = context.flow.name if context.flow else "?"
-    return f"two different subflows here are named {name!r}; give one another name"
+    marked, why = list(path), ""
+    for place, (inner, outer) in zip(
+        range(len(marked) - 1, -1, -1), _levels(context), strict=False
+    ):
+        mark, run = f"spanctl-path:{marked[place]}", str(_run_of(inner))
+        runs = str(outer.task_run_dynamic_keys.get(mark, "")).split()
+        if run not in runs:
+            runs.append(run)
+            outer.task_run_dynamic_keys[mark] = " ".join(runs)
+        if turn := runs.index(run):
+            marked[place] += f"~{turn}"
+            name = inner.flow.name if inner.flow else "?"
+            why = f"two different subflows here are named {name!r}; give one another name"
+    return tuple(marked), why
 
 
 def put_labels(flow_run: UUID, labels: Mapping[str, str]) -> None:

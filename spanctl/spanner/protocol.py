@@ -170,7 +170,7 @@ class Execution(Resolution, Generic[T]):
             kept = result_json(value) if self.options.keep_result else None
             preflight.check(self.database.tables, transaction.writes, transaction.mutations)
             nulls.refuse(self.database, transaction)
-            self.database.sessions.admit(lease, self.options.rpc_timeout)
+            self.database.sessions.admit(lease, max(_LEAST_PATIENCE, self._time_left()))
             transaction.conclude()
             self.database.rpc.authenticate()  # a Commit that can't be sent would be in doubt
             request = self._request_of(transaction, lease, kept)

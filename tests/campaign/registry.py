@@ -4,6 +4,7 @@ from typing import Final
 
 from tests.campaign.cuts import Cuts
 from tests.campaign.doubling import Doubling
+from tests.campaign.identity import Identity
 from tests.campaign.kills import Kills
 from tests.campaign.matrix import Matrix
 from tests.campaign.model import Campaign
@@ -23,6 +24,7 @@ ALL: Final[tuple[Campaign, ...]] = (
     Storm(),
     Doubling(),
     Trails(),
+    Identity(),
     Rotation(),
     RotationLoad(),
     RotationFlows(),

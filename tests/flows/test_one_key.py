@@ -141,6 +141,127 @@ def test_a_key_in_two_subflows_is_two_writes_or_none(bank: Bank) -> None:
     assert len(events(bank)) == 1
 
 
+def in_a_copied_context(call: Callable[[], Any]) -> None:
+    """Make a call in a thread that knows the flow run."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(contextvars.copy_context().run, call).result()
+
+
+def in_a_task(call: Callable[[], Any]) -> None:
+    task(call)()
+
+
+@pytest.mark.parametrize("place", [in_a_copied_context, in_a_task])
+def test_a_key_in_two_subflows_is_refused_wherever_the_call_is(
+    bank: Bank, place: Callable[..., None]
+) -> None:
+    """That a call has no turn of its own changes nothing about the subflows': those are fixed."""
+
+    @flow
+    def part() -> None:
+        place(lambda: note("part", key="k"))
+
+    @flow
+    def settle() -> None:
+        part()
+        part()
+
+    with pytest.raises(KeyReusedError, match=r"a call in subflow part#0 \(here .* part#1\)"):
+        settle()
+    assert len(events(bank)) == 1
+
+
+def test_a_key_in_two_subflows_side_by_side_is_refused(bank: Bank) -> None:
+    """Their order may be another on a retry, so the ledger can't tell; the process can."""
+    lost = Fails()
+
+    @flow
+    async def part(key: str) -> None:
+        await asyncio.sleep(0)
+        note("part", key=key)
+
+    @flow(retries=1)
+    async def settle() -> Any:
+        await asyncio.gather(part("a"), part("b"))
+        lost()
+        return await asyncio.gather(part("c"), part("c"), return_exceptions=True)
+
+    told = asyncio.run(settle())
+    assert [getattr(one, "code", None) for one in told].count("key_reused") == 1
+    assert len(events(bank)) == 3
+
+
+def test_a_task_that_calls_its_subflow_again_goes_on(bank: Bank) -> None:
+    """A retried task's subflow is another run, and the same call."""
+    lost = Fails()
+
+    @flow
+    def part(key: str) -> bool:
+        return bool(note("part", key=key).replayed)
+
+    @task(retries=1)
+    def work(key: str) -> bool:
+        replayed = part(key)
+        if key == "a":
+            lost()
+        return replayed
+
+    @flow
+    def settle() -> list[bool]:
+        return [work("a"), work("b")]
+
+    assert settle() == [True, False]
+    assert len(events(bank)) == 2
+
+
+def test_a_key_in_two_subflows_of_one_side_by_side_is_refused(bank: Bank) -> None:
+    """What is called in turn is told apart, though the flow around it has no turn."""
+
+    @flow
+    def inner() -> None:
+        note("part", key="k")
+
+    @flow
+    async def part() -> None:
+        inner()
+        inner()
+
+    @flow
+    async def settle() -> None:
+        await asyncio.gather(part())
+
+    with pytest.raises(KeyReusedError):
+        asyncio.run(settle())
+    assert len(events(bank)) == 1
+
+
+@pytest.mark.parametrize("key", [None, "k"])
+def test_subflows_of_one_name_are_told_apart_all_the_way_down(bank: Bank, key: str | None) -> None:
+    """Two different flows of one name each count from 0: what they call would share its key."""
+
+    @flow
+    def inner() -> None:
+        note("x", key=key)
+
+    @flow(name="part")
+    def one() -> None:
+        inner()
+
+    @flow(name="part")
+    def other() -> None:
+        inner()
+
+    @flow
+    def settle() -> None:
+        one()
+        other()
+
+    with pytest.raises(SpanctlError) as refused:
+        settle()
+    assert refused.value.code == ("key_reused" if key else "key_required")
+    assert len(events(bank)) == 1
+
+
 # -- outside of flows: the job's name
 
 

@@ -14,7 +14,7 @@ from prefect.context import FlowRunContext
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from spanctl.errors import ContextLostError, KeyRequiredError, UsageError
-from spanctl.flows.place import in_own_context
+from spanctl.flows.contexts import in_own_context
 from tests.flows.bank import Bank, Fails, deposit
 
 pytestmark = [pytest.mark.emulator, pytest.mark.prefect, pytest.mark.usefixtures("prefect")]
