@@ -200,6 +200,7 @@ class Stack:
         data_gone = state.ledger_id is not None and EMULATOR in stopped
         if self.folder.state_file.exists():
             self.folder.save(State(ports=state.ports))
+        self.folder.tidy()
         return DownResult(tuple(stopped), killed, len(strays), data_gone)
 
     def reset(self, progress: Progress = lambda _event: None) -> DownResult:

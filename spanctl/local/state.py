@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -127,8 +128,16 @@ class Folder:
 
     @property
     def temporary(self) -> Path:
-        """Where the parts and their flow runs keep what is for now only."""
-        return self.path / "tmp"
+        """Where the parts and their flow runs keep what is for now only, until ``down``.
+
+        It lies among the machine's temporary files, not in this folder: Prefect copies a
+        deployment's folder there, which may hold this one, and would copy the copy.
+        """
+        return Path(self._temporary.read_text(encoding="utf-8"))
+
+    @property
+    def _temporary(self) -> Path:
+        return self.path / "temporary"
 
     @property
     def identity(self) -> Path:
@@ -152,9 +161,22 @@ class Folder:
         """
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            for folder in (self.path, self.path / "logs", self.temporary, self.prefect_home):
+            for folder in (self.path, self.path / "logs", self.prefect_home):
                 folder.mkdir(mode=0o700, exist_ok=True)
                 folder.chmod(0o700)
+            if not self._temporary.exists() or not self.temporary.is_dir():
+                self._temporary.write_text(tempfile.mkdtemp(prefix="spanctl-"), encoding="utf-8")
+
+    def tidy(self) -> None:
+        """Remove what was for now only.
+
+        Raises:
+            ConfigurationError: It can't be removed.
+        """
+        with writing(self.path, "remove"):
+            if self._temporary.exists():
+                shutil.rmtree(self.temporary, ignore_errors=True)
+                self._temporary.unlink()
 
     @contextmanager
     def locked(self, waiting: Callable[[], None]) -> Iterator[None]:
@@ -241,8 +263,9 @@ class Folder:
         Raises:
             ConfigurationError: Something can't be removed.
         """
+        self.tidy()
         with writing(self.path, "remove"):
-            for folder in (self.path / "logs", self.temporary, self.prefect_home, self.identity):
+            for folder in (self.path / "logs", self.prefect_home, self.identity):
                 if folder.exists():
                     shutil.rmtree(folder)
             self.state_file.unlink(missing_ok=True)

@@ -427,7 +427,7 @@ def test_ddl_without_an_answer_has_no_known_end(
     from spanctl.errors import UnreachableError
     from spanctl.spanner import admin
 
-    def lost(*_args: Any) -> str:
+    def lost(*_args: Any, **_options: Any) -> str:
         msg = "Spanner did not answer"
         raise UnreachableError(msg)
 
@@ -719,12 +719,19 @@ def noisy(tmp_path: Path) -> str:
 
 @pytest.mark.usefixtures("bank")
 def test_what_a_flow_s_children_write_is_no_result(child: Any, noisy: str) -> None:
-    """With ``-o json`` stdout is one document, whoever writes to descriptor 1 meanwhile."""
+    """Who writes to descriptor 1 meanwhile is read on stderr; under JSON nowhere."""
     done = child("run", f"{noisy}:noisy", "-o", "json")
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["state"] == "Completed"
-    assert "from the descriptor" in done.stderr
-    assert "from a child" in done.stderr
+    told = child("run", f"{noisy}:noisy", "-o", "csv")
+    for text in ("from the descriptor", "from a child"):
+        assert text not in done.stderr
+        assert text not in told.stdout
+    table = child("run", f"{noisy}:noisy")
+    assert table.exit_code == 0, table.stderr
+    for text in ("from the descriptor", "from a child"):
+        assert text in table.stderr
+        assert text not in table.stdout
 
 
 @pytest.mark.usefixtures("bank")
