@@ -21,6 +21,7 @@ GOOGLE = {
     "google.cloud.spanner_v1": "google-cloud-spanner",
     "google.iam.v1": "grpc-google-iam-v1",
     "google.protobuf": "protobuf",
+    "google.longrunning": "googleapis-common-protos",
     "google.rpc": "googleapis-common-protos",
 }
 """The namespace packages below ``google``, which many distributions share."""
