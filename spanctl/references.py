@@ -4,13 +4,14 @@ Grammar::
 
     reference   = single | "chain:" single ("," single)+
     single      = "adc"
-                | "secret:projects/P/secrets/S" ["@" (alias | number)]
+                | "secret:projects/P" ["/locations/L"] "/secrets/S" ["@" (alias | number)]
                 | "impersonate:" email ["@via:" email ("+" email)*] ["@from:" single]
 
 ``adc`` is Google's application default credentials: a user, a workload identity, a metadata
 server. ``secret:`` names a Secret Manager secret that holds a credential document, at the alias
 ``current`` unless another one, or a version's number, is given; a number is taken for good, so
-such a run should pin its version. ``impersonate:`` acts as a service account; ``@via:`` lists the
+such a run should pin its version. ``/versions/7``, as Google's console copies it, means ``@7``. A
+regional secret names its location. ``impersonate:`` acts as a service account; ``@via:`` lists the
 delegates in between, nearest to the caller first, and ``@from:`` says which credentials ask
 (``adc`` if left out; it comes last). ``chain:`` takes the first that resolves.
 """
@@ -23,23 +24,32 @@ from spanctl.errors import UsageError
 
 CURRENT: Final = "current"
 _SECRET = re.compile(
-    r"projects/(?P<project>[a-z0-9][a-z0-9.:-]{0,61}[a-z0-9])/secrets/(?P<secret>[A-Za-z0-9_-]{1,255})"
+    r"projects/(?P<project>[a-z0-9][a-z0-9.:-]{0,61}[a-z0-9])"
+    r"(?:/locations/(?P<location>[a-z][a-z0-9-]{1,62}))?"
+    r"/secrets/(?P<secret>[A-Za-z0-9_-]{1,255})"
 )
 _ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 _EMAIL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*@[A-Za-z0-9][A-Za-z0-9.-]*[A-Za-z0-9]")
 _HINT: Final = (
     "write adc, secret:projects/P/secrets/S[@ALIAS], impersonate:EMAIL[@via:EMAIL][@from:REFERENCE]"
-    " or chain:REFERENCE,REFERENCE"
+    " or chain:REFERENCE,REFERENCE; a regional secret is projects/P/locations/L/secrets/S"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class SecretName:
-    """A Secret Manager secret: ``projects/P/secrets/S``."""
+    """A Secret Manager secret: ``projects/P/secrets/S``.
+
+    Attributes:
+        project: Id or number of its project.
+        secret: Its id.
+        location: The region that it is kept in; None where Secret Manager replicates it.
+    """
 
     project: str
     secret: str
+    location: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what Secret Manager would refuse.
@@ -70,7 +80,13 @@ class SecretName:
 
     def __str__(self) -> str:
         """Return the full resource name."""
-        return f"projects/{self.project}/secrets/{self.secret}"
+        return f"{self.parent}/secrets/{self.secret}"
+
+    @property
+    def parent(self) -> str:
+        """What it is in: its project, or the project's location."""
+        place = f"/locations/{self.location}" if self.location else ""
+        return f"projects/{self.project}{place}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +249,8 @@ def _single(part: str, whole: str) -> SingleReference:
 
 def _secret(rest: str, whole: str) -> SecretReference:
     name, at, version = rest.partition("@")
+    if not at:
+        name, at, version = rest.partition("/versions/")
     if not _SECRET.fullmatch(name):
         raise _bad(whole)
     if not at:

@@ -7,13 +7,13 @@ A setting is looked for in a flag, then the environment, then the context, then 
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
 from spanctl.errors import ConfigurationError, NotFoundError, UsageError
 from spanctl.resources import DatabaseName
-from spanctl.variables import CONTEXT_VARIABLE, LOCAL, VARIABLES, Variable
+from spanctl.variables import CONTEXT_VARIABLE, LOCAL, UNIVERSE, VARIABLES, Variable
 
 
 class Source(StrEnum):
@@ -243,7 +243,19 @@ def resolve(
         variable.name: _one(variable, flags, environ, stored, f"{name} in {contexts.path}")
         for variable in VARIABLES
     }
-    return Settings(name, source, values)
+    return Settings(name, source, _in_universe(values))
+
+
+def _in_universe(values: dict[str, Setting]) -> dict[str, Setting]:
+    """Return the settings with the endpoints that nobody set in the universe that is set."""
+    universe = values["universe_domain"].value or UNIVERSE
+    suffix = f".{UNIVERSE}"
+    return {
+        name: replace(one, value=one.value.removesuffix(UNIVERSE) + universe)
+        if one.source is Source.DEFAULT and one.value and one.value.endswith(suffix)
+        else one
+        for name, one in values.items()
+    }
 
 
 def chosen(

@@ -1,5 +1,6 @@
 """Every setting of a context: its name, its variable in the environment, its default."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -60,6 +61,16 @@ def _secret(text: str) -> None:
     parse_secret(text)
 
 
+def _domain(text: str) -> None:
+    if not _DOMAIN.fullmatch(text):
+        msg = f"{text!r} is no domain"
+        raise UsageError(msg, hint="write it as googleapis.com is written")
+
+
+UNIVERSE = "googleapis.com"
+"""Domain of Google's public cloud."""
+_DOMAIN = re.compile(r"[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63})+")
+
 VARIABLES: tuple[Variable, ...] = (
     Variable("project", ("SPANCTL_PROJECT",), help="Google Cloud project"),
     Variable("instance", ("SPANCTL_INSTANCE",), help="Spanner instance"),
@@ -70,21 +81,28 @@ VARIABLES: tuple[Variable, ...] = (
         help="host:port of a Spanner emulator; unset for the real service",
     ),
     Variable(
+        "universe_domain",
+        ("SPANCTL_UNIVERSE_DOMAIN", "GOOGLE_CLOUD_UNIVERSE_DOMAIN"),
+        default=UNIVERSE,
+        help="domain of the cloud; endpoints and credentials that aren't set belong to it",
+        check=_domain,
+    ),
+    Variable(
         "spanner_endpoint",
         ("SPANCTL_SPANNER_ENDPOINT",),
-        default="spanner.googleapis.com",
+        default=f"spanner.{UNIVERSE}",
         help="API endpoint of Spanner",
     ),
     Variable(
         "secretmanager_endpoint",
         ("SPANCTL_SECRETMANAGER_ENDPOINT",),
-        default="secretmanager.googleapis.com",
+        default=f"secretmanager.{UNIVERSE}",
         help="API endpoint of Secret Manager",
     ),
     Variable(
         "iam_endpoint",
         ("SPANCTL_IAM_ENDPOINT",),
-        default="https://iamcredentials.googleapis.com",
+        default=f"https://iamcredentials.{UNIVERSE}",
         help="URL of IAM's APIs",
     ),
     Variable(

@@ -16,7 +16,9 @@ from spanctl.errors import ConfigurationError, UsageError
 MOST_BYTES: Final = 65_536
 CLOUD_PLATFORM: Final = "https://www.googleapis.com/auth/cloud-platform"
 _IMPERSONATED = re.compile(r"/serviceAccounts/(?P<email>[^/:@]+@[^/:@]+):generateAccessToken$")
-_SOURCES: Final = frozenset({"authorized_user", "service_account", "external_account"})
+USERS: Final = frozenset({"authorized_user", "external_account_authorized_user"})
+"""Types of documents that a log-in leaves, of a Google account or of a workforce pool."""
+_SOURCES: Final = USERS | {"service_account", "external_account"}
 _PRIVATE: Final = ("private_key", "refresh_token", "client_secret", "token")
 _HINT: Final = "store a new document with: spanctl creds rotate"
 
@@ -78,8 +80,12 @@ class CredentialDocument:
         return info
 
 
-def parse_document(material: Secret) -> CredentialDocument:
+def parse_document(material: Secret, *, may_run: bool = False) -> CredentialDocument:
     """Read a credential document.
+
+    Args:
+        material: Its text.
+        may_run: Whether it may name a program to be run, which gets the token.
 
     Raises:
         ConfigurationError: It is none, of an unknown type or incomplete; the message quotes nothing
@@ -98,7 +104,7 @@ def parse_document(material: Secret) -> CredentialDocument:
         case DocumentKind.IMPERSONATED:
             return _impersonated(info, material)
         case DocumentKind.EXTERNAL:
-            return _external(info, material)
+            return _external(info, material, may_run=may_run)
 
 
 def access_token_document(  # noqa: PLR0913 - the document's fields
@@ -182,13 +188,14 @@ def _impersonated(info: Mapping[str, Any], material: Secret) -> CredentialDocume
     )
 
 
-def _external(info: Mapping[str, Any], material: Secret) -> CredentialDocument:
+def _external(info: Mapping[str, Any], material: Secret, *, may_run: bool) -> CredentialDocument:
     for name in ("audience", "subject_token_type", "token_url"):
         _text(info, name)
     if not isinstance(info.get("credential_source"), dict):
         _refuse("has no credential_source")
-    if "executable" in info["credential_source"]:
-        _refuse("would run a program to get its token")
+    if "executable" in info["credential_source"] and not may_run:
+        hint = "only a file of your own may, which nobody else can write to: see adc_file"
+        _refuse("would run a program to get its token", hint)
     url = _optional(info, "service_account_impersonation_url")
     return CredentialDocument(
         kind=DocumentKind.EXTERNAL,
@@ -229,6 +236,6 @@ def _texts(info: Mapping[str, Any], name: str) -> tuple[str, ...]:
     return tuple(values)
 
 
-def _refuse(what: str) -> NoReturn:
+def _refuse(what: str, hint: str = _HINT) -> NoReturn:
     msg = f"the credential document {what}"
-    raise ConfigurationError(msg, hint=_HINT)
+    raise ConfigurationError(msg, hint=hint)

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from spanctl.errors import ConfigurationError
 from spanctl.settings import Settings
+from spanctl.variables import UNIVERSE
 
 _GOOGLE: Final = (".googleapis.com", ".google.com")
 
@@ -21,6 +22,7 @@ class Endpoints:
         oauth2: Base URL of the token and tokeninfo endpoints.
         ca_file: PEM file of the only authority to trust; None for the system's.
         adc_file: File of the application default credentials; None for Google's usual places.
+        universe: Domain of the cloud that credentials have to belong to.
     """
 
     secretmanager: str = "secretmanager.googleapis.com"
@@ -29,6 +31,7 @@ class Endpoints:
     oauth2: str = "https://oauth2.googleapis.com"
     ca_file: str | None = None
     adc_file: str | None = None
+    universe: str = UNIVERSE
 
     def __post_init__(self) -> None:
         """Refuse what tokens must not be sent to.
@@ -43,7 +46,7 @@ class Endpoints:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        """Take the endpoints from resolved settings; what they don't name is Google's.
+        """Take the endpoints from resolved settings; those that they don't name are the universe's.
 
         One ``iam_endpoint`` stands in for the three HTTPS services.
 
@@ -55,7 +58,7 @@ class Endpoints:
             setting = settings.values.get(name)
             return setting.value if setting else None
 
-        real = cls()
+        real = cls.of(get("universe_domain") or UNIVERSE)
         iam = (get("iam_endpoint") or real.iam).rstrip("/")
         if "://" not in iam:
             iam = f"https://{iam}"
@@ -67,12 +70,33 @@ class Endpoints:
             oauth2=iam if replaced else real.oauth2,
             ca_file=get("ca_file"),
             adc_file=get("adc_file"),
+            universe=real.universe,
         )
+
+    @classmethod
+    def of(cls, universe: str) -> Self:
+        """Return the endpoints of a whole universe, as its domain names them."""
+        return cls(
+            secretmanager=f"secretmanager.{universe}",
+            iam=f"https://iamcredentials.{universe}",
+            admin=f"https://iam.{universe}",
+            oauth2=f"https://oauth2.{universe}",
+            universe=universe,
+        )
+
+    def secretmanager_of(self, location: str | None) -> str:
+        """Return where the secrets of a region are kept; None for those that are replicated.
+
+        An endpoint that was set is taken for all of them.
+        """
+        if location is None or self.secretmanager != f"secretmanager.{self.universe}":
+            return self.secretmanager
+        return f"secretmanager.{location}.rep.{self.universe}"
 
     @property
     def are_google_s(self) -> bool:
         """Whether credentials are asked for at Google, and not at stand-ins."""
-        return (urlsplit(self.oauth2).hostname or "").endswith(_GOOGLE)
+        return (urlsplit(self.oauth2).hostname or "").endswith((*_GOOGLE, f".{self.universe}"))
 
     def check(self, url: str, what: str) -> str:
         """Return a URL found in a credential document if a credential may be sent there.
@@ -82,7 +106,8 @@ class Endpoints:
         """
         parts = urlsplit(url)
         ours = {urlsplit(base).netloc for base in (self.iam, self.admin, self.oauth2)}
-        google = (parts.hostname or "").endswith(_GOOGLE) and parts.port in (None, 443)
+        domains = (*_GOOGLE, f".{self.universe}")
+        google = (parts.hostname or "").endswith(domains) and parts.port in (None, 443)
         if parts.scheme == "https" and (parts.netloc in ours or google):
             return url
         msg = f"the credential's {what} is neither Google's nor this context's"

@@ -24,6 +24,8 @@ from spanctl.errors import (
 from spanctl.exchanges import sending
 
 TIMEOUT: Final = 15.0
+QUOTA_PROJECT: Final = "x-goog-user-project"
+"""Header that says whose quota a request uses."""
 _CODE: Final = re.compile("[A-Z_]{1,40}")
 _LATER: Final = frozenset({408, 429, 500, 502, 503, 504})
 
@@ -72,6 +74,7 @@ def call(  # noqa: PLR0913 - a request, told in full
     token: Secret | None = None,
     body: Mapping[str, Any] | None = None,
     form: Mapping[str, str] | None = None,
+    quota_project: str | None = None,
 ) -> dict[str, Any]:
     """Call a JSON API and return its answer.
 
@@ -83,6 +86,7 @@ def call(  # noqa: PLR0913 - a request, told in full
         token: The bearer token.
         body: What to send as JSON.
         form: What to send as a form instead.
+        quota_project: The project whose quota it uses; None for the caller's own.
 
     Raises:
         UnreachableError: No answer came, or one that may be another one later.
@@ -97,6 +101,8 @@ def call(  # noqa: PLR0913 - a request, told in full
         data = urlencode(form)
     if token is not None:
         headers["Authorization"] = f"Bearer {token.reveal_text()}"
+    if quota_project is not None:
+        headers[QUOTA_PROJECT] = quota_project
     failed = None
     try:
         response = http(url, method=method, body=data, headers=headers)

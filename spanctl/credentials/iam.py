@@ -19,6 +19,7 @@ from spanctl.errors import (
     UnreachableError,
     UsageError,
 )
+from spanctl.variables import UNIVERSE
 
 EMAIL: Final = "https://www.googleapis.com/auth/userinfo.email"
 SCOPES: Final = (CLOUD_PLATFORM, EMAIL)
@@ -39,6 +40,8 @@ class AccessToken:
         delegates: Service accounts between the base and the principal, nearest to the base first.
         base: The token that asked for this one.
         minted_by: Who is said to have minted it, when the base isn't known.
+        quota_project: Project whose quota requests with it use; None for the principal's own.
+        universe: Domain of the cloud that it belongs to.
     """
 
     token: Secret
@@ -48,6 +51,8 @@ class AccessToken:
     delegates: tuple[str, ...] = ()
     base: "AccessToken | None" = field(default=None, repr=False)
     minted_by: str | None = None
+    quota_project: str | None = None
+    universe: str = UNIVERSE
 
 
 def impersonate(  # noqa: PLR0913 - one request, told in full
@@ -84,7 +89,9 @@ def impersonate(  # noqa: PLR0913 - one request, told in full
     doing = f"minting a token of {target}"
     url = impersonation_url(endpoints, target)
     try:
-        answer = call(http, "POST", url, doing, token=base.token, body=body)
+        answer = call(
+            http, "POST", url, doing, token=base.token, body=body, quota_project=base.quota_project
+        )
     except ConfigurationError as error:
         if error.details.get("reason") != "FAILED_PRECONDITION":
             raise
@@ -104,6 +111,7 @@ def impersonate(  # noqa: PLR0913 - one request, told in full
         principal=target,
         delegates=tuple(delegates),
         base=base,
+        universe=base.universe,
     )
 
 
@@ -123,7 +131,12 @@ def create_key(
         ConfigurationError: IAM refused: the account may have its ten keys.
     """
     url = f"{endpoints.admin}/v1/projects/-/serviceAccounts/{email}/keys"
-    answer = call(http, "POST", url, f"making a key of {email}", token=base.token, body={})
+    answer = call(
+        *(http, "POST", url, f"making a key of {email}"),
+        token=base.token,
+        body={},
+        quota_project=base.quota_project,
+    )
     try:
         data = base64.b64decode(str(answer.pop("privateKeyData", "")), validate=True)
     except binascii.Error:
@@ -157,6 +170,11 @@ def _end_key(  # noqa: PLR0913, PLR0917 - both ends of a key
     url = f"{endpoints.admin}/v1/{key}{verb}"
     body: dict[str, str] | None = {} if method == "POST" else None
     try:
-        call(http, method, url, "ending a service-account key", token=base.token, body=body)
+        call(
+            *(http, method, url, "ending a service-account key"),
+            token=base.token,
+            body=body,
+            quota_project=base.quota_project,
+        )
     except NotFoundError:
         return

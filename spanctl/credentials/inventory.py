@@ -1,20 +1,16 @@
 """The secrets of a project that hold credentials: made, and found again."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Final
 
-import grpc
 from google.api_core import exceptions
 from google.cloud.secretmanager_v1 import SecretManagerServiceClient
-from google.cloud.secretmanager_v1.services.secret_manager_service.transports import (
-    SecretManagerServiceGrpcTransport,
-)
 
 from spanctl.credentials.endpoints import Endpoints
 from spanctl.credentials.live import LiveCredentials
 from spanctl.credentials.reference import SecretName
 from spanctl.credentials.rotation.journal import JOURNAL
+from spanctl.credentials.store import open_client
 from spanctl.errors import (
     ConfigurationError,
     ConflictError,
@@ -24,7 +20,6 @@ from spanctl.errors import (
     UnreachableError,
 )
 from spanctl.exchanges import sending
-from spanctl.proxies import spare_loopback
 
 MINTS: Final = "spanctl-mints"
 """Annotation that says, as a credential reference, whose tokens a rotation mints."""
@@ -61,15 +56,17 @@ class SecretInventory:
             UnreachableError: No answer came; the secret may have been made.
         """
         request = {
-            "parent": f"projects/{name.project}",
+            "parent": name.parent,
             "secret_id": name.secret,
             "secret": {
-                "replication": {"automatic": {}},
+                # A regional secret stays where it is.
+                **({} if name.location else {"replication": {"automatic": {}}}),
                 "labels": {_LABEL: _CREDENTIAL},
                 "annotations": dict(annotations),
             },
         }
-        self._send(lambda client, **how: client.create_secret(request, **how), f"secret {name}")
+        what, location = f"secret {name}", name.location
+        self._send(lambda client, **how: client.create_secret(request, **how), what, location)
 
     def names(self, project: str) -> tuple[SecretName, ...]:
         """Return the secrets that hold credentials, by name.
@@ -92,34 +89,25 @@ class SecretInventory:
         found = self._send(every, f"project {project}")
         return tuple(SecretName(project, one) for one in sorted(found))
 
-    def _send(self, send: Callable[..., Any], what: str) -> Any:  # noqa: ANN401 - Google's
+    def _send(self, send: Callable[..., Any], what: str, location: str | None = None) -> Any:  # noqa: ANN401 - Google's
         """Connect, send once, and close; once more when the token was not accepted."""
         token = self._credentials.ensure()
-        roots = None
-        if self._endpoints.ca_file:
-            roots = grpc.ssl_channel_credentials(Path(self._endpoints.ca_file).read_bytes())
-        spare_loopback()  # gRPC looks at the environment when it opens the channel
-        transport = SecretManagerServiceGrpcTransport(
-            host=self._endpoints.secretmanager,
-            credentials=self._credentials,
-            ssl_channel_credentials=roots,
-        )
+        host = self._endpoints.secretmanager_of(location)
         how = {"retry": None, "timeout": self._timeout}
-        with SecretManagerServiceClient(transport=transport) as client:
+        with open_client(self._endpoints, self._credentials, host) as client:
             try:
-                with sending("secretmanager", "secrets", self._endpoints.secretmanager):
+                with sending("secretmanager", "secrets", host):
                     return send(client, **how)
             except exceptions.Unauthenticated:
                 self._credentials.renew(token)
             except exceptions.GoogleAPICallError as error:
-                raise self._told(error, what) from None
+                raise self._told(error, what, host) from None
             try:
                 return send(client, **how)
             except exceptions.GoogleAPICallError as error:
-                raise self._told(error, what) from None
+                raise self._told(error, what, host) from None
 
-    def _told(self, error: exceptions.GoogleAPICallError, what: str) -> SpanctlError:
-        host = self._endpoints.secretmanager
+    def _told(self, error: exceptions.GoogleAPICallError, what: str, host: str) -> SpanctlError:
         match error:
             case exceptions.AlreadyExists():
                 msg = f"there is a {what} already"

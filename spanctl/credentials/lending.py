@@ -59,7 +59,9 @@ def lend(
         with TokenEndpoint(subject, lambda: _token(credentials)) as endpoint:
             _write(folder / SUBJECT, subject.reveal())
             _write(folder / TOKEN, first.token.reveal())
-            _write(folder / DOCUMENT, document(folder, endpoint.url).encode())
+            universe, quota = credentials.universe_domain, credentials.quota_project_id
+            told = document(folder, endpoint.url, universe, quota)
+            _write(folder / DOCUMENT, told.encode())
             with _renewing(credentials, folder, first, report):
                 yield folder
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from spanctl.settings import Settings, Source
-from spanctl.variables import CONTEXT_VARIABLE
+from spanctl.variables import CONTEXT_VARIABLE, UNIVERSE
 
 AUDIENCE: Final = "//spanctl/creds-exec"
 """Marks a document of ours; being no pool of Google's, it makes clients look nothing up there."""
@@ -25,6 +25,7 @@ SUBJECT: Final = "subject"
 TOKEN: Final = "token"  # noqa: S105 - a file's name
 
 _PRIVATE: Final = 0o077
+_WRITABLE: Final = 0o022
 # Each of them would win over what is lent, or act as somebody else with it.
 _OTHERS: Final = (
     "CLOUDSDK_AUTH_ACCESS_TOKEN",
@@ -48,14 +49,25 @@ _ROOTS: Final = (
 )
 
 
-def document(folder: Path, token_url: str) -> str:
-    """Return the document that client libraries read; it lets nobody in by itself."""
+def document(
+    folder: Path, token_url: str, universe: str = UNIVERSE, quota_project: str | None = None
+) -> str:
+    """Return the document that client libraries read; it lets nobody in by itself.
+
+    Args:
+        folder: Where the lender keeps what is lent.
+        token_url: Its endpoint.
+        universe: Domain of the cloud that the credentials belong to.
+        quota_project: Project whose quota is used; None for the credentials' own.
+    """
     info = {
         "type": "external_account",
         "audience": AUDIENCE,
         "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
         "token_url": token_url,
         "credential_source": {"file": str(folder / SUBJECT)},
+        "universe_domain": universe,
+        **({"quota_project_id": quota_project} if quota_project else {}),
     }
     return json.dumps(info, indent=2) + "\n"
 
@@ -106,14 +118,20 @@ def is_lent(path: Path, info: Mapping[str, Any]) -> bool:
         (url.scheme, url.hostname) == ("http", LOOPBACK)
         and "service_account_impersonation_url" not in info
         and source == str(path.parent / SUBJECT)
-        and all(_is_ours(one) for one in (path.parent, path, path.parent / SUBJECT))
+        and all(is_own(one, _PRIVATE) for one in (path.parent, path, path.parent / SUBJECT))
     )
 
 
-def _is_ours(path: Path) -> bool:
+def is_own(path: Path, others: int = _WRITABLE) -> bool:
+    """Tell whether a file or folder is this user's own, and no link.
+
+    Args:
+        path: The path.
+        others: Bits of the mode that must not be set: those that let others write, if left out.
+    """
     try:
         found = path.lstat()
     except OSError:
         return False
-    private = not stat.S_IMODE(found.st_mode) & _PRIVATE
+    private = not stat.S_IMODE(found.st_mode) & others
     return private and not stat.S_ISLNK(found.st_mode) and found.st_uid == os.getuid()

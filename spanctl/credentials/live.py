@@ -11,7 +11,8 @@ from spanctl.credentials.hardening import without_locals
 from spanctl.credentials.http import Http
 from spanctl.credentials.iam import AccessToken
 from spanctl.credentials.secret import Secret
-from spanctl.errors import NotPermittedError, UnreachableError
+from spanctl.errors import ConfigurationError, NotPermittedError, UnreachableError
+from spanctl.variables import UNIVERSE
 
 _MARGIN: Final = timedelta(seconds=5)
 _RECHECK: Final = 10.0
@@ -36,9 +37,15 @@ class LiveCredentials(Credentials):
     UNAUTHENTICATED calls :meth:`renew` with the token that was used, and sends once more.
     """
 
-    def __init__(self, source: TokenSource, http: Http) -> None:
-        """Remember the source; nothing is fetched yet."""
-        super().__init__(token=None)  # type: ignore[no-untyped-call]
+    def __init__(self, source: TokenSource, http: Http, universe: str = UNIVERSE) -> None:
+        """Remember the source; nothing is fetched yet.
+
+        Args:
+            source: Where tokens come from.
+            http: What they are fetched through.
+            universe: Domain of the cloud that they have to belong to.
+        """
+        super().__init__(token=None, universe_domain=universe)  # type: ignore[no-untyped-call]
         self._source = source
         self._http = http
         self._guard = threading.Lock()
@@ -105,6 +112,11 @@ class LiveCredentials(Credentials):
         if fetched.expiry <= now():
             msg = f"the token expired at {fetched.expiry:%Y-%m-%dT%H:%M:%SZ}"
             raise NotPermittedError(msg, hint="run: spanctl creds rotate")
+        if fetched.universe != self.universe_domain:
+            msg = f"the credentials are {fetched.universe}'s, and not {self.universe_domain}'s"
+            hint = f"run: spanctl context set universe_domain={fetched.universe}"
+            raise ConfigurationError(msg, hint=hint)
+        self._quota_project_id = fetched.quota_project
         self._live = fetched
         self._looked = monotonic()
         # google-auth compares naive times in UTC.

@@ -61,7 +61,7 @@ def resolve(
     where = endpoints or Endpoints()
     parsed = parse_reference(reference) if isinstance(reference, str) else reference
     source = _source(parsed, where, reader or DefaultReference(), lifetime)
-    return LiveCredentials(source, Http(where))
+    return LiveCredentials(source, Http(where), where.universe)
 
 
 @lru_cache(maxsize=64)
@@ -115,7 +115,7 @@ def _source(
             return SecretSource(resolve_store(reader, endpoints), reference, endpoints)
         case ImpersonationReference(target, delegates, base):
             origin = _source(base, endpoints, reader)
-            return ImpersonationSource(endpoints, origin, target, delegates, lifetime)
+            return ImpersonationSource(endpoints, origin, target, delegates, lifetime=lifetime)
         case ChainReference(members):
             return ChainSource(
                 [(str(one), _source(one, endpoints, reader, lifetime)) for one in members]

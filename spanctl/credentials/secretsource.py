@@ -1,5 +1,6 @@
 """Tokens from the credential document in a secret, through rotations and lagging aliases."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -91,13 +92,4 @@ class SecretSource:
             document = parse_document(payload.material)
             self._source = document_source(document, self._endpoints)
             self._number = payload.number
-        token = self._source.fetch(http, rejected)
-        return AccessToken(
-            token=token.token,
-            expiry=token.expiry,
-            principal=token.principal,
-            version=payload.number,
-            delegates=token.delegates,
-            base=token.base,
-            minted_by=token.minted_by,
-        )
+        return replace(self._source.fetch(http, rejected), version=payload.number)

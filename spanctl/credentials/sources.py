@@ -4,8 +4,10 @@ import json
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from subprocess import SubprocessError
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -15,11 +17,11 @@ from google.auth.credentials import Credentials
 from google.oauth2 import service_account
 
 from spanctl.clock import now
-from spanctl.credentials.document import CredentialDocument, DocumentKind, parse_document
+from spanctl.credentials.document import USERS, CredentialDocument, DocumentKind, parse_document
 from spanctl.credentials.endpoints import Endpoints
 from spanctl.credentials.http import Http
 from spanctl.credentials.iam import LONGEST, SCOPES, AccessToken, impersonate
-from spanctl.credentials.lent import is_lent
+from spanctl.credentials.lent import is_lent, is_own
 from spanctl.credentials.live import TokenSource
 from spanctl.credentials.redact import REDACTOR
 from spanctl.credentials.rotation.ports import VersionStateError
@@ -31,7 +33,10 @@ from spanctl.errors import (
     SpanctlError,
     UnreachableError,
 )
+from spanctl.variables import UNIVERSE
 
+_RUN: Final = "GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES"
+_QUOTA: Final = "GOOGLE_CLOUD_QUOTA_PROJECT"
 _USER_FILE: Final = ".config/gcloud/application_default_credentials.json"
 
 
@@ -59,6 +64,8 @@ class GoogleSource:
                 failed = _refused(credentials, retryable=error.retryable)
             except exceptions.TransportError:
                 failed = _refused(credentials, retryable=True)
+            except (OSError, SubprocessError):
+                failed = _failed_program()
             except (exceptions.GoogleAuthError, ValueError):
                 failed = _refused(credentials, retryable=False)
         # Raised outside of the handler: Google's error holds what was sent.
@@ -69,7 +76,14 @@ class GoogleSource:
             token=Secret(str(credentials.token)),
             expiry=expiry.replace(tzinfo=UTC),
             principal=self._principal or _named(credentials),
+            quota_project=credentials.quota_project_id,
+            universe=credentials.universe_domain,
         )
+
+
+def _failed_program() -> SpanctlError:
+    msg = "the program that the credential document names can't be run, or takes too long"
+    return NotPermittedError(msg, hint="run it by hand: its command is in the document")
 
 
 def _refused(credentials: Credentials, *, retryable: bool) -> SpanctlError:
@@ -97,20 +111,32 @@ def _named(credentials: Credentials) -> str | None:
 class ImpersonationSource:
     """Tokens of a service account, minted through another source's."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - as IAM wants to know it
         self,
         endpoints: Endpoints,
         base: TokenSource,
         target: str,
         delegates: Sequence[str] = (),
+        *,
         lifetime: timedelta = LONGEST,
+        quota_project: str | None = None,
     ) -> None:
-        """Take who asks, whom for, the delegates (nearest to the asker first), and tokens' life."""
+        """Take who asks, whom for, and how.
+
+        Args:
+            endpoints: Where IAM is.
+            base: Who asks.
+            target: E-mail of the service account.
+            delegates: E-mails in between, nearest to the asker first.
+            lifetime: How long tokens live.
+            quota_project: The project whose quota requests with them use; None for their own.
+        """
         self._endpoints = endpoints
         self._base = base
         self._target = target
         self._delegates = tuple(delegates)
         self._lifetime = lifetime
+        self._quota_project = quota_project
 
     def fetch(self, http: Http, rejected: Secret | None) -> AccessToken:
         """Mint a token; the base's own is renewed once if it is refused."""
@@ -124,7 +150,7 @@ class ImpersonationSource:
         return self._mint(http, self._base.fetch(http, base.token))
 
     def _mint(self, http: Http, base: AccessToken) -> AccessToken:
-        return impersonate(
+        minted = impersonate(
             http,
             self._endpoints,
             base,
@@ -132,6 +158,7 @@ class ImpersonationSource:
             delegates=self._delegates,
             lifetime=self._lifetime,
         )
+        return replace(minted, quota_project=self._quota_project)
 
 
 class TokenDocumentSource:
@@ -179,9 +206,14 @@ def document_source(document: CredentialDocument, endpoints: Endpoints) -> Token
             return _service_account(document, endpoints)
         case DocumentKind.IMPERSONATED:
             # Google's own loader drops the URL's host and would ask the real IAM.
-            base = _source_of(document.reveal_info()["source_credentials"], endpoints)
+            info = document.reveal_info()
+            base = _source_of(info["source_credentials"], endpoints)
             return ImpersonationSource(
-                endpoints, base, document.principal or "", document.delegates
+                endpoints,
+                base,
+                document.principal or "",
+                document.delegates,
+                quota_project=info.get("quota_project_id"),
             )
         case DocumentKind.EXTERNAL:
             return _external(document, endpoints)
@@ -189,7 +221,8 @@ def document_source(document: CredentialDocument, endpoints: Endpoints) -> Token
 
 def _service_account(document: CredentialDocument, endpoints: Endpoints) -> TokenSource:
     info = document.reveal_info()
-    endpoints.check(str(info["token_uri"]), "token_uri")
+    if info.get("universe_domain", UNIVERSE) == UNIVERSE:  # others' keys sign their own tokens
+        endpoints.check(str(info["token_uri"]), "token_uri")
     try:
         credentials = service_account.Credentials.from_service_account_info(
             info, scopes=list(SCOPES)
@@ -206,26 +239,47 @@ def _external(document: CredentialDocument, endpoints: Endpoints) -> TokenSource
     info = document.reveal_info()
     endpoints.check(str(info["token_url"]), "token_url")
     target = document.principal
+    life = (info.pop("service_account_impersonation", None) or {}).get("token_lifetime_seconds")
     info.pop("service_account_impersonation_url", None)
     base = GoogleSource(_loaded(info), None)
-    return ImpersonationSource(endpoints, base, target) if target else base
+    if not target:
+        return base
+    return ImpersonationSource(
+        endpoints,
+        base,
+        target,
+        lifetime=timedelta(seconds=life) if isinstance(life, int) else LONGEST,
+        quota_project=info.get("quota_project_id"),
+    )
 
 
-def _source_of(info: dict[str, Any], endpoints: Endpoints) -> TokenSource:
+def _source_of(info: dict[str, Any], endpoints: Endpoints, *, may_run: bool = False) -> TokenSource:
     """Return the source for Google's own kinds of document, a user's log-in among them."""
-    if info.get("type") != "authorized_user":
-        return document_source(parse_document(Secret(json.dumps(info))), endpoints)
-    uri = str(info.get("token_uri") or f"{endpoints.oauth2}/token")
-    endpoints.check(uri, "token_uri")
-    for name in ("refresh_token", "client_secret"):
-        REDACTOR.learn(str(info.get(name, "")).encode(), lasting=True)
-    return GoogleSource(_loaded({**info, "token_uri": uri}), None)
+    if info.get("type") not in USERS:
+        document = parse_document(Secret(json.dumps(info)), may_run=may_run)
+        return document_source(document, endpoints)
+    name = "token_uri" if info["type"] == "authorized_user" else "token_url"
+    uri = str(info.get(name) or f"{endpoints.oauth2}/token")
+    endpoints.check(uri, name)
+    for private in ("refresh_token", "client_secret"):
+        REDACTOR.learn(str(info.get(private, "")).encode(), lasting=True)
+    return GoogleSource(_loaded({**info, name: uri}), None)
 
 
 def _loaded(info: dict[str, Any]) -> Credentials:
-    from google.auth import identity_pool
+    from google.auth import (
+        aws,
+        external_account,
+        external_account_authorized_user,
+        identity_pool,
+        pluggable,
+    )
     from google.oauth2 import credentials as user
 
+    source = info.get("credential_source") or {}
+    if "executable" in source and os.environ.get(_RUN) != "1":
+        msg = "the credential document names a program to be run, which nobody has allowed"
+        raise ConfigurationError(msg, hint=f"if you trust it: export {_RUN}=1")
     loaded: Credentials | None = None
     try:
         if info.get("type") == "authorized_user":
@@ -235,10 +289,21 @@ def _loaded(info: dict[str, Any]) -> Credentials:
                 client_id=info["client_id"],
                 client_secret=info["client_secret"],
                 token_uri=info["token_uri"],
+                quota_project_id=info.get("quota_project_id"),
                 account=info.get("account", ""),
+                universe_domain=info.get("universe_domain", UNIVERSE),
             )
+        elif info.get("type") == "external_account_authorized_user":
+            # Its access token is left: how long it lives is what the document says.
+            known = {name: value for name, value in info.items() if name not in {"token", "expiry"}}
+            loaded = external_account_authorized_user.Credentials.from_info(known)
         else:
-            loaded = identity_pool.Credentials.from_info(info).with_scopes(list(SCOPES))
+            kind: type[external_account.Credentials] = identity_pool.Credentials
+            if str(source.get("environment_id", "")).startswith("aws"):
+                kind = aws.Credentials
+            elif "executable" in source:
+                kind = pluggable.Credentials
+            loaded = kind.from_info(info).with_scopes(list(SCOPES))
     except (ValueError, KeyError, TypeError, exceptions.GoogleAuthError):
         loaded = None
     if loaded is None:
@@ -256,7 +321,7 @@ class DefaultSource:
         self._source: TokenSource | None = None
 
     def fetch(self, http: Http, rejected: Secret | None) -> AccessToken:
-        """Return a token.
+        """Return a token; its quota project is the one that the environment names, if it does.
 
         Raises:
             NotPermittedError: There are no application default credentials, or they don't work.
@@ -264,7 +329,8 @@ class DefaultSource:
         """
         if self._source is None:
             self._source = self._find()
-        return self._source.fetch(http, rejected)
+        found = self._source.fetch(http, rejected)
+        return replace(found, quota_project=os.environ.get(_QUOTA) or found.quota_project)
 
     def _find(self) -> TokenSource:
         named = self._endpoints.adc_file or os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
@@ -281,7 +347,7 @@ class DefaultSource:
                 raise ConfigurationError(msg, hint="run: gcloud auth application-default login")
             if is_lent(path, info):
                 return GoogleSource(_loaded(info), None)
-            return _source_of(info, self._endpoints)
+            return _source_of(info, self._endpoints, may_run=is_own(path))
         credentials: Credentials | None = None
         if self._endpoints.are_google_s:  # else a metadata server would be asked
             with suppress(exceptions.DefaultCredentialsError):

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 
 import grpc
 from google.api_core import exceptions
+from google.api_core.client_options import ClientOptions
 from google.auth.credentials import Credentials
 from google.cloud.secretmanager_v1 import (
     AddSecretVersionRequest,
@@ -61,6 +62,28 @@ _STATES: Final = {
 _REFUSED: Final = (exceptions.FailedPrecondition, exceptions.Aborted)
 
 
+def open_client(
+    endpoints: Endpoints, credentials: Credentials, host: str
+) -> SecretManagerServiceClient:
+    """Open a client of Secret Manager at a host.
+
+    Args:
+        endpoints: Whose roots are trusted, and whose universe it is in.
+        credentials: What to authenticate with.
+        host: Its ``host[:port]``.
+    """
+    roots = None
+    if endpoints.ca_file:
+        # Given to this channel alone: gRPC's variable for it holds for the whole process.
+        roots = grpc.ssl_channel_credentials(Path(endpoints.ca_file).read_bytes())
+    spare_loopback()  # gRPC looks at the environment when it opens the channel
+    transport = SecretManagerServiceGrpcTransport(
+        host=host, credentials=credentials, ssl_channel_credentials=roots
+    )
+    options = ClientOptions(universe_domain=endpoints.universe)
+    return SecretManagerServiceClient(transport=transport, client_options=options)
+
+
 class GoogleSecretStore:
     """Secret Manager; thread-safe, connects at the first use.
 
@@ -81,31 +104,17 @@ class GoogleSecretStore:
         self._credentials = credentials
         self._timeout = timeout
         self._opening = threading.Lock()
-        self._opened: SecretManagerServiceClient | None = None
+        self._opened: dict[str, SecretManagerServiceClient] = {}
 
-    @property
-    def _client(self) -> SecretManagerServiceClient:
+    def _client(self, host: str) -> SecretManagerServiceClient:
         with self._opening:
-            if self._opened is None:
-                self._opened = self._open()
-            return self._opened
-
-    def _open(self) -> SecretManagerServiceClient:
-        roots = None
-        if self._endpoints.ca_file:
-            # Given to this channel alone: gRPC's variable for it holds for the whole process.
-            roots = grpc.ssl_channel_credentials(Path(self._endpoints.ca_file).read_bytes())
-        spare_loopback()  # gRPC looks at the environment when it opens the channel
-        transport = SecretManagerServiceGrpcTransport(
-            host=self._endpoints.secretmanager,
-            credentials=self._credentials,
-            ssl_channel_credentials=roots,
-        )
-        return SecretManagerServiceClient(transport=transport)
+            if host not in self._opened:
+                self._opened[host] = open_client(self._endpoints, self._credentials, host)
+            return self._opened[host]
 
     def get(self, name: SecretName) -> SecretState:
         """Read a secret, without any payload."""
-        return _state(self._read("get_secret", {"name": str(name)}, f"secret {name}"))
+        return _state(self._read("get_secret", {"name": str(name)}, f"secret {name}", name))
 
     def update(
         self,
@@ -129,12 +138,12 @@ class GoogleSecretStore:
         mask = FieldMask(paths=["version_aliases", "annotations"])
         request = UpdateSecretRequest(secret=secret, update_mask=mask)
         try:
-            return _state(self._send("update_secret", request))
+            return _state(self._send("update_secret", request, name))
         except _REFUSED:
             msg = f"{name} was changed by somebody else meanwhile"
             raise EtagConflictError(msg, hint="try again") from None
         except exceptions.GoogleAPICallError as error:
-            raise self._told(error, f"secret {name}") from None
+            raise self._told(error, f"secret {name}", name) from None
 
     def add(self, name: SecretName, material: Secret) -> int:
         """Add a version, sent once, with its checksum, and return its number."""
@@ -142,9 +151,9 @@ class GoogleSecretStore:
         payload = SecretPayload(data=data, data_crc32c=crc32c(data))
         request = AddSecretVersionRequest(parent=str(name), payload=payload)
         try:
-            added = self._send("add_secret_version", request)
+            added = self._send("add_secret_version", request, name)
         except exceptions.GoogleAPICallError as error:
-            raise self._told(error, f"secret {name}") from None
+            raise self._told(error, f"secret {name}", name) from None
         return _number(added.name)
 
     def access(self, name: SecretName, version: int | str) -> Payload:
@@ -152,7 +161,7 @@ class GoogleSecretStore:
         what = f"version {version} of {name}"
         request = {"name": name.version(version)}
         try:
-            answer = self._read("access_secret_version", request, what)
+            answer = self._read("access_secret_version", request, what, name)
         except ConfigurationError as error:
             if error.details.get("status") != "FAILED_PRECONDITION":
                 raise
@@ -173,9 +182,9 @@ class GoogleSecretStore:
         request = {"parent": str(name), "page_size": 1000}
 
         def every() -> tuple[SecretVersion, ...]:
-            return tuple(self._send("list_secret_versions", request))
+            return tuple(self._send("list_secret_versions", request, name))
 
-        listed = self._retried(every, f"secret {name}")
+        listed = self._retried(every, f"secret {name}", name)
         told = [
             VersionInfo(_number(one.name), _STATES[one.state], one.create_time)
             for one in listed
@@ -194,56 +203,59 @@ class GoogleSecretStore:
     def close(self) -> None:
         """Close the channel, if one was opened."""
         with self._opening:
-            opened, self._opened = self._opened, None
-        if opened is not None:
-            opened.transport.close()
+            opened, self._opened = self._opened, {}
+        for client in opened.values():
+            client.transport.close()
 
     def _turn(self, method: str, name: SecretName, number: int) -> None:
         what = f"version {number} of {name}"
         try:
-            self._read(method, {"name": name.version(number)}, what)
+            self._read(method, {"name": name.version(number)}, what, name)
         except ConfigurationError as error:
             # A destroyed version has no other state to go to.
             if error.details.get("status") != "FAILED_PRECONDITION":
                 raise
 
-    def _read(self, method: str, request: Any, what: str) -> Any:  # noqa: ANN401 - proto messages
-        return self._retried(lambda: self._send(method, request), what)
+    def _read(self, method: str, request: Any, what: str, name: SecretName) -> Any:  # noqa: ANN401 - proto messages
+        return self._retried(lambda: self._send(method, request, name), what, name)
 
-    def _retried(self, send: Callable[[], T], what: str) -> T:
+    def _retried(self, send: Callable[[], T], what: str, name: SecretName) -> T:
         """Send what may be sent twice, and send it again when no answer came."""
         for attempt in range(1, _TRIES):
             try:
                 return send()
             except exceptions.GoogleAPICallError as error:
-                told = self._told(error, what)
+                told = self._told(error, what, name)
             if not isinstance(told, UnreachableError):
                 raise told
             time.sleep(_PAUSE * attempt)
         try:
             return send()
         except exceptions.GoogleAPICallError as error:
-            raise self._told(error, what) from None
+            raise self._told(error, what, name) from None
 
     @without_locals()
-    def _send(self, method: str, request: Any) -> Any:  # noqa: ANN401 - proto messages
+    def _send(self, method: str, request: Any, name: SecretName) -> Any:  # noqa: ANN401 - proto messages
         """Send once; again, with renewed credentials, when they were not accepted."""
-        send = getattr(self._client, method)
+        host = self._endpoints.secretmanager_of(name.location)
+        send = getattr(self._client(host), method)
         live = self._credentials if isinstance(self._credentials, LiveCredentials) else None
         # In the channel its errors would become UNAVAILABLE, and lose what they say.
         used = live.ensure() if live else None
         try:
-            with sending("secretmanager", method, self._endpoints.secretmanager):
+            with sending("secretmanager", method, host):
                 return send(request=request, retry=None, timeout=self._timeout)
         except exceptions.Unauthenticated:
             if live is None or used is None:
                 raise
         live.renew(used)
-        with sending("secretmanager", method, self._endpoints.secretmanager):
+        with sending("secretmanager", method, host):
             return send(request=request, retry=None, timeout=self._timeout)
 
-    def _told(self, error: exceptions.GoogleAPICallError, what: str) -> SpanctlError:
-        host = self._endpoints.secretmanager
+    def _told(
+        self, error: exceptions.GoogleAPICallError, what: str, name: SecretName
+    ) -> SpanctlError:
+        host = self._endpoints.secretmanager_of(name.location)
         status = str(getattr(error.grpc_status_code, "name", "UNKNOWN"))
         match error:
             case exceptions.NotFound():

@@ -201,7 +201,9 @@ class SpannerTester:
             UnreachableError: No answer came.
         """
         source = document_source(document, self.endpoints)
-        admission = self.door.enter(LiveCredentials(source, Http(self.endpoints)))
+        admission = self.door.enter(
+            LiveCredentials(source, Http(self.endpoints), self.endpoints.universe)
+        )
         if not admission.reads:
             missing = ", ".join(sorted(set(READING) - admission.permissions))
             msg = f"the credential lacks {missing}"

@@ -13,6 +13,7 @@ import grpc
 import grpc.experimental
 
 from spanctl.clock import monotonic
+from spanctl.credentials.http import QUOTA_PROJECT
 from spanctl.credentials.live import LiveCredentials
 from spanctl.credentials.secret import Secret
 from spanctl.errors import ConfigurationError, SpanctlError
@@ -177,14 +178,14 @@ class _Bearer(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIntercepto
         """Send, and send again if the token was not accepted."""
         since = monotonic()
         token = self._credentials.ensure()
-        call = continuation(_with(details, token), request)
+        call = continuation(self._with(details, token), request)
         if call.code() is not grpc.StatusCode.UNAUTHENTICATED:
             return call
         if details.method == COMMIT:
             self._renew_quietly(token)
             return call
         self._credentials.renew(token)
-        return continuation(_with(details, self._credentials.ensure(), since), request)
+        return continuation(self._with(details, self._credentials.ensure(), since), request)
 
     def _renew_quietly(self, token: Secret) -> None:
         try:
@@ -201,29 +202,30 @@ class _Bearer(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIntercepto
         """Send and wait for the first part; send again if the token was not accepted."""
         since = monotonic()
         token = self._credentials.ensure()
-        call = continuation(_with(details, token), request)
+        call = continuation(self._with(details, token), request)
         try:
             return _Begun(call, next(call))
         except (StopIteration, grpc.RpcError):
             if call.code() is not grpc.StatusCode.UNAUTHENTICATED:
                 return call  # tells the same again when it is asked for its parts
         self._credentials.renew(token)
-        return continuation(_with(details, self._credentials.ensure(), since), request)
+        return continuation(self._with(details, self._credentials.ensure(), since), request)
 
-
-def _with(details: Any, token: Secret, since: float | None = None) -> _Details:  # noqa: ANN401 - gRPC's
-    timeout = details.timeout
-    if since is not None and timeout is not None:
-        timeout = max(_LEAST, timeout - (monotonic() - since))
-    bearer = ("authorization", f"Bearer {token.reveal_text()}")
-    return _Details(
-        method=details.method,
-        timeout=timeout,
-        metadata=(*(details.metadata or ()), bearer),
-        credentials=details.credentials,
-        wait_for_ready=details.wait_for_ready,
-        compression=details.compression,
-    )
+    def _with(self, details: Any, token: Secret, since: float | None = None) -> _Details:  # noqa: ANN401 - gRPC's
+        timeout = details.timeout
+        if since is not None and timeout is not None:
+            timeout = max(_LEAST, timeout - (monotonic() - since))
+        headers = [("authorization", f"Bearer {token.reveal_text()}")]
+        if project := self._credentials.quota_project_id:
+            headers.append((QUOTA_PROJECT, project))
+        return _Details(
+            method=details.method,
+            timeout=timeout,
+            metadata=(*(details.metadata or ()), *headers),
+            credentials=details.credentials,
+            wait_for_ready=details.wait_for_ready,
+            compression=details.compression,
+        )
 
 
 class _Begun(_Stream):
