@@ -4,6 +4,8 @@ import ast
 import re
 import sys
 import tomllib
+from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -54,7 +56,12 @@ def distribution(module: str) -> str | None:
         fits = [name for prefix, name in GOOGLE.items() if f"{module}.".startswith(f"{prefix}.")]
         assert fits, f"{module}: say in this test what installs it"
         return fits[0]
-    return packages_distributions()[top][0].lower().replace("_", "-")
+    return _installed()[top][0].lower().replace("_", "-")
+
+
+@cache
+def _installed() -> Mapping[str, list[str]]:
+    return packages_distributions()
 
 
 def test_what_is_imported_is_declared() -> None:
