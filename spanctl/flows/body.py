@@ -1,7 +1,9 @@
 """The body's side of a step: from the call site's origin to a transaction, and its outcome."""
 
 import inspect
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Self
@@ -21,7 +23,7 @@ from spanctl.flows.callsite import CallSite, Origin
 from spanctl.flows.identity import contents_of
 from spanctl.flows.ledgers import refuse_other_ledger
 from spanctl.flows.runs import registry, tell_interrupted
-from spanctl.ledger.digests import ModuleNames, injective
+from spanctl.ledger.digests import ModuleNames, injective, part
 from spanctl.ledger.receipt import Outcome, Provenance, TransactionResult
 from spanctl.ledger.report import TransactionReport
 from spanctl.shelter import current, interruptible, sheltered
@@ -36,6 +38,15 @@ HIDDEN = "spanctl_call"
 """Name of the hidden argument that carries the call site to the body."""
 
 _RESERVED = ("key", HIDDEN, "deferred")
+
+
+_left_over: "OrderedDict[tuple[str, str], bytes]" = OrderedDict()
+"""What bodies have left of their arguments, by database and operation."""
+_LEFT_OVER = 1_000
+
+
+def _operation(site: CallSite) -> tuple[str, str]:
+    return str(site.origin.target.database), str(site.origin.key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,23 +129,40 @@ class Step:
             bound.arguments[first] = txn
             return self.function(*bound.args, **bound.kwargs)
 
-        return self._transact(site.origin, body, arguments)
+        try:
+            return self._transact(site.origin, body, arguments)
+        except BaseException:
+            self._note_changed(site, arguments)
+            raise
+
+    def _given(self, site: CallSite, arguments: dict[str, Any]) -> bytes:
+        identified = site.origin.identified
+        names = identified.names if identified else ModuleNames.of_run()
+        return part(b"G", injective(arguments, names), contents_of(self, names))
 
     def _refuse_changed(self, site: CallSite, arguments: dict[str, Any]) -> None:
         """Compare what the body is about to see with what it saw when it was first run.
 
-        The call site is the same object in every retry of a task run.
+        The call site is the same object in every retry of a task run; a flow that is retried in
+        this process makes another one, and gives it what the body has left.
 
         Raises:
             ArgumentChangedError: The body changed its arguments, or a container in its closure.
         """
-        identified = site.origin.identified
-        names = identified.names if identified else ModuleNames.of_run()
-        now = injective(arguments, names), contents_of(self, names)
+        now = self._given(site, arguments)
         before = site.__dict__.setdefault("seen", now)
-        if before != now:
+        if before != now or _left_over.get(_operation(site)) == now:
             msg = f"step {self.name!r} changed what it was given, so it can't be run again"
             raise ArgumentChangedError(msg, hint=COPY_FIRST, step=self.name)
+
+    def _note_changed(self, site: CallSite, arguments: dict[str, Any]) -> None:
+        """Note what a body that failed has left of what it was given."""
+        with suppress(Exception):  # another error is on its way
+            now = self._given(site, arguments)
+            if site.__dict__.get("seen", now) != now:
+                _left_over[_operation(site)] = now
+                while len(_left_over) > _LEFT_OVER:
+                    _left_over.popitem(last=False)
 
     @sheltered
     def _transact(

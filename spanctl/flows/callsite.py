@@ -7,7 +7,7 @@ wherever it is made: no path goes into it.
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from spanctl.flows.body import Step
     from spanctl.invocation import DatabaseLike
     from spanctl.spanner.rpc import Target
+
+
+_PROGRAM = "__main__"
+"""What the main module is called where no file gives it a name: on stdin, in a notebook."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +113,9 @@ def allot(
     found = here()
     place = found[1] if found else None
     _refuse_lost(name, place, named=key is not None)
-    keys = _named(name, count, key) if key is not None else _counted(name, count or 1, found)
+    keys: Sequence[int | str] = (
+        _named(name, count, key) if key is not None else _counted(name, count or 1, found)
+    )
     if key is not None and found:
         _refuse_shared(name, keys, *found)
     given = _invocation(place)
@@ -118,7 +124,12 @@ def allot(
     target = resolve(database or given.database, scope=root)
     provenance = _provenance(place, given, target)
     asked = asking(place) if place else None
-    identity = _identity(step, place, root, named=key is not None) if step else None
+    if step is None:
+        identities: Sequence[Identified | None] = [None] * len(keys)
+    elif place:
+        identities = [_identity(step, place, root, keys, named=key is not None)] * len(keys)
+    else:
+        identities = [_identity(step, None, root, [call], named=True) for call in keys]
     origins = [
         Origin(
             key=OperationKey(root, path, name, call),
@@ -128,10 +139,10 @@ def allot(
             expect_replay=place is None or place.rerun or bool(given.idempotency_key),
             ledger=place.labels.get(ledger_label(target)) if place else None,
             asked=asked,
-            identified=_unnamed(identity, root, name, call),
+            identified=identity,
             request=requested(place.root_run) if place and given.idempotency_key else None,
         )
-        for call in keys
+        for call, identity in zip(keys, identities, strict=True)
     ]
     return [CallSite.of(origin) for origin in origins]
 
@@ -184,21 +195,24 @@ def _hook_outside() -> str:
     return "in a hook" if contexts.in_hook() else ""
 
 
-def _identity(step: "Step", place: Place | None, root: str, *, named: bool) -> Identified:
+def _identity(
+    step: "Step", place: Place | None, root: str, calls: Sequence[int | str], *, named: bool
+) -> Identified:
+    """Return who is called: one identity for all calls of a run, outside of runs for one call."""
     names = ModuleNames.of_run(*filter(None, [place.module if place else None]))
-    path = place.path if place and named else ()
-    fixed = place is None or place.fixed
-    found = identify(step, names, root=root, path=path, fixed=fixed)
-    return Identified(step=found, names=names)
-
-
-def _unnamed(
-    identified: Identified | None, root: str, name: str, call: int | str
-) -> Identified | None:
-    """Add the key that a call had before its job was given a name."""
-    if identified is None or not root.startswith(JOB):
-        return identified
-    return replace(identified, unnamed=OperationKey(OUTSIDE, (), name, call))
+    if place:
+        path = place.path if named else ()
+        found = identify(step, names, within=root, path=path, fixed=place.fixed)
+        return Identified(step=found, names=names)
+    (call,) = calls
+    if root == OUTSIDE and names.of(step.function.__module__) == _PROGRAM:
+        msg = f"step {step.name!r} is of a program that has no file, so nothing names its job"
+        raise KeyRequiredError(msg, hint="call it with using(job=NAME)", step=step.name)
+    # Outside of runs a process may define a function anew, for another call.
+    found = identify(step, names, within=f"{root} {call}", path=(), fixed=True)
+    # Before its job was given a name, a call had another key.
+    unnamed = OperationKey(OUTSIDE, (), step.name, call) if root.startswith(JOB) else None
+    return Identified(step=found, names=names, unnamed=unnamed)
 
 
 def _counted(step: str, count: int, found: tuple[FlowRunContext, Place] | None) -> Sequence[int]:

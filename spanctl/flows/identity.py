@@ -2,7 +2,8 @@
 
 import functools
 import hashlib
-import marshal
+import inspect
+import io
 import threading
 import types
 from collections import OrderedDict
@@ -14,7 +15,7 @@ from prefect.flows import Flow
 from prefect.tasks import Task
 
 from spanctl.errors import UsageError
-from spanctl.ledger.digests import Encoder, ModuleNames, part
+from spanctl.ledger.digests import Encoder, ModuleNames, code_digest, part, state, stem
 from spanctl.ledger.step_identity import StepIdentity
 
 if TYPE_CHECKING:
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 
 _CLAIMS: Final = 10_000
 _LAMBDA: Final = "<lambda>"
+_LOCAL: Final = "<locals>"
+_SCALARS: Final = (bool, int, float, str, bytes)
+_METHODS: Final = (types.FunctionType, property, staticmethod, classmethod)
+_OF_CLASSES: Final = frozenset({"_abc_impl"})
+"""What a class has of Python's own."""
 
 
 class _Surroundings(Encoder):
@@ -46,7 +52,7 @@ class _Surroundings(Encoder):
     def other(self, value: Any) -> bytes:  # noqa: ANN401 - of any type
         match value:
             case types.FunctionType():
-                code = _code(value) if value.__name__ == _LAMBDA else b""
+                code = code_digest(value.__code__) if value.__name__ == _LAMBDA else b""
                 return part(b")", self.named(value), self.function(value, frozenset()), code)
             case types.ModuleType():
                 written = part(b"%", self.names.of(value.__name__).encode())
@@ -54,6 +60,8 @@ class _Surroundings(Encoder):
                 written = part(b".", self.encode(value.__self__), self.encode(value.__func__))
             case types.BuiltinFunctionType() if not _is_static(value):
                 written = part(b":", self.encode(value.__self__), value.__name__.encode())
+            case type() if _LOCAL in value.__qualname__:
+                written = self._made_here(value)
             case type() | types.BuiltinFunctionType() | types.MethodDescriptorType():
                 written = self.named(value)
             case functools.partial():
@@ -62,11 +70,36 @@ class _Surroundings(Encoder):
             case Task() | Flow():
                 step: Step | None = getattr(value, "step", None)
                 written = self.encode(step.function if step is not None else value.fn)
-            case _ if not self._strict:
-                written = part(b"~", self.named(type(value)))
-            case _:
+            case _ if self._strict or _is_consumed(value):
                 written = super().other(value)
+            case _:
+                written = part(b"~", self.named(type(value)), *self._plain(value))
         return written
+
+    def _made_here(self, kind: type) -> bytes:
+        """Write a class that a function makes anew: each of them may have other attributes."""
+        bases = [self.encode(base) for base in kind.__bases__]
+        parts = [
+            part(b"P", name.encode(), self._member(item))
+            for name, item in sorted(vars(kind).items())
+            if name not in _OF_CLASSES and (not _is_dunder(name) or isinstance(item, _METHODS))
+        ]
+        return part(b"K", self.named(kind), part(b"B", *bases), *parts)
+
+    def _member(self, member: Any) -> bytes:  # noqa: ANN401 - of any type
+        match member:
+            case property():
+                return part(b"@", *map(self.encode, (member.fget, member.fset, member.fdel)))
+            case staticmethod() | classmethod():
+                return part(b"!", self.named(type(member)), self.encode(member.__func__))
+            case _:
+                return self.encode(member)
+
+    def _plain(self, value: Any) -> Iterator[bytes]:  # noqa: ANN401 - of any type
+        """Write the plain values that an object without a form holds: often its configuration."""
+        for name, item in state(value):
+            if item is None or isinstance(item, _SCALARS):
+                yield part(b"P", name.encode(), self.encode(item))
 
     def _cell(self, cell: types.CellType) -> bytes:
         try:
@@ -77,14 +110,14 @@ class _Surroundings(Encoder):
 
 
 def identify(
-    step: "Step", names: ModuleNames, *, root: str, path: tuple[str, ...], fixed: bool
+    step: "Step", names: ModuleNames, *, within: str, path: tuple[str, ...], fixed: bool
 ) -> StepIdentity:
     """Return the identity of a step that is called.
 
     Args:
         step: The step.
         names: What modules are called in this run.
-        root: First part of the operation key.
+        within: In what a name stands for one function: a run, or outside of runs a call.
         path: Subflows down to the call of a key.
         fixed: Whether the path's ordinals are the same on every attempt.
 
@@ -93,15 +126,25 @@ def identify(
             functions claim one name.
     """
     function: Any = step.function
-    module = names.of(function.__module__)
+    module = _module(function, names)
+    surroundings = surroundings_of(step, names)
     if step.pinned:
         known_as = f"{module}:{step.name}="
-        _claim(root, known_as, step, _Surroundings(names, strict=False))
+        _claim(within, known_as, step, _Surroundings(names, strict=False))
         return StepIdentity(function=known_as, path=path, fixed=fixed)
     known_as = f"{module}:{function.__qualname__}"
-    surroundings = surroundings_of(step, names)
-    _claim(root, f"{known_as} {hashlib.sha256(surroundings).hexdigest()}", step, None)
+    _claim(within, f"{known_as} {hashlib.sha256(surroundings).hexdigest()}", step, None)
     return StepIdentity(function=known_as, surroundings=surroundings, path=path, fixed=fixed)
+
+
+def _module(function: types.FunctionType, names: ModuleNames) -> str:
+    """Return what a function's module is called, and its file where that says something else.
+
+    Several files may be loaded under one name, as plugins are.
+    """
+    module = names.of(function.__module__)
+    file = stem(inspect.unwrap(function).__code__.co_filename)
+    return module if module.partition(" ")[0].rpartition(".")[2] == file else f"{module}@{file}"
 
 
 class _Contents(_Surroundings):
@@ -111,7 +154,16 @@ class _Contents(_Surroundings):
         super().__init__(names, strict=False)
 
     def record(self, value: Any) -> bytes:  # noqa: ANN401 - of any type
-        return part(b"~", self.named(type(value)))
+        held = [
+            part(b"P", name.encode(), self.encode(item))
+            for name, item in state(value)
+            if not (item is None or isinstance(item, _SCALARS))
+        ]
+        return part(b"~", self.named(type(value)), *held)
+
+    def _plain(self, value: Any) -> Iterator[bytes]:  # noqa: ANN401 - of any type
+        del value
+        return iter(())
 
 
 def contents_of(step: "Step", names: ModuleNames) -> bytes:
@@ -124,42 +176,45 @@ def surroundings_of(step: "Step", names: ModuleNames) -> bytes:
     """Return the bytes of a step's closure and defaults; empty where its name is given.
 
     Raises:
-        UsageError: They have no canonical form.
+        UsageError: They have no canonical form, or hold an iterator, which a body would use up.
     """
-    if step.pinned:
-        return b""
     function: Any = step.function
-    encoder = _Surroundings(names)
+    encoder = _Surroundings(names, strict=not step.pinned)
     try:
         found = encoder.function(function, step.ignore_arguments)
     except UsageError as error:
         what = error.message.removeprefix("an argument of type ")
         msg = f"step {step.name!r} has a value in its closure or defaults of type {what}"
         hint = "pass it as an argument, or name the step: @transaction(name=...)"
+        if step.pinned:
+            hint = "make a list of it before"
         raise UsageError(msg, hint=hint) from None
-    code = _code(function) if function.__name__ == _LAMBDA else b""
+    if step.pinned:
+        return b""
+    # A lambda has no name that would tell it from another one.
+    code = code_digest(function.__code__) if function.__name__ == _LAMBDA else b""
     return part(b"l", found, code) if code else found
 
 
-_Claim = tuple["ref[types.FunctionType]", types.CodeType, bytes]
-"""The function that claimed a name, its code, and what can be said of its closure."""
+_Claim = tuple["ref[types.FunctionType]", types.CodeType, str, bytes]
+"""The function that claimed a name, its code and file, and what can be said of its closure."""
 
 _claims: "OrderedDict[tuple[str, str], _Claim]" = OrderedDict()
 _claiming = threading.Lock()
 
 
-def _claim(root: str, known_as: str, step: "Step", encoder: _Surroundings | None) -> None:
-    """Note which function a name stands for in a run; the same one may be made again and again.
+def _claim(within: str, known_as: str, step: "Step", encoder: _Surroundings | None) -> None:
+    """Note which function a name stands for; the same one may be made again and again.
 
     Raises:
         UsageError: Another function has the name.
     """
     function: Any = step.function
     seen = encoder.function(function, step.ignore_arguments) if encoder else b""
-    mine = (ref(function), function.__code__, seen)
+    mine = (ref(function), function.__code__, function.__code__.co_filename, seen)
     with _claiming:
-        claimed = _claims.setdefault((root, known_as), mine)
-        _claims.move_to_end((root, known_as))
+        claimed = _claims.setdefault((within, known_as), mine)
+        _claims.move_to_end((within, known_as))
         if len(_claims) > _CLAIMS:
             _claims.popitem(last=False)
     if claimed[0]() is function or claimed[1:] == mine[1:]:
@@ -184,7 +239,10 @@ def _defaults(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
     yield from sorted((function.__kwdefaults__ or {}).items())
 
 
-def _code(function: types.FunctionType) -> bytes:
-    """Return what a lambda does: it has no name that would tell it from another one."""
-    code = function.__code__.replace(co_filename="", co_firstlineno=1, co_linetable=b"")
-    return hashlib.sha256(marshal.dumps(code)).digest()
+def _is_dunder(name: str) -> bool:
+    return name.startswith("__") and name.endswith("__")
+
+
+def _is_consumed(value: object) -> bool:
+    """Whether a body that reads a value leaves less of it to the next attempt."""
+    return isinstance(value, Iterator) and not isinstance(value, io.IOBase)

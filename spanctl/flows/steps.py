@@ -28,7 +28,7 @@ from spanctl.errors import (
 )
 from spanctl.flows.body import HIDDEN, Step
 from spanctl.flows.callsite import CallSite, allot
-from spanctl.flows.options import check
+from spanctl.flows.options import OneCall, check
 from spanctl.flows.runs import lease_ahead, watch
 from spanctl.ledger.keys import txn_id
 from spanctl.ledger.receipt import TransactionResult
@@ -69,6 +69,7 @@ class TransactionTask(Task[P, TransactionResult]):
 
     def _settle(self, step: Step, condition: "RetryConditionCallable | None") -> None:
         self.step = step
+        self.cache_policy = OneCall.instead_of(self.cache_policy)
         self.fn = step.as_task_function()
         self.task_key = Task(fn=step.function).task_key  # every wrapper has the same code
         self._condition = condition

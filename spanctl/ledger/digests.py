@@ -17,6 +17,7 @@ import enum
 import functools
 import hashlib
 import hmac
+import marshal
 import re
 import struct
 import sys
@@ -38,7 +39,12 @@ _HINT: Final = "pass plain values, or name the parameter in ignore_arguments"
 _LOADED: Final = "__prefect_loader_"
 """Begins the names of files that Prefect loaded while a module of their stem was there already."""
 _MAIN: Final = ("__main__", "__mp_main__")
-_NO_STATE: Final = frozenset({"__dict__", "__weakref__", "__pydantic_fields_set__", "__objclass__"})
+_OF_PACKAGES: Final = ("__main__", "__init__")
+_OTHERS: Final = frozenset({"prefect", "spanctl", "spanctl_cli"})
+"""Packages that have programs of their own, which run somebody else's flows."""
+_NO_STATE: Final = frozenset({"__dict__", "__weakref__", "__objclass__"})
+_HEAP_TYPE: Final = 1 << 9
+"""CPython's flag of classes that are made by ``class``: what others hold, Python can't list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +62,15 @@ class ModuleNames:
 
     @classmethod
     def of_run(cls, *loaded: str) -> "ModuleNames":
-        """Name the modules that are a run's own; the program's main module always is one."""
-        found = {name: stem for name in (*loaded, *_MAIN) if (stem := _stem(name))}
+        """Name the modules that are a run's own; a user's main module always is one."""
+        mains = [name for name in _MAIN if not _is_another_s(name)]
+        found = {name: called for name in (*loaded, *mains) if (called := _stem(name))}
         return cls(tuple(found.items()))
 
-    def of(self, module: str) -> str:
-        """Return what a module is called."""
+    def of(self, module: str | None) -> str:
+        """Return what a module is called; nothing where code was made outside of any."""
+        if module is None:
+            return ""
         stems = dict(self.own)
         if module.startswith(_LOADED) and module not in stems:
             return _stem(module) or module
@@ -73,7 +82,18 @@ class ModuleNames:
 def _stem(module: str) -> str | None:
     loaded = sys.modules.get(module)
     file = getattr(loaded, "__file__", None)
-    return PurePath(file).stem if file else None
+    return stem(file) if file else None
+
+
+def stem(file: str) -> str:
+    """Return what a file's module is called; a package has its name from its folder."""
+    path = PurePath(file)
+    return path.parent.name if path.stem in _OF_PACKAGES else path.stem
+
+
+def _is_another_s(main: str) -> bool:
+    spec = getattr(sys.modules.get(main), "__spec__", None)
+    return spec is not None and str(spec.name).partition(".")[0] in _OTHERS
 
 
 def injective(value: Any, names: ModuleNames | None = None) -> bytes:  # noqa: ANN401 - of any type
@@ -183,7 +203,7 @@ class Encoder:
 
     def named(self, thing: Any) -> bytes:  # noqa: ANN401 - what has a qualified name
         """Return the bytes of what is known by its qualified name."""
-        module = self.names.of(str(getattr(thing, "__module__", "")))
+        module = self.names.of(getattr(thing, "__module__", None))
         return part(b"Q", module.encode(), thing.__qualname__.encode())
 
     def _compound(self, value: Any) -> bytes:  # noqa: ANN401 - of any type
@@ -209,18 +229,20 @@ class Encoder:
         if base is dt.time:
             naive = dt.time.isoformat(value.replace(tzinfo=None))
             return part(b"c", naive.encode(), *self._clock(value))
+        # Of a subclass too the base's own view is taken: its methods may show something else.
         if base is dict or base is types.MappingProxyType:
-            return part(b"M" if base is dict else b"m", *sorted(self._pairs(value)))
+            return part(b"M" if base is dict else b"m", *sorted(self._pairs(value, base)))
         if base is collections.OrderedDict:
-            return part(b"D", *self._pairs(value))
+            return part(b"D", *self._pairs(value, base))
+        items = map(self.encode, base.__iter__(value))  # type: ignore[attr-defined]
         if base is set or base is frozenset:
-            return part(b"U" if base is set else b"u", *sorted(map(self.encode, value)))
+            return part(b"U" if base is set else b"u", *sorted(items))
         if base is collections.deque:
-            return part(b"d", self.encode(value.maxlen), *map(self.encode, value))
-        return part(b"L" if base is list else b"T", *map(self.encode, value))
+            return part(b"d", self.encode(value.maxlen), *items)
+        return part(b"L" if base is list else b"T", *items)
 
-    def _pairs(self, value: Mapping[Any, Any]) -> Iterator[bytes]:
-        return (part(b"P", self.encode(key), self.encode(item)) for key, item in value.items())
+    def _pairs(self, value: Mapping[Any, Any], base: Any) -> Iterator[bytes]:  # noqa: ANN401 - a mapping's type
+        return (part(b"P", self.encode(key), self.encode(item)) for key, item in base.items(value))
 
     def _clock(self, value: dt.datetime | dt.time) -> tuple[bytes, bytes]:
         zone = b"" if value.tzinfo is None else self.encode(value.tzinfo)
@@ -238,7 +260,32 @@ class Encoder:
         return part(b"z", self.named(type(zone)), *(text.encode() for text in told))
 
     def _state(self, value: Any) -> bytes:  # noqa: ANN401 - of any type
-        return part(b"S", *(part(b"P", name.encode(), self.encode(v)) for name, v in state(value)))
+        parts = [part(b"P", name.encode(), self.encode(item)) for name, item in state(value)]
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
+            parts.append(part(b"F", *(name.encode() for name in value._fields)))
+        if isinstance(value, collections.defaultdict):
+            parts.append(part(b"N", self._factory(value.default_factory)))
+        return part(b"S", *parts)
+
+    def _factory(self, factory: Any) -> bytes:  # noqa: ANN401 - what makes a missing value
+        plain = isinstance(factory, types.FunctionType) and not (
+            factory.__closure__ or factory.__defaults__ or factory.__name__ == "<lambda>"
+        )
+        if plain or isinstance(factory, type):
+            return self.named(factory)
+        return self.encode(factory)
+
+
+def code_digest(code: types.CodeType) -> bytes:
+    """Return the SHA-256 of what code does, without where its text is."""
+    return hashlib.sha256(marshal.dumps(_placeless(code))).digest()
+
+
+def _placeless(code: types.CodeType) -> types.CodeType:
+    consts = tuple(
+        _placeless(one) if isinstance(one, types.CodeType) else one for one in code.co_consts
+    )
+    return code.replace(co_filename="", co_firstlineno=1, co_linetable=b"", co_consts=consts)
 
 
 def part(tag: bytes, *parts: bytes) -> bytes:
@@ -257,9 +304,8 @@ def state(value: Any) -> Iterable[tuple[str, Any]]:  # noqa: ANN401 - of any typ
             attribute = f"_{kind.__name__.lstrip('_')}{name}" if hidden else name
             if hasattr(value, attribute):
                 found[attribute] = getattr(value, attribute)
-    if isinstance(value, collections.defaultdict):
-        factory = value.default_factory
-        found["default_factory"] = getattr(factory, "__qualname__", factory)
+    if isinstance(value, _SCALARS) and not type(value).__flags__ & _HEAP_TYPE:
+        found["repr()"] = repr(value)  # such as the nanoseconds of a time of pandas
     return sorted(
         (name, item)
         for name, item in found.items()
@@ -286,13 +332,15 @@ def _text(tag: bytes, write: Callable[[Any], str]) -> Callable[[Any], bytes]:
 _PLAIN: Final[dict[type, Callable[[Any], bytes]]] = {
     type(None): lambda _: b"0",
     bool: lambda value: b"1" if value else b"2",
-    int: _text(b"i", int.__repr__),
+    int: _text(b"i", lambda value: int.__format__(value, "x")),  # in decimal, digits are limited
     float: lambda value: part(b"f", struct.pack(">d", value)),
     complex: lambda value: part(b"j", struct.pack(">dd", value.real, value.imag)),
     str: _text(b"s", str.__str__),
     bytes: lambda value: part(b"b", bytes(value)),
     bytearray: lambda value: part(b"a", bytes(value)),
-    memoryview: lambda value: part(b"v", value.format.encode(), value.tobytes()),
+    memoryview: lambda value: part(
+        b"v", value.format.encode(), repr(value.shape).encode(), value.tobytes()
+    ),
     decimal.Decimal: _text(b"n", lambda value: repr(tuple(decimal.Decimal.as_tuple(value)))),
     uuid.UUID: _text(b"g", lambda value: value.hex),
     dt.date: _text(b"y", dt.date.isoformat),
@@ -305,6 +353,7 @@ _CONTAINERS: Final = frozenset(
     {list, tuple, dict, set, frozenset, dt.datetime, dt.time, types.MappingProxyType}
     | {collections.OrderedDict, collections.deque}
 )
+_SCALARS: Final = (int, float, complex, decimal.Decimal, dt.date, dt.time, dt.timedelta)
 # Derived types stand before what they derive from.
 _BASES: Final = (
     str, bytes, bytearray, int, float, complex, decimal.Decimal, uuid.UUID, dt.datetime, dt.date,

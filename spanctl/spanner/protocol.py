@@ -13,9 +13,10 @@ In short (the reasons are in ``docs/PROTOCOL.md``):
    ambiguous Commit.
 """
 
+import inspect
 import json
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,7 +28,7 @@ from grpc import StatusCode
 
 from spanctl import __version__, interrupts, shelter
 from spanctl.clock import monotonic, now
-from spanctl.errors import ConflictError, DeadlineError, SpanctlError
+from spanctl.errors import ConflictError, DeadlineError, SpanctlError, UsageError
 from spanctl.ledger.canonical import result_json
 from spanctl.ledger.receipt import EntryKind, Receipt, TransactionResult
 from spanctl.spanner import nulls, preflight, receipts, values
@@ -55,6 +56,20 @@ _COMMIT: Final = 30.0
 """Seconds to wait for the reply to a Commit before it is sent again."""
 _PARTING: Final = 5.0
 """Seconds in which the Commit that was interrupted is replayed."""
+
+
+def _refuse_unrun(value: object) -> None:
+    """Refuse a body that only made what would do the work, such as a coroutine.
+
+    Raises:
+        UsageError: It is awaited or iterated over by nobody, so nothing was done.
+    """
+    if isinstance(value, Coroutine | Generator):
+        value.close()  # or Python warns that nobody awaited it
+    elif not (inspect.isawaitable(value) or isinstance(value, AsyncGenerator)):
+        return
+    msg = f"the body returned a {type(value).__name__}, whose code has not run"
+    raise UsageError(msg, hint="write it with def, and return a value or a list")
 
 
 class _CommitLostError(Exception):
@@ -167,6 +182,7 @@ class Execution(Resolution, Generic[T]):
         try:
             with shelter.interruptible():
                 value = self.body(transaction)
+            _refuse_unrun(value)
             kept = result_json(value) if self.options.keep_result else None
             preflight.check(self.database.tables, transaction.writes, transaction.mutations)
             nulls.refuse(self.database, transaction)

@@ -1,5 +1,6 @@
 """One execution of a job: it leases operations, runs them, and closes what is settled."""
 
+import inspect
 import threading
 import uuid
 from collections import Counter, defaultdict
@@ -8,7 +9,8 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from spanctl.closing import Closing
-from spanctl.errors import SpanctlError, UsageError
+from spanctl.errors import KeyReusedError, SpanctlError, UsageError
+from spanctl.ledger.digests import code_digest
 from spanctl.ledger.keys import OperationKey
 from spanctl.ledger.receipt import Provenance, TransactionResult
 from spanctl.shelter import sheltered
@@ -71,6 +73,7 @@ class Run(Closing):
         self._through: dict[str, int] = {}
         self._blocks: dict[str, int] = {}
         self._keyed: set[tuple[str, str]] = set()
+        self._bodies: dict[OperationKey, bytes] = {}
         self._open: list[Intent] = []
         self._pending: Counter[OperationKey] = (
             Counter()
@@ -244,6 +247,7 @@ class Run(Closing):
             expect_replay: Whether the operation may have been run before, under this root.
 
         Raises:
+            KeyReusedError: Another function was called with the key in this execution.
             SpanctlError: As :meth:`spanctl.spanner.protocol.Execution.run` raises.
         """
         if key is None:
@@ -253,10 +257,22 @@ class Run(Closing):
             operation = OperationKey(self.root, (), name, ordinal)
         else:
             operation = OperationKey(self.root, (), name, key)
+            self._refuse_other(operation, body)
         (call,) = self.lease([operation])
         return self.execute(
             call, body, arguments=arguments, options=options, expect_replay=expect_replay
         )
+
+    def _refuse_other(self, operation: OperationKey, body: Callable[..., Any]) -> None:
+        """Refuse a second function for one operation: its receipt would answer for both."""
+        code = getattr(inspect.unwrap(body), "__code__", None)
+        told = type(body).__qualname__.encode() if code is None else code_digest(code)
+        with self._lock:
+            known = self._bodies.setdefault(operation, told)
+        if known != told:
+            msg = f"operation {operation} is called with two functions"
+            hint = "a key names one write: give the other one another key"
+            raise KeyReusedError(msg, hint=hint, txn_id=Call(operation).txn_id)
 
     def ended(self, call: Call) -> None:
         """Note that the outcome of a leased call is known."""

@@ -6,7 +6,7 @@ import contextvars
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,18 +18,13 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Scheduled
 
 from spanctl.errors import (
-    ArgumentChangedError,
     ContextLostError,
     KeyRequiredError,
     KeyReusedError,
     SpanctlError,
 )
 from spanctl.flows import transaction, using
-from spanctl.spanner.client import Database
-from spanctl.spanner.rpc import Target
-from spanctl.spanner.run import Run
 from tests.faults import raw
-from tests.faults.proxy import FaultProxy, fail
 from tests.flows.bank import Bank, Fails
 
 pytestmark = [pytest.mark.emulator, pytest.mark.prefect, pytest.mark.usefixtures("prefect")]
@@ -495,93 +490,4 @@ def test_a_process_that_a_flow_starts_has_lost_the_run(bank: Bank) -> None:
 
     parent()
     assert told[0] in {"context_lost", "key_required"}
-    assert events(bank) == []
-
-
-# -- bodies that change what they were given
-
-
-@transaction
-def pour(txn, items: list[str]) -> None:
-    while items:
-        txn.insert("events", ("id",), [(items.pop(),)])
-
-
-@pytest.fixture
-def aborting(emulator: str, bank: Bank) -> Iterator[Target]:
-    """The bank's database behind a proxy that answers an operation's first Commit with ABORTED."""
-    with FaultProxy(emulator) as proxy:
-        proxy.add("Commit", fail("ABORTED"), when=lambda p: "spanctl_receipts" in p.writes)
-        yield Target(database=bank.target.database, emulator_host=proxy.address)
-
-
-def test_a_body_that_consumes_its_argument_fails_by_name(bank: Bank, aborting: Target) -> None:
-    """After ABORTED it would see an emptied list, and commit without its rows."""
-
-    @flow
-    def job() -> None:
-        with using(database=aborting):
-            pour(["a", "b"])
-
-    with pytest.raises(ArgumentChangedError, match="changed"):
-        job()
-    assert events(bank) == []
-
-
-def test_a_retried_task_s_body_sees_what_the_first_saw(bank: Bank) -> None:
-    """Prefect hands the same objects to each retry."""
-    once = Fails()
-
-    @transaction(retries=1)
-    def pour_once(txn, items: list[str]) -> None:
-        while items:
-            txn.insert("events", ("id",), [(items.pop(),)])
-        once()
-
-    @flow
-    def job() -> None:
-        pour_once(["a", "b"])
-
-    with pytest.raises(SpanctlError) as refused:
-        job()
-    assert refused.value.code in {"argument_changed", "usage"}
-    assert events(bank) == []
-
-
-@pytest.mark.parametrize("name", [None, "drain"])
-def test_a_body_that_consumes_its_closure_fails_by_name(bank: Bank, name: str | None) -> None:
-    """What it closes over is given to it just as well."""
-    items = ["a", "b"]
-
-    @transaction(name=name, retries=1)
-    def drain(txn) -> None:
-        drained = [items.pop() for _ in list(items)]
-        txn.insert("events", ("id",), [(one,) for one in drained])
-        if drained:
-            msg = "once"
-            raise RuntimeError(msg)
-
-    @flow
-    def job() -> None:
-        drain()
-
-    with pytest.raises(ArgumentChangedError, match="step 'drain' changed what it was given"):
-        job()
-    assert events(bank) == []
-
-
-def test_the_library_compares_arguments_too(bank: Bank, aborting: Target) -> None:
-    """A body that is run without Prefect must not consume them either."""
-    items = ["a", "b"]
-
-    def body(txn: Any) -> None:
-        while items:
-            txn.insert("events", ("id",), [(items.pop(),)])
-
-    with (
-        Database(aborting) as database,
-        Run(database, "job") as run,
-        pytest.raises(ArgumentChangedError),
-    ):
-        run.step("pour", body, key="k", arguments={"items": items})
     assert events(bank) == []

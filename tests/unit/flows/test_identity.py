@@ -25,7 +25,7 @@ from spanctl.ledger.step_identity import StepIdentity
 def identity(task: Any, names: ModuleNames | None = None, *, root: str = "") -> StepIdentity:
     """The identity of a step that is called, in a run of its own unless one is named."""
     own = names or ModuleNames.of_run()
-    return identify(task.step, own, root=root or str(uuid.uuid4()), path=(), fixed=True)
+    return identify(task.step, own, within=root or str(uuid.uuid4()), path=(), fixed=True)
 
 
 def make(value: Any, *, name: str | None = None) -> Any:
@@ -148,7 +148,7 @@ def test_two_branches_with_one_name_are_refused_in_one_run() -> None:
     identity(branch(False), root="another run")
 
 
-@pytest.mark.parametrize("thing", [threading.Lock(), logging.getLogger("x"), object(), iter([1])])
+@pytest.mark.parametrize("thing", [threading.Lock(), logging.getLogger("x"), object()])
 def test_a_closure_without_a_form_needs_a_name(thing: object) -> None:
     """A client or a lock can't be compared: the caller's name stands for the step then."""
     with pytest.raises(UsageError, match="step 'create' has a value in its closure") as refused:
@@ -241,3 +241,97 @@ def test_defaults_count_unless_their_parameter_is_ignored() -> None:
     with pytest.raises(UsageError, match="closure or defaults"):
         identity(with_default(lock))
     assert identity(with_default(lock, ("by",))) == identity(with_default(object(), ("by",)))
+
+
+def row_of(version: str) -> type:
+    class Row:
+        V = version
+
+        def show(self) -> str:
+            return self.V
+
+        @property
+        def shown(self) -> str:
+            return version
+
+    return Row
+
+
+def test_classes_that_are_made_anew_are_told_apart_by_what_they_hold() -> None:
+    """They have one name; their attributes, methods and properties may differ."""
+    assert identity(make(row_of("1"))) != identity(make(row_of("2")))
+    assert identity(make(row_of("1"))) == identity(make(row_of("1")))
+    assert identity(make(Holder)) == identity(make(Holder))
+
+
+class Configured:
+    """Something without a form, which holds what a step is about."""
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+        self.lock = threading.Lock()
+
+
+def test_a_given_name_is_not_shared_by_two_configurations() -> None:
+    """Objects that can't be compared are compared by the plain values that they hold."""
+    identity(make(Configured("north"), name="mine"), root="configured")
+    identity(make(Configured("north"), name="mine"), root="configured")
+    with pytest.raises(UsageError, match="two functions of this run claim the name 'mine'"):
+        identity(make(Configured("south"), name="mine"), root="configured")
+
+
+@pytest.mark.parametrize("name", [None, "drain"])
+def test_an_iterator_in_the_closure_is_refused(name: str | None) -> None:
+    """A body uses it up, and nobody can tell how far."""
+    with pytest.raises(UsageError, match="has a value in its closure"):
+        identity(make(iter([1]), name=name))
+
+
+def test_lambdas_are_the_same_wherever_their_text_is(tmp_path: Path) -> None:
+    """From another folder, or a line further down, with functions of their own in it."""
+    source = "step = lambda txn: sorted([n for n in range(3)], key=lambda n: -n)\n"
+    found = set()
+    for folder, text in (("one", source), ("two", f"# moved\n{source}")):
+        path = tmp_path / folder / "lambdas_job.py"
+        path.parent.mkdir()
+        path.write_text(text)
+        module = load(path, f"{folder}.lambdas_job")
+        names = ModuleNames(((f"{folder}.lambdas_job", "lambdas_job"),))
+        found.add(identity(transaction(module.step), names))
+    assert len(found) == 1
+
+
+def test_files_that_are_loaded_under_one_name_are_told_apart(tmp_path: Path) -> None:
+    """As plugins are: the module's name says nothing, and is none in sys.modules."""
+    found = []
+    for name in ("north", "south"):
+        path = tmp_path / f"{name}.py"
+        path.write_text(SOURCE.format(body="pass"))
+        found.append(identity(load(path, "plugin").pay, root="plugins"))
+    assert len(set(found)) == 2
+    other = tmp_path / "elsewhere" / "south.py"
+    other.parent.mkdir()
+    other.write_text(SOURCE.format(body="pass"))
+    with pytest.raises(UsageError, match="two functions of this run claim the name 'pay'"):
+        identity(load(other, "plugin").pay, root="plugins")
+    sys.modules.pop("plugin")
+
+
+def test_code_without_a_module_has_a_name_all_the_same() -> None:
+    """Made by exec in a namespace of its own."""
+    namespace: dict[str, Any] = {"transaction": transaction}
+    exec(compile("def pay(txn):\n    pass\n", "<cell>", "exec"), namespace)  # noqa: S102 - as notebooks do
+    assert identity(transaction(namespace["pay"])).function == "@<cell>:pay"
+
+
+def test_another_s_program_is_not_the_run_s_own_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker's engine runs a user's flow: a user's module of that name is a user's."""
+    main = ModuleType("__main__")
+    main.__file__ = "/x/prefect/engine.py"
+    main.__spec__ = importlib.util.spec_from_loader("prefect.engine", None)
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    assert ModuleNames.of_run().of("engine") == "engine"
+    main.__spec__ = None
+    assert ModuleNames.of_run().of("engine") == "engine (imported)"
+    main.__file__ = "/x/alpha/__main__.py"
+    assert ModuleNames.of_run().of("__main__") == "alpha"
