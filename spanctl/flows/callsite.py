@@ -5,7 +5,7 @@ hidden argument. A key that the caller gives (``key=``) names the call within th
 wherever it is made: no path goes into it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ from spanctl.invocation import Invocation
 from spanctl.ledger.digests import ModuleNames
 from spanctl.ledger.keys import JOB, KEYED, OUTSIDE, OperationKey, txn_id
 from spanctl.ledger.receipt import Provenance
+from spanctl.ledger.step_identity import told
 from spanctl.spanner.operation import Identified
 
 if TYPE_CHECKING:
@@ -110,12 +111,12 @@ def allot(
     place = found[1] if found else None
     _refuse_lost(name, place, named=key is not None)
     keys = _named(name, count, key) if key is not None else _counted(name, count or 1, found)
-    if key is not None and found:
-        _refuse_shared(name, keys, *found)
     given = _invocation(place)
     root = _root(place, given)
     path = place.path if place and key is None else ()
     target = resolve(database or given.database, scope=root)
+    if key is not None and found:
+        _refuse_shared((OperationKey(root, (), name, one) for one in keys), *found, target)
     provenance = _provenance(place, given, target)
     asked = asking(place) if place else None
     identity = _identity(step, place, root, named=key is not None) if step else None
@@ -163,21 +164,18 @@ def _refuse_lost(name: str, place: Place | None, *, named: bool) -> None:
 
 
 def _refuse_shared(
-    name: str, keys: Sequence[int | str], context: FlowRunContext, place: Place
+    keys: Iterable[OperationKey], context: FlowRunContext, place: Place, target: "Target"
 ) -> None:
-    """Refuse a key that two subflows use whose order is not fixed: no receipt tells them apart.
+    """Refuse a key that two subflows use whose order is not fixed.
 
     Raises:
-        KeyReusedError: Another flow run has used it in this attempt of the root flow run.
+        KeyReusedError: Another flow run has used it in this attempt of what is around the two.
     """
-    if place.fixed:
-        return
     for key in keys:
-        if not claim(context, place.path, f"{name}={key}"):
-            msg = f"step {name!r} is called with one key in two runs of {'/'.join(place.path)}"
+        if not claim(context, place.lineage, f"{ledger_label(target)}:{key}"):
+            msg = f"step {key.step!r} is called with one key in two runs of {told(place.turns)}"
             hint = "for another write use another key, such as what the subflow is called with"
-            used = OperationKey(_root(place, _invocation(place)), (), name, key)
-            raise KeyReusedError(msg, hint=hint, txn_id=txn_id(used))
+            raise KeyReusedError(msg, hint=hint, txn_id=txn_id(key))
 
 
 def _hook_outside() -> str:
@@ -186,9 +184,11 @@ def _hook_outside() -> str:
 
 def _identity(step: "Step", place: Place | None, root: str, *, named: bool) -> Identified:
     names = ModuleNames.of_run(*filter(None, [place.module if place else None]))
-    path = place.path if place and named else ()
-    fixed = place is None or place.fixed
+    path = place.turns if place and named else ()
+    fixed = place is None or place.turns == place.path
     found = identify(step, names, root=root, path=path, fixed=fixed)
+    if place and named:
+        found = replace(found, lineage=place.lineage)
     return Identified(step=found, names=names)
 
 

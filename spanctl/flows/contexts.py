@@ -14,6 +14,7 @@ import os
 import sys
 import threading
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 from weakref import ref
 
@@ -21,6 +22,8 @@ from prefect.context import FlowRunContext, TaskRunContext
 
 if TYPE_CHECKING:
     from types import FrameType
+
+    from prefect.client.schemas.objects import FlowRun, TaskRun
 
 _INHERITED: Final = "spanctl_executes_a_flow"
 _HOOKS: Final = frozenset(
@@ -39,8 +42,7 @@ class _Entered:
         thread: See above.
         task: See above.
         lost: Why its run may be part of another one that it doesn't know; empty when it can't.
-        caller: Who called it where calls have no fixed order: the task run, or the flow run itself
-            in another thread or asyncio task; empty where its turn is the same on every attempt.
+        callers: Who called it where calls have no fixed order; see :func:`callers`.
     """
 
     context: FlowRunContext
@@ -48,7 +50,7 @@ class _Entered:
     thread: int
     task: "ref[asyncio.Task[Any]] | None"
     lost: str
-    caller: str = ""
+    callers: tuple[tuple[str, str], ...] = ()
 
 
 _entered: dict[int, _Entered] = {}
@@ -108,13 +110,18 @@ def in_own_context(context: FlowRunContext, *, alone: bool = False) -> bool:
         context._token = variable.set(context)  # noqa: SLF001
 
 
-def caller(context: FlowRunContext) -> str:
-    """Return who called a flow where calls have no fixed order; empty where they have one.
+def callers(context: FlowRunContext) -> tuple[tuple[str, str], ...]:
+    """Return who called a flow where calls have no fixed order; nothing where they have one.
 
-    It is the same when the call is made again in the same attempt of the flow around it.
+    From the flow around it inwards: the attempt of a flow or task, and which run was called in it.
     """
     found = _entered.get(id(context))
-    return found.caller if found is not None else ""
+    return found.callers if found is not None else ()
+
+
+def attempt(run: "FlowRun | TaskRun") -> str:
+    """Return a name of the present attempt of a run."""
+    return f"{run.id}:{run.run_count or 0}"
 
 
 def in_hook() -> bool:
@@ -141,19 +148,31 @@ def _config() -> dict[str, Any]:
     return config
 
 
-def _caller(context: FlowRunContext, outer: FlowRunContext) -> str:
-    task = TaskRunContext.get()
-    if task and outer.flow_run and task.task_run.flow_run_id == outer.flow_run.id:
-        return str(task.task_run.id)
-    if context.flow_run is None or outer.detached or in_own_context(outer, alone=True):
-        return ""
-    return str(context.flow_run.id)
+def _callers(context: FlowRunContext, outer: FlowRunContext) -> tuple[tuple[str, str], ...]:
+    if context.flow_run is None or outer.flow_run is None:
+        return ()
+    tasks = [one for one in _tasks() if one.flow_run_id == outer.flow_run.id]
+    if not tasks and (outer.detached or in_own_context(outer, alone=True)):
+        return ()
+    runs: list[FlowRun | TaskRun] = [outer.flow_run, *tasks, context.flow_run]
+    return tuple((attempt(by), str(run.id)) for by, run in pairwise(runs))
+
+
+def _tasks() -> "list[TaskRun]":
+    """Return the task runs that a call is made in, from the outside in."""
+    found: list[TaskRun] = []
+    context = TaskRunContext.get()
+    while context is not None:
+        found.insert(0, context.task_run)
+        outer = context._token.old_value if context._token is not None else None  # noqa: SLF001
+        context = outer if isinstance(outer, TaskRunContext) else None
+    return found
 
 
 def _entering(self: FlowRunContext) -> FlowRunContext:
     outer = FlowRunContext.get()
     why = lost() if outer is None and not self.detached else ""
-    calling = _caller(self, outer) if outer is not None else ""
+    calling = _callers(self, outer) if outer is not None else ()
     entered = _enter(self)
     if not self.detached:
         task = _current_task()
