@@ -146,7 +146,7 @@ def _root(place: Place | None, given: Invocation) -> str:
 
 
 def _refuse_lost(name: str, place: Place | None, *, named: bool) -> None:
-    """Refuse a call that may belong to a run that is executed here and doesn't know it.
+    """Refuse a call that may belong to a run that is or was executed here, and doesn't know it.
 
     Raises:
         ContextLostError: It may; with its own job or idempotency key it says what it belongs to.
@@ -154,13 +154,16 @@ def _refuse_lost(name: str, place: Place | None, *, named: bool) -> None:
     given = invocation.current()
     if given.idempotency_key or (given.job and place is None):
         return
-    where = place.lost if place else contexts.lost() or _hook_outside()
+    where = place.lost if place else contexts.lost() or contexts.left_behind() or _hook_outside()
     if not where:
         return
     what = "the context of its flow run" if named else "key= and the context of its flow run"
     msg = f"step {name!r} needs {what}, because it is called {where} that has lost it"
-    hint = "start the thread's work with contextvars.copy_context().run, or use the task runner"
-    raise ContextLostError(msg, hint=f"{hint}; or: with using(job=...)", step=name)
+    hint = (
+        "start the thread's work with contextvars.copy_context().run and wait for it in the flow,"
+        " or use the task runner; or: with using(job=...)"
+    )
+    raise ContextLostError(msg, hint=hint, step=name)
 
 
 def _refuse_shared(
