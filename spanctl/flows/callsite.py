@@ -5,9 +5,9 @@ hidden argument. A key that the caller gives (``key=``) names the call within th
 wherever it is made: no path goes into it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -32,6 +32,7 @@ from spanctl.invocation import Invocation
 from spanctl.ledger.digests import ModuleNames
 from spanctl.ledger.keys import JOB, KEYED, OUTSIDE, OperationKey, txn_id
 from spanctl.ledger.receipt import Provenance
+from spanctl.ledger.step_identity import told
 from spanctl.spanner.operation import Identified
 
 if TYPE_CHECKING:
@@ -116,12 +117,12 @@ def allot(
     keys: Sequence[int | str] = (
         _named(name, count, key) if key is not None else _counted(name, count or 1, found)
     )
-    if key is not None and found:
-        _refuse_shared(name, keys, *found)
     given = _invocation(place)
     root = _root(place, given)
     path = place.path if place and key is None else ()
     target = resolve(database or given.database, scope=root)
+    if key is not None and found:
+        _refuse_shared((OperationKey(root, (), name, one) for one in keys), *found, target)
     provenance = _provenance(place, given, target)
     asked = asking(place) if place else None
     if step is None:
@@ -156,7 +157,7 @@ def _root(place: Place | None, given: Invocation) -> str:
 
 
 def _refuse_lost(name: str, place: Place | None, *, named: bool) -> None:
-    """Refuse a call that may belong to a run that is executed here and doesn't know it.
+    """Refuse a call that may belong to a run that is or was executed here, and doesn't know it.
 
     Raises:
         ContextLostError: It may; with its own job or idempotency key it says what it belongs to.
@@ -164,31 +165,31 @@ def _refuse_lost(name: str, place: Place | None, *, named: bool) -> None:
     given = invocation.current()
     if given.idempotency_key or (given.job and place is None):
         return
-    where = place.lost if place else contexts.lost() or _hook_outside()
+    where = place.lost if place else contexts.lost() or contexts.left_behind() or _hook_outside()
     if not where:
         return
     what = "the context of its flow run" if named else "key= and the context of its flow run"
     msg = f"step {name!r} needs {what}, because it is called {where} that has lost it"
-    hint = "start the thread's work with contextvars.copy_context().run, or use the task runner"
-    raise ContextLostError(msg, hint=f"{hint}; or: with using(job=...)", step=name)
+    hint = (
+        "start the thread's work with contextvars.copy_context().run and wait for it in the flow,"
+        " or use the task runner; or: with using(job=...)"
+    )
+    raise ContextLostError(msg, hint=hint, step=name)
 
 
 def _refuse_shared(
-    name: str, keys: Sequence[int | str], context: FlowRunContext, place: Place
+    keys: Iterable[OperationKey], context: FlowRunContext, place: Place, target: "Target"
 ) -> None:
-    """Refuse a key that two subflows use whose order is not fixed: no receipt tells them apart.
+    """Refuse a key that two subflows use whose order is not fixed.
 
     Raises:
-        KeyReusedError: Another flow run has used it in this attempt of the root flow run.
+        KeyReusedError: Another flow run has used it in this attempt of what is around the two.
     """
-    if place.fixed:
-        return
     for key in keys:
-        if not claim(context, place.path, f"{name}={key}"):
-            msg = f"step {name!r} is called with one key in two runs of {'/'.join(place.path)}"
+        if not claim(context, place.lineage, f"{ledger_label(target)}:{key}"):
+            msg = f"step {key.step!r} is called with one key in two runs of {told(place.turns)}"
             hint = "for another write use another key, such as what the subflow is called with"
-            used = OperationKey(_root(place, _invocation(place)), (), name, key)
-            raise KeyReusedError(msg, hint=hint, txn_id=txn_id(used))
+            raise KeyReusedError(msg, hint=hint, txn_id=txn_id(key))
 
 
 def _hook_outside() -> str:
@@ -201,9 +202,12 @@ def _identity(
     """Return who is called: one identity for all calls of a run, outside of runs for one call."""
     names = ModuleNames.of_run(*filter(None, [place.module if place else None]))
     if place:
-        path = place.path if named else ()
-        found = identify(step, names, within=root, path=path, fixed=place.fixed)
-        return Identified(step=found, names=names)
+        path = place.turns if named else ()
+        fixed = place.turns == place.path
+        found = identify(step, names, within=root, path=path, fixed=fixed)
+        return Identified(
+            step=replace(found, lineage=place.lineage) if named else found, names=names
+        )
     (call,) = calls
     if root == OUTSIDE and names.of(step.function.__module__) == _PROGRAM:
         msg = f"step {step.name!r} is of a program that has no file, so nothing names its job"

@@ -21,6 +21,7 @@ from prefect.exceptions import ObjectNotFound, PrefectException
 
 from spanctl.errors import NotFoundError, UnreachableError
 from spanctl.flows import contexts
+from spanctl.ledger.step_identity import is_other_call, loose
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -53,7 +54,9 @@ class Place:
         flow: Name of its flow.
         path: Subflows down to the call, each with its ordinal.
         unstable: Why ordinals can't be counted here, to end "because ..."; empty when they can.
-        fixed: Whether the path's ordinals are the same on every attempt, wherever the call is made.
+        turns: The path, with an ordinal only where it is the same on every attempt.
+        lineage: Which call leads here: attempts of the flows and tasks above, as far as they are
+            known here, to the run or the turn that was called in each.
         deployment: Id of the root flow run's deployment.
         labels: Labels of the root flow run, shared by all calls of this attempt.
         rerun: Whether the flow run, or its root, has been run before.
@@ -70,7 +73,8 @@ class Place:
     flow: str | None
     path: tuple[str, ...] = ()
     unstable: str = ""
-    fixed: bool = True
+    turns: tuple[str, ...] = ()
+    lineage: Mapping[str, str] = field(default_factory=dict)
     deployment: str | None = None
     labels: dict[str, Any] = field(default_factory=dict)
     rerun: bool = False
@@ -102,13 +106,15 @@ def here() -> tuple[FlowRunContext, Place] | None:
     begun = _begun(context, above.root.id)
     outermost = _outermost(context)
     path, twin = _told_apart(context, above.path)
+    turns, lineage = _descent(context, path)
     return context, Place(
         root_run=above.root.id,
         flow_run=flow_run.id,
         flow=context.flow.name if context.flow else None,
         path=path,
         unstable=_calling_side(context) or _above_side(above) or twin,
-        fixed=not above.unstable and not any(contexts.caller(one) for one, _ in _levels(context)),
+        turns=turns,
+        lineage=lineage,
         deployment=str(above.root.deployment_id) if above.root.deployment_id else None,
         labels=above.root.labels,
         begun=begun,
@@ -133,18 +139,41 @@ def _levels(context: FlowRunContext) -> Iterator[tuple[FlowRunContext, FlowRunCo
         context = outer
 
 
-def claim(context: FlowRunContext, path: Sequence[str], call: str) -> bool:
+def _descent(
+    context: FlowRunContext, path: Sequence[str]
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the path's turns, and which calls lead here through the flows of this process."""
+    turns = [one if _is_counted(one) else loose(one) for one in path]
+    lineage: dict[str, str] = {}
+    for at, (inner, outer) in zip(range(len(path) - 1, -1, -1), _levels(context), strict=False):
+        if callers := contexts.callers(inner):
+            turns[at] = loose(path[at])
+            lineage |= dict(callers)
+        elif outer.flow_run is not None:
+            lineage[contexts.attempt(outer.flow_run)] = turns[at]
+    return tuple(turns), lineage
+
+
+def _is_counted(subflow: str) -> bool:
+    """Tell whether Prefect counted a subflow; within a task it doesn't."""
+    return subflow.rpartition("#")[2].partition("~")[0].isdigit()
+
+
+def claim(context: FlowRunContext, lineage: Mapping[str, str], call: str) -> bool:
     """Note who makes a keyed call; tell whether nobody else has made it in this attempt.
 
-    Where the order of subflows isn't fixed, nothing else tells a second one from the first's retry.
+    Where the order of subflows isn't fixed, the receipt of an earlier attempt doesn't tell a second
+    one from the first's retry.
     """
-    free = True
-    for depth, (inner, outer) in enumerate(_levels(context)):
-        if who := contexts.caller(inner):
-            mine = "/".join((who, *path[len(path) - depth :]))
-            counters = outer.task_run_dynamic_keys
-            free = counters.setdefault(f"spanctl-key:{call}", mine) == mine and free
-    return free
+    # They live as long as an attempt of the flow that was called first.
+    counters = _outermost(context).task_run_dynamic_keys
+    return not is_other_call(
+        {
+            at: str(counters.setdefault(f"spanctl-key:{at}:{call}", run))
+            for at, run in lineage.items()
+        },
+        lineage,
+    )
 
 
 def _run_of(context: FlowRunContext) -> UUID | None:

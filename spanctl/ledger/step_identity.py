@@ -7,12 +7,14 @@ key and in no txn ID: receipts without one match by the name alone.
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from spanctl.ledger.digests import keyed
 
 VERSION: Final = 1
+_LOOSE: Final = "*"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,26 +25,31 @@ class StepIdentity:
         function: ``module:qualified.name``; ``module:name=`` for a name that the caller gave.
         surroundings: Bytes that stand for closure cells and defaults; empty where a given name
             stands for all of it.
-        path: Subflows down to the call of a key; empty for a call that is counted, whose path is
-            part of its operation key.
-        fixed: Whether the path's ordinals are the same on every attempt.
+        path: Subflows down to the call of a key, each with its ordinal, or :func:`loose` where
+            that may be another one on a retry; empty for a call that is counted, whose path is part
+            of its operation key.
+        fixed: Whether all of the path's ordinals are the same on every attempt.
+        lineage: Attempts of the flows and tasks above the call of a key, to the turn or the run
+            that was called in each: two calls in one attempt are two writes.
     """
 
     function: str
     surroundings: bytes = b""
     path: tuple[str, ...] = ()
     fixed: bool = True
+    lineage: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def sealed(self, key: bytes) -> str:
         """Return the text that a receipt holds; cells can't be guessed without the ledger's key."""
-        told = {
+        identity = {
             "v": VERSION,
             "step": self.function,
             "cells": keyed(key, self.surroundings) if self.surroundings else None,
             "in": list(self.path),
             "fixed": self.fixed,
+            "lineage": dict(self.lineage),
         }
-        return json.dumps(told, separators=(",", ":"), ensure_ascii=False)
+        return json.dumps(identity, separators=(",", ":"), ensure_ascii=False)
 
 
 def difference(stored: str | None, mine: str | None) -> str | None:
@@ -61,22 +68,60 @@ def difference(stored: str | None, mine: str | None) -> str | None:
         return f"another function, {was['step']} (here it is {now['step']})"
     if was["cells"] != now["cells"]:
         return f"{was['step']} with other values in its closure or defaults"
-    before, here = _places(was, now)
-    if before != here:
-        return f"a call in {_told(before)} (here it is made in {_told(here)})"
+    return _other_place(was, now)
+
+
+def _other_place(was: dict[str, Any], now: dict[str, Any]) -> str | None:
+    before, here = _turns(was), _turns(now)
+    if len(before) != len(here) or any(map(_differ, before, here)):
+        return f"a call in {told(before)} (here it is made in {told(here)})"
+    if is_other_call(was.get("lineage", {}), now["lineage"]):
+        return f"another run of {told(before)}"
     return None
 
 
-def _places(was: dict[str, Any], now: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """Return the two paths, with ordinals only where both are sure of them."""
-    if was["fixed"] and now["fixed"]:
-        return was["in"], now["in"]
-    return [_bare(one) for one in was["in"]], [_bare(one) for one in now["in"]]
+def loose(subflow: str) -> str:
+    """Return a subflow whose ordinal may be another one on a retry, as identities hold it."""
+    return f"{_bare(subflow)}#{_LOOSE}"
+
+
+def is_other_call(was: Mapping[str, str], now: Mapping[str, str]) -> bool:
+    """Tell by their lineages whether two calls of a key are certainly two.
+
+    They are where one attempt called two runs. Of two turns nothing is said: paths tell these, with
+    the receipt at hand. Neither of two attempts, one of which may be the retry of the other.
+    """
+    both = ((was[at], now[at]) for at in was.keys() & now.keys())
+    return any(one != other and not (_is_turn(one) and _is_turn(other)) for one, other in both)
+
+
+def _is_turn(call: str) -> bool:
+    return "#" in call
+
+
+def _turns(identity: dict[str, Any]) -> list[str]:
+    """Return a path, with ordinals only where they are sure."""
+    path: list[str] = identity["in"]
+    marked = any(_is_loose(one) for one in path)
+    # Receipts from before say that an ordinal isn't sure, but not which one.
+    return path if identity["fixed"] or marked else [loose(one) for one in path]
+
+
+def _differ(one: str, other: str) -> bool:
+    if _is_loose(one) or _is_loose(other):
+        return _bare(one) != _bare(other)
+    return one != other
+
+
+def _is_loose(subflow: str) -> bool:
+    return subflow.endswith(f"#{_LOOSE}")
 
 
 def _bare(subflow: str) -> str:
     return subflow.rpartition("#")[0]
 
 
-def _told(path: list[str]) -> str:
-    return f"subflow {'/'.join(path)}" if path else "the root flow"
+def told(path: Sequence[str]) -> str:
+    """Return a path as errors show it."""
+    shown = [_bare(one) if _is_loose(one) else one for one in path]
+    return f"subflow {'/'.join(shown)}" if path else "the root flow"
