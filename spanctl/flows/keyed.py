@@ -126,7 +126,7 @@ def _refuse_other_flow(flow: "Flow[..., Any]", database: "Database", key: str) -
     """
     from spanctl.spanner import receipts
 
-    found = receipts.newest_of_key(database, key)
+    found = receipts.newest_of_key(database, key, committed=True)
     other = _flow_of(found.provenance.root_run) if found else None
     if found and other not in {None, flow.name}:
         msg = f"idempotency key {key!r} was used for flow {other}"

@@ -152,6 +152,33 @@ def test_parameters_are_those_that_were_asked_for(
     assert events(bank) == written
 
 
+def test_a_fence_ahead_is_no_use_of_the_key(
+    spanctl: Spanctl, bank: Bank, file: Callable[..., str], run: Callable[..., int]
+) -> None:
+    """The first command's request is kept, and the fence holds beside it."""
+    words = ("txn", "fence", "--idempotency-key", "K", "--step", "mark#3", "--reason", "no")
+    assert spanctl(*words).exit_code == 0
+    target = f"{file()}:many"
+    assert run(target, "k=3") == 0
+    assert run(target, "k=5") == 6
+    assert run(target, "k=3") == 0
+    assert events(bank) == THREE
+
+
+def test_use_in_plain_python_is_no_request(
+    bank: Bank, file: Callable[..., str], run: Callable[..., int]
+) -> None:
+    """The first command's is kept, whatever Python did before; Python goes on as before."""
+    target = file()
+    with using(idempotency_key="K"):
+        launch.load(f"{target}:many")()
+    assert run(f"{target}:many", "k=3") == 0
+    assert run(f"{target}:many", "k=5") == 6
+    with using(idempotency_key="K"):
+        launch.load(f"{target}:other")()
+    assert events(bank) == sorted([*THREE, "e103"])
+
+
 def test_a_key_from_before_is_compared_by_its_steps(
     emulator: str, bank: Bank, file: Callable[..., str], run: Callable[..., int]
 ) -> None:
@@ -159,9 +186,11 @@ def test_a_key_from_before_is_compared_by_its_steps(
     target = f"{file()}:many"
     assert run(target, "k=3") == 0
     with raw.database(emulator, bank.target.database.database) as google, google.batch() as batch:
-        from google.cloud.spanner_v1 import KeySet
+        from google.cloud.spanner_v1 import COMMIT_TIMESTAMP, KeySet
 
         batch.delete("spanctl_intents", KeySet(keys=[[row_id(f"{KEYED}K")]]))
+        migrated = ["schema_version", COMMIT_TIMESTAMP]
+        batch.update("spanctl_settings", ["name", "updated_at"], [migrated])
     bank.database.forget_ledger()
     assert run(target, "k=5") == 0
     assert events(bank) == [*THREE, "e3", "e4"]
