@@ -5,6 +5,8 @@ inserted in the commit of a command's first lease under the key: of two requests
 the other's. A key that a run used in a ledger that had no place for requests has none, and is
 compared by its steps' arguments. Neither a fence nor plain Python's use of a key is a request: the
 first command's is kept all the same.
+
+What was asked for is told in lines, one for each version of telling it, the newest first.
 """
 
 import hashlib
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from spanctl.errors import KeyReusedError
 from spanctl.ledger.canonical import canonical_bytes
+from spanctl.ledger.digests import VERSION, keyed
 from spanctl.ledger.keys import KEYED, NAMESPACE, keyed_root
 from spanctl.spanner import leases, receipts
 from spanctl.spanner.applying import apply, mutation
@@ -36,7 +39,18 @@ _TIMEOUT: Final = 30.0
 
 def digest(database: "Database", asked: str) -> str:
     """Return how a request is kept: keyed, so that short parameters can't be guessed."""
-    return hmac.new(database.ledger.key, asked.encode(), hashlib.sha256).hexdigest()
+    newest, *_ = asked.splitlines()
+    return VERSION + keyed(database.ledger.key, newest.encode())
+
+
+def _is_kept_as(kept: str, database: "Database", asked: str) -> bool:
+    """Tell whether what is kept, in whatever version, is this request."""
+    if kept.startswith(VERSION):
+        return hmac.compare_digest(kept, digest(database, asked))
+    _, *older = asked.splitlines()
+    key = database.ledger.key
+    told = [hmac.new(key, line.encode(), hashlib.sha256).hexdigest() for line in older]
+    return any(hmac.compare_digest(kept, one) for one in told)
 
 
 def typed(database: "Database", person: str, what: "Mapping[str, Any]") -> str | None:
@@ -83,7 +97,7 @@ def is_new(database: "Database", root: str, asked: str) -> bool:
     kept = read(database, root)
     if kept is None:
         return _used_before(database, key) is None
-    if not hmac.compare_digest(kept, digest(database, asked)):
+    if not _is_kept_as(kept, database, asked):
         msg = f"idempotency key {key!r} was used for another flow, or with other parameters"
         hint = (
             f"pass the same ones, or use another key; what was done under it: spanctl audit {key}"
