@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from spanctl.errors import NotFoundError, NotPermittedError, UnreachableError, UsageError
+from spanctl.ledger import fences
 from spanctl.ledger.keys import KEYED, OperationKey, is_txn_id, step_of
 from spanctl.orchestration.api import PrefectApi
 from spanctl.spanner import fence, receipts, requests
@@ -124,12 +125,15 @@ def _is_key(database: Database, root: str) -> bool:
 
 
 def _known(database: Database, root: str, leases: Sequence[OpenLease]) -> list[OperationKey]:
-    """Return operations of a root, or of a root flow run: some of the newest, and what is open."""
+    """Return operations of a root, or of a root flow run: some of the newest, and what is open.
+
+    An operator's fence may stand where nothing has run: a mistyped step is known by no such one.
+    """
     if root.startswith(KEYED):
         found = receipts.some_of(database, limit=_SOME, key=root.removeprefix(KEYED))
     else:
         found = receipts.some_of(database, limit=_SOME, root_run=root)
-    known = [OperationKey.parse(one.operation_key) for one in found]
+    known = [OperationKey.parse(one.operation_key) for one in found if not fences.closes(one)]
     for lease in leases:
         known += [key for key in lease.keys if root in {key.root, lease.root_run}]
     return known

@@ -1,15 +1,12 @@
 """An idempotency key stands for one request: who uses it for another is told so before it begins.
 
-A request is a flow and its parameters. The flow is its name, its function and the stem of its file,
-so that it is the same one from another folder, as a script, and on a worker.
+A request is a flow and its parameters; see :mod:`spanctl.flows.request`.
 """
 
-import hashlib
 import inspect
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -18,10 +15,10 @@ from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound, ParameterTypeError
 
-from spanctl.errors import KeyReusedError, UsageError
+from spanctl.errors import KeyReusedError
 from spanctl.flows.place import outer_context
+from spanctl.flows.request import describe
 from spanctl.invocation import Invocation
-from spanctl.ledger.canonical import canonical_bytes
 from spanctl.ledger.keys import KEYED
 
 if TYPE_CHECKING:
@@ -29,7 +26,6 @@ if TYPE_CHECKING:
 
     from spanctl.spanner.client import Database
 
-_VERSION: Final = "request/1"
 _REMEMBERED: Final = 512
 _requests: OrderedDict[UUID, str | None] = OrderedDict()
 """Root flow run to its request, as it was before a body could change a parameter."""
@@ -64,20 +60,6 @@ def refuse_other_request(
         raise
     _refuse_other_flow(flow, database, key)
     return asked
-
-
-def describe(flow: "Flow[..., Any]", parameters: Mapping[str, Any] | None) -> str:
-    """Return the digest of a flow and what it is called with; None leaves the latter out."""
-    function = inspect.unwrap(flow.fn)
-    code = getattr(function, "__code__", None)
-    stem = Path(code.co_filename).stem if code else ""
-    name = getattr(function, "__qualname__", type(function).__qualname__)
-    identity = [_VERSION, flow.name, stem, name]
-    try:
-        told = canonical_bytes([*identity, parameters])
-    except UsageError:  # of a type without canonical form: as Prefect shows it
-        told = canonical_bytes([*identity, flow.serialize_parameters(dict(parameters or {}))])
-    return hashlib.sha256(told).hexdigest()
 
 
 def remember(flow_run: UUID, request: str | None) -> None:
@@ -126,7 +108,7 @@ def _refuse_other_flow(flow: "Flow[..., Any]", database: "Database", key: str) -
     """
     from spanctl.spanner import receipts
 
-    found = receipts.newest_of_key(database, key)
+    found = receipts.newest_of_key(database, key, committed=True)
     other = _flow_of(found.provenance.root_run) if found else None
     if found and other not in {None, flow.name}:
         msg = f"idempotency key {key!r} was used for flow {other}"

@@ -3,10 +3,11 @@
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from spanctl.errors import OtherDatabaseError, SchemaVersionError, StatementError
-from spanctl.spanner.keysets import KeySet
+from spanctl.spanner.keysets import KeySet, one
 
 if TYPE_CHECKING:
     from spanctl.spanner.client import Database
@@ -127,6 +128,16 @@ def read_identity(database: "Database", *, timeout: float = _TIMEOUT) -> LedgerI
         hint = "run: spanctl init" if version < SCHEMA_VERSION else "upgrade spanctl"
         raise SchemaVersionError(msg, hint=hint)
     return ledger_of(settings)
+
+
+def versioned_at(database: "Database") -> datetime | None:
+    """Return since when the ledger has had its version of the schema; None where it has none.
+
+    Raises:
+        SpanctlError: The database could not be read.
+    """
+    rows = list(database.read(SETTINGS, ["updated_at"], one(VERSION)))
+    return rows[0][0] if rows else None
 
 
 def ledger_of(settings: Mapping[str, str]) -> LedgerIdentity:

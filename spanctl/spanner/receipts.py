@@ -233,12 +233,28 @@ def listed_of_run(
     return list(dict.fromkeys(txn_id for _, txn_id in sorted(found)))
 
 
-def newest_of_key(database: "Database", idempotency_key: str) -> Receipt | None:
-    """Return the newest receipt under an idempotency key; None when there is none."""
+def newest_of_key(
+    database: "Database",
+    idempotency_key: str,
+    *,
+    until: datetime | None = None,
+    committed: bool = False,
+) -> Receipt | None:
+    """Return the newest receipt under an idempotency key; None when there is none.
+
+    Args:
+        database: Where to look.
+        idempotency_key: The key.
+        until: Only one with ``commit_timestamp <= until``.
+        committed: Only one of a transaction that committed: no fence.
+    """
     root = keyed_root(idempotency_key)
-    entries = _Listing(database, None, None, root, _MIN_PAGE, BY_KEY).entries()
-    newest = next(entries, None)
-    return get(database, newest[1]) if newest else None
+    entries = _Listing(database, None, until, root, _MIN_PAGE, BY_KEY).entries()
+    for _, txn_id in entries:
+        found = get(database, txn_id)
+        if found and not (committed and found.kind is EntryKind.FENCED):
+            return found
+    return None
 
 
 def some_of(

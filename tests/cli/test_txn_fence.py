@@ -121,6 +121,15 @@ def test_what_nothing_has_used_is_told(
     assert told.format(**names) in done.stderr
 
 
+@pytest.mark.usefixtures("database")
+def test_a_fence_names_no_known_step(spanctl: Spanctl, key: str) -> None:
+    """The next mistyped step is not explained by the last one."""
+    words = ("txn", "fence", "--idempotency-key", key, "--reason", "no", "--step")
+    assert spanctl(*words, "mvoe").exit_code == 0
+    told = spanctl(*words, "moove").stderr
+    assert "known are: move\n" in told
+
+
 def test_what_is_used_is_fenced_without_a_word(
     spanctl: Spanctl, database: Database, key: str
 ) -> None:

@@ -1,5 +1,7 @@
 """An idempotency key stands for one request: one flow with one set of parameters."""
 
+import hashlib
+import hmac
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +17,7 @@ from prefect.states import Pending
 
 from spanctl.errors import KeyReusedError
 from spanctl.flows import launch, using
+from spanctl.ledger.canonical import canonical_bytes
 from spanctl.ledger.keys import KEYED, OperationKey
 from spanctl.spanner.client import Database
 from spanctl.spanner.requests import row_id
@@ -29,6 +32,7 @@ FLOWS = """
 import datetime
 import decimal
 
+import pydantic
 from prefect import flow
 from spanctl.flows import transaction
 
@@ -65,6 +69,28 @@ def consuming(items: list, day: datetime.date, price: decimal.Decimal, more=None
         mark(items.pop())
     if more:
         mark(more.pop())
+
+
+class Order(pydantic.BaseModel):
+    number: int = pydantic.Field(exclude=True)
+
+
+@flow
+def ordered(order: Order) -> None:
+    for number in range(order.number):
+        mark(number)
+
+
+def make(count: int):
+    @flow
+    def made() -> None:
+        for number in range(count):
+            mark(number)
+
+    return made
+
+
+three, five = make(3), make(5)
 """
 
 
@@ -152,6 +178,55 @@ def test_parameters_are_those_that_were_asked_for(
     assert events(bank) == written
 
 
+def test_what_a_lossy_form_takes_for_the_same(
+    bank: Bank, file: Callable[..., str], run: Callable[..., int]
+) -> None:
+    """A field that its model leaves out of a dump."""
+    target = file()
+    assert run(f"{target}:ordered", 'order={"number": 3}') == 0
+    assert run(f"{target}:ordered", 'order={"number": 5}') == 6
+    assert run(f"{target}:ordered", 'order={"number": 3}') == 0
+    assert events(bank) == THREE
+
+
+def test_two_flows_of_one_factory(
+    bank: Bank, file: Callable[..., str], run: Callable[..., int]
+) -> None:
+    assert run(f"{file()}:three") == 0
+    assert run(f"{file()}:five") == 6
+    assert run(f"{file('there')}:three") == 0
+    assert worker_runs(f"{file('elsewhere')}:three").is_completed()
+    assert worker_runs(f"{file()}:five").is_failed()
+    assert events(bank) == THREE
+
+
+def test_a_fence_ahead_is_no_use_of_the_key(
+    spanctl: Spanctl, bank: Bank, file: Callable[..., str], run: Callable[..., int]
+) -> None:
+    """The first command's request is kept, and the fence holds beside it."""
+    words = ("txn", "fence", "--idempotency-key", "K", "--step", "mark#3", "--reason", "no")
+    assert spanctl(*words).exit_code == 0
+    target = f"{file()}:many"
+    assert run(target, "k=3") == 0
+    assert run(target, "k=5") == 6
+    assert run(target, "k=3") == 0
+    assert events(bank) == THREE
+
+
+def test_use_in_plain_python_is_no_request(
+    bank: Bank, file: Callable[..., str], run: Callable[..., int]
+) -> None:
+    """The first command's is kept, whatever Python did before; Python goes on as before."""
+    target = file()
+    with using(idempotency_key="K"):
+        launch.load(f"{target}:many")()
+    assert run(f"{target}:many", "k=3") == 0
+    assert run(f"{target}:many", "k=5") == 6
+    with using(idempotency_key="K"):
+        launch.load(f"{target}:other")()
+    assert events(bank) == sorted([*THREE, "e103"])
+
+
 def test_a_key_from_before_is_compared_by_its_steps(
     emulator: str, bank: Bank, file: Callable[..., str], run: Callable[..., int]
 ) -> None:
@@ -159,14 +234,34 @@ def test_a_key_from_before_is_compared_by_its_steps(
     target = f"{file()}:many"
     assert run(target, "k=3") == 0
     with raw.database(emulator, bank.target.database.database) as google, google.batch() as batch:
-        from google.cloud.spanner_v1 import KeySet
+        from google.cloud.spanner_v1 import COMMIT_TIMESTAMP, KeySet
 
         batch.delete("spanctl_intents", KeySet(keys=[[row_id(f"{KEYED}K")]]))
+        migrated = ["schema_version", COMMIT_TIMESTAMP]
+        batch.update("spanctl_settings", ["name", "updated_at"], [migrated])
     bank.database.forget_ledger()
     assert run(target, "k=5") == 0
     assert events(bank) == [*THREE, "e3", "e4"]
     assert run(target, "k=3") == 0
     assert run(f"{file()}:other") == 6
+
+
+def test_a_request_of_version_1_is_compared_as_it_was_made(
+    emulator: str, bank: Bank, file: Callable[..., str], run: Callable[..., int]
+) -> None:
+    target = f"{file()}:many"
+    assert run(target, "k=3") == 0
+    told = canonical_bytes(["request/1", "many", "marks", "many", {"k": 3}])
+    asked = hashlib.sha256(told).hexdigest()
+    kept = hmac.new(bank.database.ledger.key, asked.encode(), hashlib.sha256).hexdigest()
+    with raw.database(emulator, bank.target.database.database) as google, google.batch() as batch:
+        row = [row_id(f"{KEYED}K"), kept]
+        batch.update("spanctl_intents", ["intent_id", "request"], [row])
+    bank.database.forget_ledger()
+    assert run(target) == 0
+    assert run(target, "k=5") == 6
+    assert run(f"{file()}:other") == 6
+    assert events(bank) == THREE
 
 
 def test_of_two_requests_at_once_one_is_refused(bank: Bank) -> None:
