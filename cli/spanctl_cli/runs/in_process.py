@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from spanctl.errors import (
     OutcomeUnknownError,
     SpanctlError,
 )
-from spanctl.ledger.report import TransactionReport
+from spanctl.ledger.report import Place, TransactionReport
 from spanctl_cli import live, signals, talk
 from spanctl_cli.boundary import notes_of
 from spanctl_cli.context import AppContext
@@ -150,10 +151,10 @@ def execute(  # noqa: PLR0913 - what is run, and where it is shown
     from spanctl.audit import ending
     from spanctl.flows import keyed, launch
 
-    seen: dict[str, TransactionReport] = {}
+    seen: dict[Place, TransactionReport] = {}
 
     def transaction(one: TransactionReport) -> None:
-        seen[one.txn_id] = one
+        seen[one.place] = one
         view.transaction(one)
 
     def log(record: logging.LogRecord) -> None:
@@ -204,7 +205,10 @@ def _tell_outcomes(
     """Say what became of each transaction when the run was interrupted: the last ones, if many."""
     for note in notes:
         app.note(note)
-    untold = [one for one in seen if not any(one.txn_id in note for note in notes)]
+    # A note names an ID alone, which may be that of two transactions in two databases.
+    ids = Counter(one.txn_id for one in seen)
+    noted = {one for one, times in ids.items() if times == 1 and any(one in note for note in notes)}
+    untold = [one for one in seen if one.txn_id not in noted]
     if len(untold) > _TOLD:
         committed = sum(one.outcome == "COMMITTED" for one in untold[:-_TOLD])
         app.note(f"{committed:,} of {len(untold) - _TOLD:,} earlier transactions: COMMITTED")

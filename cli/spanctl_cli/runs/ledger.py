@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from spanctl.errors import SpanctlError
 from spanctl.invocation import LEDGER_LABEL
-from spanctl.ledger.report import TransactionReport, merged
+from spanctl.ledger.report import Place, TransactionReport, merged
 from spanctl_cli.context import AppContext
 from spanctl_cli.output import Column, Kind, Listing
 from spanctl_cli.output.model import Section
@@ -28,6 +28,7 @@ TRANSACTION_COLUMNS: Final = (
     Column("replayed", kind=Kind.FLAG),
     Column("note"),
     Column("task_run", extra=True),
+    Column("database", extra=True),
 )
 
 
@@ -63,6 +64,7 @@ class Told:
                 "replayed": one.replayed,
                 "note": one.note,
                 "task_run": one.task_run,
+                "database": one.database,
             }
             for one in self.transactions
         ]
@@ -81,7 +83,7 @@ def databases_of(run: "FlowRun") -> list[str]:
 
 
 def told(app: AppContext, api: "PrefectApi", root: "FlowRun") -> Told:
-    """Return what the ledger says of a root flow run; trouble with it is told, not raised.
+    """Return what the ledgers say of a root flow run; trouble with them is told, not raised.
 
     A run puts the ledger's id among its labels before its first step may commit: without one there
     is nothing to ask for, and Google's client need not be loaded.
@@ -91,17 +93,22 @@ def told(app: AppContext, api: "PrefectApi", root: "FlowRun") -> Told:
         return Told("untouched", "none: no step of this run has reached a ledger")
     try:
         from spanctl.audit.runtransactions import transactions_of
+        from spanctl.resources import DatabaseName
         from spanctl.spanner.client import Database, Target
 
         target = Target.from_settings(app.settings())
         if str(target.database) not in databases:
             note = f"the run wrote to {', '.join(databases)}; look there with --context"
             return Told("elsewhere", note)
-        with Database(target) as database:
-            found = transactions_of(database, api, root)
+        found: dict[Place, TransactionReport] = {}
+        for name in databases:
+            one = Target.from_settings(app.settings(), DatabaseName.parse(name))
+            with Database(one) as database:
+                found |= {each.place: each for each in transactions_of(database, api, root)}
     except SpanctlError as error:
         return Told("unreachable", f"the ledger was not asked: {error.message}", (), error)
-    return Told("present", _count(found), found)
+    transactions = list(found.values())
+    return Told("present", _count(transactions), transactions)
 
 
 def completed(
@@ -132,9 +139,9 @@ def completed(
         note = f"the ledger was not asked, this is what this process saw: {error.message}"
         app.warn(note)
         return Told("unreachable", note, seen, error)
-    known = {one.txn_id for one in seen}
+    known = {one.place for one in seen}
     for one in found:
-        if one.txn_id not in known:
+        if one.place not in known:
             view.transaction(one)
     transactions = merged(seen, found)
     return Told("present" if databases else "untouched", _count(transactions), transactions)
