@@ -11,7 +11,7 @@ from spanctl_cli.output import Column, Kind, Listing
 from spanctl_cli.output.model import Section
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from spanctl.orchestration.api import PrefectApi
     from spanctl.orchestration.model import FlowRun
@@ -111,16 +111,19 @@ def told(app: AppContext, api: "PrefectApi", root: "FlowRun") -> Told:
     return Told("present", _count(transactions), transactions)
 
 
-def completed(
+def completed(  # noqa: PLR0913 - which run, and where it is shown
     app: AppContext,
     api: "PrefectApi",
     flow_run: str,
     seen: "Sequence[TransactionReport]",
     view: "View",
+    *,
+    labels: "Mapping[str, Any] | None" = None,
 ) -> Told:
     """Return a run's transactions by its ledgers; those that only they know are shown as well.
 
-    Where a ledger can't be asked, what this process saw stands, and a warning says so.
+    Where a ledger can't be asked, what this process saw stands, and a warning says so. Where
+    Prefect can't tell which databases the run wrote to, those that this process saw are asked.
 
     Args:
         app: The context.
@@ -128,23 +131,49 @@ def completed(
         flow_run: The root flow run's id.
         seen: What this process saw of its transactions.
         view: Where the others are shown.
+        labels: What the run was asked for with; needed only where Prefect can't tell.
     """
     found: list[TransactionReport] = []
+    root, trouble = _root(app, api, flow_run, seen, labels or {})
+    databases = databases_of(root)
     try:
-        root = api.flow_run(flow_run)
-        databases = databases_of(root)
         for name in databases:
             found += _in_ledger(app, root, name, seen)
     except SpanctlError as error:
-        note = f"the ledger was not asked, this is what this process saw: {error.message}"
-        app.warn(note)
-        return Told("unreachable", note, seen, error)
+        return unasked(app, seen, error)
     known = {one.place for one in seen}
     for one in found:
         if one.place not in known:
             view.transaction(one)
     transactions = merged(seen, found)
-    return Told("present" if databases else "untouched", _count(transactions), transactions)
+    coverage = "present" if databases else "untouched"
+    return Told("unreachable" if trouble else coverage, _count(transactions), transactions, trouble)
+
+
+def unasked(app: AppContext, seen: "Sequence[TransactionReport]", error: SpanctlError) -> Told:
+    """Return what this process saw of a run's transactions, and warn that it is no more."""
+    note = f"the ledger was not asked, this is what this process saw: {error.message}"
+    app.warn(note)
+    return Told("unreachable", note, seen, error)
+
+
+def _root(
+    app: AppContext,
+    api: "PrefectApi",
+    flow_run: str,
+    seen: "Sequence[TransactionReport]",
+    labels: "Mapping[str, Any]",
+) -> "tuple[FlowRun, SpanctlError | None]":
+    """Return a run as Prefect tells it, or else as this process knows it, and why it must."""
+    try:
+        return api.flow_run(flow_run), None
+    except SpanctlError as error:
+        from spanctl.orchestration.model import FlowRun
+
+        app.warn(f"only the ledgers that this process saw were asked: {error.message}")
+        ledgers = {f"{LEDGER_LABEL}.{one.database}": None for one in seen if one.database}
+        known = {**labels, **ledgers}
+        return FlowRun(id=flow_run, name="", flow_id="", parameters={}, labels=known), error
 
 
 def _in_ledger(
