@@ -33,6 +33,7 @@ def to_event(seen: TransactionReport) -> dict[str, Any]:
         "commit_timestamp": seen.commit_timestamp,
         "rows": seen.rows,
         "replayed": seen.replayed,
+        "database": seen.database,
     }
 
 
@@ -164,10 +165,22 @@ class Labelled(Silent):
         self._view.log(level, f"{self._label}: {text}")
 
 
-class Lines(Silent):
-    """Plain lines on stderr, for logs of schedulers and pipes."""
+class _Spoken(Silent):
+    """News for people: a transaction is told with its database where it is not in the first one."""
 
     is_for_people = True
+    _home: str | None = None
+
+    def _line(self, seen: TransactionReport) -> str:
+        self._home = self._home or seen.database
+        return (
+            seen.line if seen.database in {None, self._home} else f"{seen.line} · {seen.database}"
+        )
+
+
+class Lines(_Spoken):
+    """Plain lines on stderr, for logs of schedulers and pipes."""
+
     _every = 10.0
 
     def __init__(self) -> None:
@@ -184,7 +197,7 @@ class Lines(Silent):
 
     def transaction(self, seen: TransactionReport) -> None:
         """Write a line."""
-        talk.say(seen.line)
+        talk.say(self._line(seen))
 
     def log(self, level: str, text: str) -> None:
         """Write a line."""
@@ -197,10 +210,8 @@ class Lines(Silent):
             talk.say(_measure(progress))
 
 
-class Terminal(Silent):
+class Terminal(_Spoken):
     """Lines that scroll by, above one line that moves."""
-
-    is_for_people = True
 
     def __init__(self, console: "Console") -> None:
         """Draw on this console, once :meth:`shown` has begun."""
@@ -238,7 +249,7 @@ class Terminal(Silent):
         self._count += 1
         outcome = "" if seen.at_least_once else seen.outcome
         line = Text(f"{_MARKS.get(outcome, '·')} ", style=_COLOURS.get(outcome, ""))
-        line.append(safe(seen.line), style="default")
+        line.append(safe(self._line(seen)), style="default")
         self._scroll(line)
 
     def log(self, level: str, text: str) -> None:

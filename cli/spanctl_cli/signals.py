@@ -171,7 +171,10 @@ _heard: list[KeyboardInterrupt] = []
 
 def heard() -> KeyboardInterrupt | None:
     """Return what the signal means that came in the block of :func:`unwinding`, if one did."""
-    return _heard[-1] if _heard else None
+    if _heard:
+        return _heard[-1]
+    handler = signal.getsignal(signal.SIGINT)
+    return _meaning(handler.heard) if isinstance(handler, _Handler) and handler.heard else None
 
 
 def rest() -> None:

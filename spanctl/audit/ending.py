@@ -1,14 +1,14 @@
 """How a run that ran elsewhere failed: from what its flow runs wrote of their transactions."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 from spanctl import errors
 from spanctl.clock import monotonic, now
 from spanctl.errors import FlowCancelledError, FlowFailedError, OutcomeUnknownError, SpanctlError
 from spanctl.ledger.receipt import Outcome
-from spanctl.ledger.report import TransactionReport, merged
+from spanctl.ledger.report import Place, TransactionReport, merged
 from spanctl.orchestration.api import PrefectApi
 from spanctl.orchestration.model import TRANSACTIONS_ARTIFACT, FlowRun, Log, StateType
 
@@ -77,12 +77,18 @@ def refuse_open(reports: Iterable[TransactionReport]) -> None:
     Raises:
         OutcomeUnknownError: One is open.
     """
-    unknown = [one.txn_id for one in reports if one.outcome is Outcome.UNKNOWN]
+    told = list(reports)
+    unknown = [one for one in told if one.outcome is Outcome.UNKNOWN]
     if unknown:
+        first, ids = unknown[0], [one.txn_id for one in unknown]
         more = f", and of {len(unknown) - 1} more" if len(unknown) > 1 else ""
-        msg = f"the outcome of transaction {unknown[0]}{more} is UNKNOWN"
-        hint = f"once the database answers, run: spanctl txn resolve {unknown[0]}"
-        raise OutcomeUnknownError(msg, hint=hint, txn_id=unknown[0], txn_ids=unknown)
+        msg = f"the outcome of transaction {ids[0]}{more} is UNKNOWN"
+        hint = f"once the database answers, run: spanctl txn resolve {ids[0]}"
+        if len({one.database for one in told if one.database}) > 1:
+            hint = f"{hint}, in a context of {first.database}"
+        raise OutcomeUnknownError(
+            msg, hint=hint, txn_id=ids[0], txn_ids=ids, database=first.database
+        )
 
 
 def _failed(one: TransactionReport) -> bool:
@@ -117,12 +123,12 @@ def told(api: PrefectApi, run: FlowRun, *, patience: float = 0.0) -> list[Transa
             patience = min(patience, _PATIENCE_WITHOUT_ENGINE)
         if not hooks_ran:
             time.sleep(_POLL)
-    last: dict[str, Mapping[str, Any]] = {}
+    last: dict[Place, TransactionReport] = {}
     for rows in reversed(found):
-        for row in rows or ():
-            last.pop(row["txn_id"], None)
-            last[row["txn_id"]] = row
-    return [TransactionReport.from_row(row) for row in last.values()]
+        for one in map(TransactionReport.from_row, rows or ()):
+            last.pop(one.place, None)
+            last[one.place] = one
+    return list(last.values())
 
 
 def _hooks_ran(newest: Iterable[Log], run: FlowRun) -> bool:

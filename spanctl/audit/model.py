@@ -195,9 +195,9 @@ class Trail:
 
 def outcome_of(receipt: Receipt) -> Outcome:
     """Return what a receipt proves: COMMITTED, or for a fence NOT_COMMITTED."""
-    return TransactionReport.of(receipt).outcome
+    return TransactionReport.of(receipt, None).outcome
 
 
 def told_of(receipt: Receipt) -> str:
     """Return the outcome as it is told: AT_LEAST_ONCE for an entry of DDL or partitioned DML."""
-    return TransactionReport.of(receipt).told
+    return TransactionReport.of(receipt, None).told

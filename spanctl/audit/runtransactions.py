@@ -42,13 +42,18 @@ def transactions_of(
         SchemaVersionError: The database holds no ledger.
         SpanctlError: The database could not be read.
     """
+    name = str(database.target.database)
     _ = database.ledger  # says what to do where there is none
     # What is open is read first: an operation that settles meanwhile then has its receipt below.
     opened = [one for one in survey(database, api).operations if is_of_run(one.operation, root.id)]
-    found = {one.txn_id: _settled(one, root) for one in written(database, root)}
-    left = [_open(one) for one in opened if one.operation.txn_id not in found]
+    found = {one.txn_id: _settled(one, name, root) for one in written(database, root)}
+    left = [_open(one, name) for one in opened if one.operation.txn_id not in found]
     known = {*found, *(one.txn_id for one in left)}
-    undone = [one for one in _undone(api, root) if one.txn_id not in known]
+    undone = [
+        one
+        for one in _undone(api, root)
+        if one.database in {None, name} and one.txn_id not in known
+    ]
     return (*found.values(), *undone, *left)
 
 
@@ -62,8 +67,8 @@ def written(database: "Database", root: "FlowRun") -> Sequence[Receipt]:
     return sorted(under.values(), key=lambda one: (one.commit_timestamp, one.txn_id))
 
 
-def _settled(receipt: Receipt, root: "FlowRun") -> TransactionReport:
-    return TransactionReport.of(receipt, replayed=receipt.provenance.root_run != root.id)
+def _settled(receipt: Receipt, name: str, root: "FlowRun") -> TransactionReport:
+    return TransactionReport.of(receipt, name, replayed=receipt.provenance.root_run != root.id)
 
 
 def in_ledger(
@@ -87,7 +92,9 @@ def in_ledger(
     Raises:
         SpanctlError: The database could not be read.
     """
-    known = {one.txn_id for one in seen if one.outcome is Outcome.COMMITTED}
+    name = str(database.target.database)
+    mine = (one for one in seen if one.database == name)
+    known = {one.txn_id for one in mine if one.outcome is Outcome.COMMITTED}
     key = root.labels.get(IDEMPOTENCY_KEY_LABEL)
     # What is open is read first: an operation that settles meanwhile then has its receipt below.
     opened = open_elsewhere(database, root, timeout=timeout)
@@ -95,7 +102,7 @@ def in_ledger(
         database, root.id, str(key) if key is not None else None, timeout=timeout
     )
     entries = receipts.get_many(database, [one for one in listed if one not in known])
-    reports = {one.txn_id: _settled(one, root) for one in entries.values()}
+    reports = {one.txn_id: _settled(one, name, root) for one in entries.values()}
     ordered = [reports[one] for one in listed if one in reports]
     return [*ordered, *(one for one in opened if one.txn_id not in reports)]
 
@@ -120,7 +127,7 @@ def open_elsewhere(
         opened = limbo.unsettled(database, leases) if leases else []
         goes_on = any(_is_running(lease) for one in opened for lease in one.leases)
         if not goes_on or monotonic() >= until:
-            return [_left(one) for one in opened]
+            return [_left(one, str(database.target.database)) for one in opened]
         time.sleep(_POLL)
 
 
@@ -132,10 +139,11 @@ def _is_running(lease: "OpenLease") -> bool:
     return look(lease.host, lease.pid, lease.since) is Process.RUNNING
 
 
-def _left(one: "Leased") -> TransactionReport:
+def _left(one: "Leased", database: str) -> TransactionReport:
     holder = one.leases[-1]
     return TransactionReport(
         txn_id=one.txn_id,
+        database=database,
         step=one.step,
         outcome=Outcome.UNKNOWN,
         note=f"process {holder.pid} on {holder.host} had it",
@@ -151,11 +159,12 @@ def _undone(api: PrefectApi, root: "FlowRun") -> list[TransactionReport]:
     return [replace(one, note="rolled back, or refused", rows=None) for one in undone]
 
 
-def _open(one: "Unsettled") -> TransactionReport:
+def _open(one: "Unsettled", database: str) -> TransactionReport:
     limbo = one.phase is Phase.LIMBO
     word = "in limbo" if limbo else "in flight"
     return TransactionReport(
         txn_id=one.operation.txn_id,
+        database=database,
         step=one.operation.step,
         outcome=Outcome.UNKNOWN,
         note=f"{word}: {one.owned.note}",

@@ -91,7 +91,7 @@ def _write(job: ImportJob, place: Standing) -> Written:
     total = job.plan.rows if job.plan else None
     tell = Progress(Phase.WRITING, job.source, total)
     written = write(job, provenance, again=again, tell=tell)
-    record("finish", provenance, written.finish)
+    record("finish", provenance, written.finish, str(place.target.database))
     return written
 
 

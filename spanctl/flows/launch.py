@@ -21,6 +21,7 @@ from prefect.exceptions import (
     MissingFlowError,
     ObjectNotFound,
     ParameterTypeError,
+    PrefectException,
     ScriptError,
 )
 from prefect.flow_engine import run_flow
@@ -283,6 +284,7 @@ def execute(
 
     Raises:
         KeyboardInterrupt: It was interrupted; open transactions were resolved before.
+        BaseException: It reached no final state; :func:`failure_of` says how that is told.
     """
     with (
         nullcontext()
@@ -295,23 +297,42 @@ def execute(
             idempotency_key=invocation.idempotency_key,
         ),
     ):
-        try:
-            ended = run_flow(flow, run, parameters=dict(parameters), return_type="state")
-            if inspect.iscoroutine(ended):
-                ended = asyncio.run(ended)
-        except httpx.TransportError as error:
-            raise _lost_prefect(run, error) from None
-        except SystemExit as called:
-            msg = f"flow run {run.id} ended with sys.exit({called.code!r})"
-            hint = f"run: spanctl audit {run.id}"
-            raise FlowCancelledError(msg, hint=hint, flow_run=str(run.id)) from None
+        ended = run_flow(flow, run, parameters=dict(parameters), return_type="state")
+        if inspect.iscoroutine(ended):
+            ended = asyncio.run(ended)
     return _finished(flow, run, cast("State[Any]", ended))
 
 
-def _lost_prefect(run: FlowRun, error: httpx.TransportError) -> UnreachableError:
+def failure_of(run: FlowRun, error: BaseException) -> SpanctlError:
+    """Return what a run is told as that reached no final state: its engine raised.
+
+    The flow's own exceptions end in a state. What the engine lets pass is what Prefect's API
+    answered, or what is no :class:`Exception`: Prefect calls such a run crashed.
+    """
+    if isinstance(error, SpanctlError):
+        return error
+    if isinstance(error, httpx.HTTPError):
+        return _lost_prefect(run, error)
+    name = type(error).__name__
+    if isinstance(error, PrefectException):
+        msg = f"flow run {run.id} has no final state, Prefect's API did not take it: {name}"
+        if isinstance(error, ObjectNotFound):
+            msg = f"flow run {run.id} has no final state, Prefect's API no longer knows it"
+    elif isinstance(error, SystemExit):
+        msg = f"flow run {run.id} ended with sys.exit({error.code!r})"
+    else:
+        msg = f"flow run {run.id} ended with {name}"
+    kind = FlowFailedError if isinstance(error, Exception) else FlowCancelledError
+    return kind(msg, hint=f"run: spanctl audit {run.id}", flow_run=str(run.id), cause=name)
+
+
+def _lost_prefect(run: FlowRun, error: httpx.HTTPError) -> UnreachableError:
     for name in ("APILogWorker", "EventsWorker", "prefect._internal.concurrency"):
         logging.getLogger(name).disabled = True  # they would go on about it until the very end
-    msg = f"Prefect at {require_server()} stopped answering during flow run {run.id}"
+    did = "stopped answering"
+    if isinstance(error, httpx.HTTPStatusError):
+        did = f"answered with status {error.response.status_code}"
+    msg = f"Prefect at {require_server()} {did} during flow run {run.id}"
     hint = f"run: spanctl local status; what is committed: spanctl audit list --flow-run {run.id}"
     return UnreachableError(msg, hint=hint, flow_run=str(run.id), cause=type(error).__name__)
 

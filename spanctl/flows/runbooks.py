@@ -79,10 +79,15 @@ def in_task(provenance: Provenance, tag: str | None = None) -> tuple[Provenance,
 
 
 def record(
-    step: str, provenance: Provenance, result: TransactionResult, *, at_least_once: bool = False
+    step: str,
+    provenance: Provenance,
+    result: TransactionResult,
+    database: str,
+    *,
+    at_least_once: bool = False,
 ) -> None:
     """Show a transaction in the flow run's artifact, and to whoever watches this process."""
-    report = TransactionReport.of_result(step, result, at_least_once=at_least_once)
+    report = TransactionReport.of_result(step, result, database, at_least_once=at_least_once)
     registry.record(provenance.flow_run, report)
 
 

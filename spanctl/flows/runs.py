@@ -30,7 +30,7 @@ from spanctl.flows.callsite import CallSite, Origin
 from spanctl.flows.pinning import Pinned, hold
 from spanctl.flows.place import outer_context
 from spanctl.ledger.receipt import Outcome, Provenance
-from spanctl.ledger.report import TransactionReport
+from spanctl.ledger.report import Place, TransactionReport
 from spanctl.orchestration.model import TRANSACTIONS_ARTIFACT
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Registry:
         """Start anew, without a word to any database."""
         self._lock = threading.Lock()
         self._runs: dict[_Place, Run] = {}
-        self._entries: defaultdict[str, dict[str, TransactionReport]] = defaultdict(dict)
+        self._entries: defaultdict[str, dict[Place, TransactionReport]] = defaultdict(dict)
         self._attended: dict[str, str] = {}
         self._pinned: dict[tuple[Target, str], Pinned | None] = {}
         self._observers: list[Callable[[TransactionReport], None]] = []
@@ -106,12 +106,12 @@ class Registry:
                 _close_quietly([run])
 
     def record(self, flow_run: str | None, entry: TransactionReport) -> None:
-        """Remember what came of a transaction; the last word on a txn ID stands."""
+        """Remember what came of a transaction; the last word on it stands."""
         with self._lock:
             if flow_run is not None and flow_run in self._attended:
                 entries = self._entries[flow_run]
-                entries.pop(entry.txn_id, None)  # the artifact's order is that of the last words
-                entries[entry.txn_id] = entry
+                entries.pop(entry.place, None)  # the artifact's order is that of the last words
+                entries[entry.place] = entry
         for tell in list(self._observers):
             tell(entry)
 
@@ -123,8 +123,8 @@ class Registry:
         with self._lock:
             if flow_run is not None and flow_run in self._attended:
                 entries = self._entries[flow_run]
-                known = entries.pop(entry.txn_id, entry)
-                entries[entry.txn_id] = replace(known, error=entry.error)
+                known = entries.pop(entry.place, entry)
+                entries[entry.place] = replace(known, error=entry.error)
 
     @contextmanager
     def observed(self, tell: Callable[[TransactionReport], None]) -> Iterator[None]:
@@ -317,8 +317,8 @@ def _shown(entries: Sequence[TransactionReport]) -> list[TransactionReport]:
 
     Whoever waits for the run elsewhere learns from them how it failed.
     """
-    order = {entry.txn_id: place for place, entry in enumerate(entries)}
+    order = {entry.place: number for number, entry in enumerate(entries)}
     smooth = [one for one in entries if one.outcome is Outcome.COMMITTED and one.error is None]
     rough = [one for one in entries if one.outcome is not Outcome.COMMITTED or one.error]
     kept = [*smooth, *rough][-_MAX_ROWS:]
-    return sorted(kept, key=lambda entry: order[entry.txn_id])
+    return sorted(kept, key=lambda entry: order[entry.place])

@@ -171,14 +171,17 @@ class Committing:
             if executions and not isinstance(error, Exception):
                 one = executions[0]
                 entry = TransactionReport(
-                    step=step,
                     txn_id=one.call.txn_id,
+                    database=str(origin.target.database),
+                    step=step,
                     outcome=one.outcome,
                     at_least_once=at_least_once,
                 )
                 registry.record(self._provenance.flow_run, entry)
             raise
-        record(step, self._provenance, result, at_least_once=at_least_once)
+        record(
+            step, self._provenance, result, str(origin.target.database), at_least_once=at_least_once
+        )
         return result
 
     def give_up(self, origin: Origin) -> None:

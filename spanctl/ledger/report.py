@@ -9,13 +9,18 @@ from spanctl.clock import rfc3339
 from spanctl.ledger.phases import AT_LEAST_ONCE, noted, step_of
 from spanctl.ledger.receipt import EntryKind, Outcome, Receipt, TransactionResult
 
+Place = tuple[str | None, str]
+"""Database and txn ID."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransactionReport:
     """One transaction and its outcome.
 
     Attributes:
-        txn_id: Its ID.
+        txn_id: Its ID: under one key it is the same in every database.
+        database: The full name of the database; None where that isn't known (of a row that an
+            older version wrote), or where it doesn't matter.
         step: The step's name, and which call of it.
         outcome: COMMITTED, NOT_COMMITTED, or UNKNOWN while it is open.
         at_least_once: Whether it is an entry of DDL or partitioned DML: the entry committed, which
@@ -31,6 +36,7 @@ class TransactionReport:
     """
 
     txn_id: str
+    database: str | None
     step: str
     outcome: Outcome
     at_least_once: bool = False
@@ -44,11 +50,12 @@ class TransactionReport:
     in_limbo: bool = False
 
     @classmethod
-    def of(cls, receipt: Receipt, *, replayed: bool = False) -> Self:
-        """Return what a receipt, or a fence, proves."""
+    def of(cls, receipt: Receipt, database: str | None, *, replayed: bool = False) -> Self:
+        """Return what a receipt, or a fence, in a database proves."""
         committed = receipt.kind is EntryKind.COMMITTED
         return cls(
             txn_id=receipt.txn_id,
+            database=database,
             step=step_of(receipt),
             outcome=Outcome.COMMITTED if committed else Outcome.NOT_COMMITTED,
             at_least_once=noted(receipt) is not None,
@@ -61,11 +68,17 @@ class TransactionReport:
 
     @classmethod
     def of_result(
-        cls, step: str, result: TransactionResult, *, at_least_once: bool = False
+        cls,
+        step: str,
+        result: TransactionResult,
+        database: str | None,
+        *,
+        at_least_once: bool = False,
     ) -> Self:
-        """Return what a caller was told of a transaction that committed."""
+        """Return what a caller was told of a transaction that committed in a database."""
         return cls(
             txn_id=result.txn_id,
+            database=database,
             step=step,
             outcome=result.outcome,
             at_least_once=at_least_once,
@@ -79,6 +92,7 @@ class TransactionReport:
         """Read a row that :meth:`to_row` made, also one of an older version."""
         return cls(
             txn_id=str(row["txn_id"]),
+            database=row.get("database"),
             step=str(row.get("step") or ""),
             outcome=Outcome(row.get("outcome") or Outcome.UNKNOWN),
             at_least_once=bool(row.get("at_least_once")),
@@ -93,6 +107,7 @@ class TransactionReport:
         return {
             "step": self.step,
             "txn_id": self.txn_id,
+            "database": self.database,
             "outcome": self.outcome.value,
             "commit_timestamp": rfc3339(self.commit_timestamp) if self.commit_timestamp else "",
             "rows": self.rows,
@@ -100,6 +115,11 @@ class TransactionReport:
             "error": self.error,
             "at_least_once": self.at_least_once,
         }
+
+    @property
+    def place(self) -> Place:
+        """What tells it from every other transaction: where it is, and its ID there."""
+        return self.database, self.txn_id
 
     @property
     def told(self) -> str:
@@ -131,12 +151,20 @@ def merged(
     The ledger decides about the outcome. What only the caller knows (whether its own call was a
     replay, and with which error it ended) stays.
     """
-    found = {one.txn_id: one for one in ledger}
+    found = {one.place: one for one in ledger}
     listed = []
     for one in seen:
-        entry = found.pop(one.txn_id, None)
+        entry = found.pop(_place_in(found, one), None)
         if entry is None or entry.outcome is one.outcome or entry.outcome is Outcome.UNKNOWN:
             listed.append(one)
         else:
             listed.append(replace(entry, replayed=one.replayed, error=one.error))
     return [*found.values(), *listed]
+
+
+def _place_in(found: Iterable[Place], one: TransactionReport) -> Place:
+    """Return where a transaction is, that of an older version's row by its ID, if only one fits."""
+    if one.database is not None:
+        return one.place
+    fitting = [place for place in found if place[1] == one.txn_id]
+    return fitting[0] if len(fitting) == 1 else one.place

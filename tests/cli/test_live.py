@@ -21,14 +21,21 @@ from spanctl_cli.live import view
 with view(None, quiet=False) as shown:
     shown.run({{"flow_run": "{ID}", "flow": "transfer", "name": "amber-dolphin"}})
     shown.transaction(
-        TransactionReport(txn_id="{ID}", step="pay", outcome=Outcome.COMMITTED, rows=2)
+        TransactionReport(
+            txn_id="{ID}", database=None, step="pay", outcome=Outcome.COMMITTED, rows=2
+        )
     )
 """
 
 
 def seen(step: str, *, at_least_once: bool = False) -> TransactionReport:
     return TransactionReport(
-        txn_id=ID, step=step, outcome=Outcome.COMMITTED, rows=2, at_least_once=at_least_once
+        txn_id=ID,
+        database=None,
+        step=step,
+        outcome=Outcome.COMMITTED,
+        rows=2,
+        at_least_once=at_least_once,
     )
 
 

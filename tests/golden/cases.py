@@ -23,6 +23,7 @@ from spanctl_cli.txns.facts import LISTED
 FOLDER: Final = Path(__file__).parent
 NOW: Final = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
 WHEN: Final = NOW - timedelta(minutes=3, seconds=7.123456)
+DATABASE: Final = "projects/p/instances/i/databases/bank"
 IDS: Final = (
     "8c6d7a0e-5c1b-5f6e-9f3c-0123456789ab",
     "f88aa00d-df12-5f07-8cb0-fd4f27fa981d",
@@ -65,10 +66,16 @@ def run() -> Record:
     """A run's summary, with its own drawing for terminals and a section."""
     seen = [
         TransactionReport(
-            txn_id=IDS[0], step="pay", outcome=Outcome.COMMITTED, commit_timestamp=WHEN, rows=2
+            txn_id=IDS[0],
+            database=DATABASE,
+            step="pay",
+            outcome=Outcome.COMMITTED,
+            commit_timestamp=WHEN,
+            rows=2,
         ),
         TransactionReport(
             txn_id=IDS[1],
+            database=DATABASE,
             step="ddl finished",
             outcome=Outcome.COMMITTED,
             at_least_once=True,

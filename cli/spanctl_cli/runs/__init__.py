@@ -131,6 +131,7 @@ TRANSACTIONS = (
     Column("commit_timestamp", title="committed", kind=Kind.TIME),
     Column("rows", kind=Kind.NUMBER),
     Column("replayed", kind=Kind.FLAG),
+    Column("database", extra=True),
 )
 
 

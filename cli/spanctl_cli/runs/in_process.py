@@ -4,16 +4,16 @@ import contextlib
 import io
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from spanctl.clock import monotonic
 from spanctl.errors import (
     FlowCancelledError,
-    OutcomeUnknownError,
     SpanctlError,
 )
-from spanctl.ledger.report import TransactionReport
+from spanctl.ledger.report import Place, TransactionReport
 from spanctl_cli import live, signals, talk
 from spanctl_cli.boundary import notes_of
 from spanctl_cli.context import AppContext
@@ -94,7 +94,7 @@ def run(app: AppContext, asked: Asked) -> None:
     started = monotonic()
     with live.view(asked.output, quiet=app.quiet) as view:
         finished, seen = execute(app, flow, bound, asking, view, timeout=asked.timeout)
-        found = _asked(app, str(finished.flow_run), seen, view)
+        found = _asked(app, asking, str(finished.flow_run), seen, view)
     ending.refuse_open(found.transactions)
     finished.check()
     facts = {**facts_of(finished), "seconds": elapsed(started), "ledger": found.coverage}
@@ -103,13 +103,21 @@ def run(app: AppContext, asked: Asked) -> None:
 
 
 def _asked(
-    app: AppContext, flow_run: str, seen: Sequence[TransactionReport], view: View
+    app: AppContext,
+    asking: "Invocation",
+    flow_run: str,
+    seen: Sequence[TransactionReport],
+    view: View,
 ) -> ledger.Told:
     """Ask the ledger what a run did: its steps may have run in other processes."""
     from spanctl_cli.runs.deployments import connect
 
-    with connect(app) as api:
-        return ledger.completed(app, api, flow_run, seen, view)
+    try:
+        api = connect(app)
+    except SpanctlError as error:  # it takes the place of no outcome
+        return ledger.unasked(app, seen, error)
+    with api:
+        return ledger.completed(app, api, flow_run, seen, view, labels=asking.labels)
 
 
 def next_step(app: AppContext, finished: "Finished") -> None:
@@ -144,16 +152,17 @@ def execute(  # noqa: PLR0913 - what is run, and where it is shown
     Raises:
         KeyReusedError: The idempotency key was used for another flow, or with other parameters.
         KeyboardInterrupt: It was interrupted; what became of its transactions was said before.
-        FlowCancelledError: It was ended, because ``timeout`` seconds were over.
-        OutcomeUnknownError: Likewise, and the outcome of one of its transactions is open.
+        FlowCancelledError: It was ended, because ``timeout`` seconds were over; or it crashed.
+        FlowFailedError: It reached no final state.
+        UnreachableError: Prefect's API failed it.
+        OutcomeUnknownError: Whatever ended it so, the outcome of one of its transactions is open.
     """
-    from spanctl.audit import ending
     from spanctl.flows import keyed, launch
 
-    seen: dict[str, TransactionReport] = {}
+    seen: dict[Place, TransactionReport] = {}
 
     def transaction(one: TransactionReport) -> None:
-        seen[one.txn_id] = one
+        seen[one.place] = one
         view.transaction(one)
 
     def log(record: logging.LogRecord) -> None:
@@ -176,26 +185,29 @@ def execute(  # noqa: PLR0913 - what is run, and where it is shown
             signals.heard_by_threads(),
         ):
             finished = launch.execute(flow, registered, bound, asking, heartbeats=heartbeats)
-    except KeyboardInterrupt as interruption:
-        _tell_outcomes(app, notes_of(interruption), list(seen.values()))
-        over = isinstance(interruption, TimedOut)
-        _settle(app, registered, f"{duration(timeout or 0)} were over" if over else "interrupted")
-        if over:
-            run = str(registered.id)
-            found = _asked(app, run, list(seen.values()), view)
-            raise _timed_out(run, timeout or 0, found.transactions) from None
-        app.note(f"interrupted; what became of it: spanctl audit {registered.id}")
-        raise
-    except SpanctlError as error:
-        try:
-            ending.refuse_open(
-                list(seen.values())
-            )  # worse than anything that ended the flow itself
-        except OutcomeUnknownError as open_still:
-            raise open_still from error
-        raise
+    except BaseException as error:
+        reports, over = list(seen.values()), isinstance(error, TimedOut)
+        if isinstance(error, KeyboardInterrupt) or _is_what_a_signal_became(error):
+            _tell_outcomes(app, notes_of(error), reports)
+            why = f"{duration(timeout or 0)} were over" if over else "interrupted"
+            _settle(app, registered, f"{why}, in the process that ran it")
+            if not over:
+                app.note(f"interrupted; what became of it: spanctl audit {registered.id}")
+                raise
+            failure: SpanctlError = _timed_out(registered, timeout or 0)
+        else:
+            failure = launch.failure_of(registered, error)
+            if not isinstance(error, Exception):  # of some of them the engine tells Prefect nothing
+                _settle(app, registered, f"ended with {type(error).__name__}")
+        found = _asked(app, asking, str(registered.id), reports, view)
+        told = _with_outcomes(failure, found.transactions)
+        raise told.with_traceback(error.__traceback__) from error
     view.state(finished.state)
     return finished, list(seen.values())
+
+
+def _is_what_a_signal_became(error: BaseException) -> bool:
+    return signals.heard() is not None and not isinstance(error, SpanctlError)
 
 
 def _tell_outcomes(
@@ -204,7 +216,10 @@ def _tell_outcomes(
     """Say what became of each transaction when the run was interrupted: the last ones, if many."""
     for note in notes:
         app.note(note)
-    untold = [one for one in seen if not any(one.txn_id in note for note in notes)]
+    # A note names an ID alone, which may be that of two transactions in two databases.
+    ids = Counter(one.txn_id for one in seen)
+    noted = {one for one, times in ids.items() if times == 1 and any(one in note for note in notes)}
+    untold = [one for one in seen if one.txn_id not in noted]
     if len(untold) > _TOLD:
         committed = sum(one.outcome == "COMMITTED" for one in untold[:-_TOLD])
         app.note(f"{committed:,} of {len(untold) - _TOLD:,} earlier transactions: COMMITTED")
@@ -216,33 +231,37 @@ def _settle(app: AppContext, run: "FlowRun", why: str) -> None:
     from spanctl.flows import abandoned
 
     try:
-        abandoned.settle(run, f"{why}, in the process that ran it")
+        abandoned.settle(run, why)
     except SpanctlError as error:
         app.warn(f"{error.message}; {error.hint}")
 
 
-def _timed_out(run: str, seconds: float, seen: Sequence[TransactionReport]) -> FlowCancelledError:
-    """Return what a run is told as that was ended because its time was over.
+def _timed_out(run: "FlowRun", seconds: float) -> FlowCancelledError:
+    msg = f"flow run {run.id} was ended after {duration(seconds)}"
+    hint = f"run: spanctl audit {run.id}; with an --idempotency-key the same command goes on"
+    return FlowCancelledError(msg, hint=hint, flow_run=str(run.id))
+
+
+def _with_outcomes(failure: SpanctlError, seen: Sequence[TransactionReport]) -> SpanctlError:
+    """Return what ended a run, and what came of its transactions until then.
 
     Raises:
-        OutcomeUnknownError: The outcome of one of its transactions is open.
+        OutcomeUnknownError: That of one is open, which is worse than anything that ended the run.
     """
     from spanctl.audit import ending
 
     ending.refuse_open(seen)
-    committed = sum(one.outcome == "COMMITTED" for one in seen)
+    committed = [one for one in seen if one.outcome == "COMMITTED"]
     undone = [one for one in seen if one.outcome == "NOT_COMMITTED"]
-    told = f"{committed} transaction{'' if committed == 1 else 's'} committed"
+    told = f"{len(committed)} transaction{'' if len(committed) == 1 else 's'} committed"
     if undone:
         told = f"{told}, {undone[-1].txn_id} ({undone[-1].step}) NOT_COMMITTED"
-    msg = f"flow run {run} was ended after {duration(seconds)}: {told}"
-    return FlowCancelledError(
-        msg,
-        hint=f"run: spanctl audit {run}; with an --idempotency-key the same command goes on",
-        flow_run=run,
-        committed=[one.txn_id for one in seen if one.outcome == "COMMITTED"],
-        not_committed=[one.txn_id for one in undone],
-    )
+    outcomes = {
+        "committed": [one.txn_id for one in committed],
+        "not_committed": [one.txn_id for one in undone],
+    }
+    msg = f"{failure.message}: {told}"
+    return type(failure)(msg, hint=failure.hint, **{**failure.details, **outcomes})
 
 
 class _Printed(io.StringIO):

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from spanctl.errors import SpanctlError
 from spanctl.invocation import LEDGER_LABEL
-from spanctl.ledger.report import TransactionReport, merged
+from spanctl.ledger.report import Place, TransactionReport, merged
 from spanctl_cli.context import AppContext
 from spanctl_cli.output import Column, Kind, Listing
 from spanctl_cli.output.model import Section
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from spanctl.orchestration.api import PrefectApi
     from spanctl.orchestration.model import FlowRun
@@ -28,6 +28,7 @@ TRANSACTION_COLUMNS: Final = (
     Column("replayed", kind=Kind.FLAG),
     Column("note"),
     Column("task_run", extra=True),
+    Column("database", extra=True),
 )
 
 
@@ -63,6 +64,7 @@ class Told:
                 "replayed": one.replayed,
                 "note": one.note,
                 "task_run": one.task_run,
+                "database": one.database,
             }
             for one in self.transactions
         ]
@@ -81,7 +83,7 @@ def databases_of(run: "FlowRun") -> list[str]:
 
 
 def told(app: AppContext, api: "PrefectApi", root: "FlowRun") -> Told:
-    """Return what the ledger says of a root flow run; trouble with it is told, not raised.
+    """Return what the ledgers say of a root flow run; trouble with them is told, not raised.
 
     A run puts the ledger's id among its labels before its first step may commit: without one there
     is nothing to ask for, and Google's client need not be loaded.
@@ -91,29 +93,37 @@ def told(app: AppContext, api: "PrefectApi", root: "FlowRun") -> Told:
         return Told("untouched", "none: no step of this run has reached a ledger")
     try:
         from spanctl.audit.runtransactions import transactions_of
+        from spanctl.resources import DatabaseName
         from spanctl.spanner.client import Database, Target
 
         target = Target.from_settings(app.settings())
         if str(target.database) not in databases:
             note = f"the run wrote to {', '.join(databases)}; look there with --context"
             return Told("elsewhere", note)
-        with Database(target) as database:
-            found = transactions_of(database, api, root)
+        found: dict[Place, TransactionReport] = {}
+        for name in databases:
+            one = Target.from_settings(app.settings(), DatabaseName.parse(name))
+            with Database(one) as database:
+                found |= {each.place: each for each in transactions_of(database, api, root)}
     except SpanctlError as error:
         return Told("unreachable", f"the ledger was not asked: {error.message}", (), error)
-    return Told("present", _count(found), found)
+    transactions = list(found.values())
+    return Told("present", _count(transactions), transactions)
 
 
-def completed(
+def completed(  # noqa: PLR0913 - which run, and where it is shown
     app: AppContext,
     api: "PrefectApi",
     flow_run: str,
     seen: "Sequence[TransactionReport]",
     view: "View",
+    *,
+    labels: "Mapping[str, Any] | None" = None,
 ) -> Told:
     """Return a run's transactions by its ledgers; those that only they know are shown as well.
 
-    Where a ledger can't be asked, what this process saw stands, and a warning says so.
+    Where a ledger can't be asked, what this process saw stands, and a warning says so. Where
+    Prefect can't tell which databases the run wrote to, those that this process saw are asked.
 
     Args:
         app: The context.
@@ -121,23 +131,49 @@ def completed(
         flow_run: The root flow run's id.
         seen: What this process saw of its transactions.
         view: Where the others are shown.
+        labels: What the run was asked for with; needed only where Prefect can't tell.
     """
     found: list[TransactionReport] = []
+    root, trouble = _root(app, api, flow_run, seen, labels or {})
+    databases = databases_of(root)
     try:
-        root = api.flow_run(flow_run)
-        databases = databases_of(root)
         for name in databases:
             found += _in_ledger(app, root, name, seen)
     except SpanctlError as error:
-        note = f"the ledger was not asked, this is what this process saw: {error.message}"
-        app.warn(note)
-        return Told("unreachable", note, seen, error)
-    known = {one.txn_id for one in seen}
+        return unasked(app, seen, error)
+    known = {one.place for one in seen}
     for one in found:
-        if one.txn_id not in known:
+        if one.place not in known:
             view.transaction(one)
     transactions = merged(seen, found)
-    return Told("present" if databases else "untouched", _count(transactions), transactions)
+    coverage = "present" if databases else "untouched"
+    return Told("unreachable" if trouble else coverage, _count(transactions), transactions, trouble)
+
+
+def unasked(app: AppContext, seen: "Sequence[TransactionReport]", error: SpanctlError) -> Told:
+    """Return what this process saw of a run's transactions, and warn that it is no more."""
+    note = f"the ledger was not asked, this is what this process saw: {error.message}"
+    app.warn(note)
+    return Told("unreachable", note, seen, error)
+
+
+def _root(
+    app: AppContext,
+    api: "PrefectApi",
+    flow_run: str,
+    seen: "Sequence[TransactionReport]",
+    labels: "Mapping[str, Any]",
+) -> "tuple[FlowRun, SpanctlError | None]":
+    """Return a run as Prefect tells it, or else as this process knows it, and why it must."""
+    try:
+        return api.flow_run(flow_run), None
+    except SpanctlError as error:
+        from spanctl.orchestration.model import FlowRun
+
+        app.warn(f"only the ledgers that this process saw were asked: {error.message}")
+        ledgers = {f"{LEDGER_LABEL}.{one.database}": None for one in seen if one.database}
+        known = {**labels, **ledgers}
+        return FlowRun(id=flow_run, name="", flow_id="", parameters={}, labels=known), error
 
 
 def _in_ledger(

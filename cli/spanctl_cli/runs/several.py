@@ -85,7 +85,7 @@ def _followed(
             if one.run is not None:
                 part = live.one_of_several(view, one.run.id, f"{one.target} {one.run.name}")
                 part.run(facts_of(one.run, one.target))
-                told = watching.follower(app, part, [])
+                told = watching.follower(app, database, part, [])
                 followings[one.run.id] = watch.Following(api, database, one.run, told)
         try:
             watch.follow_all(list(followings.values()), timeout=asked.timeout)

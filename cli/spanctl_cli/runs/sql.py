@@ -168,7 +168,7 @@ def _values(result: "SqlResult") -> dict[str, Any]:
     first, last = (entries[0], entries[-1]) if entries else (None, None)
     counts = [one.row_count for one in result.statements if one.row_count is not None]
     outside = result.transaction is None
-    told = TransactionReport.of_result("sql", first, at_least_once=outside) if first else None
+    told = TransactionReport.of_result("sql", first, None, at_least_once=outside) if first else None
     # The two entries of DDL and partitioned DML commit; what they tell of is in no transaction.
     inside = None if outside else first
     return {

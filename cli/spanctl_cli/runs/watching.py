@@ -53,7 +53,7 @@ def watch(  # noqa: PLR0913, PLR0917 - what is watched, and where it is shown
     view.run(facts_of(run, of))
     with ExitStack() as stack:
         database = ledger(app, stack)
-        told = follower(app, view, seen)
+        told = follower(app, database, view, seen)
         try:
             ended = watcher.follow(api, database, run.id, told, timeout=asked.timeout, after=after)
         except KeyboardInterrupt:
@@ -74,12 +74,16 @@ def ledger(app: AppContext, stack: ExitStack) -> "Database | None":
     return stack.enter_context(Database(target))
 
 
-def follower(app: AppContext, view: View, seen: list[TransactionReport]) -> "Follower":
+def follower(
+    app: AppContext, database: "Database | None", view: View, seen: list[TransactionReport]
+) -> "Follower":
     """Return who passes on to a view what happens to a run, and keeps its transactions."""
     from spanctl.audit.watch import Follower
 
+    name = str(database.target.database) if database else None
+
     def receipt(found: "Receipt") -> None:
-        one = TransactionReport.of(found)
+        one = TransactionReport.of(found, name)
         seen.append(one)
         view.transaction(one)
 

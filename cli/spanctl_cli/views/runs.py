@@ -15,6 +15,7 @@ from spanctl_cli.views import pieces
 _WIDE: Final = 132
 _OPEN: Final = "UNKNOWN"
 _SHOWN: Final = 30
+_SEVERAL: Final = 2
 
 Row = Mapping[str, Any]
 
@@ -62,7 +63,7 @@ def page(
         yield pieces.heading("Subflow runs", f"{len(children):,}")
         yield from _entries(children, _child)
     yield pieces.heading("Transactions", str(values["ledger"]))
-    yield from _entries(transactions, _transaction)
+    yield from _entries(_placed(transactions), _transaction)
 
 
 def _facts(values: Row) -> Iterator[RenderableType]:
@@ -108,6 +109,15 @@ def _task(row: Row) -> Iterable[RenderableType]:
 def _child(row: Row) -> Iterable[RenderableType]:
     line = text(row["state"], Kind.STATE).append("  ").append(safe(row["name"]), style="default")
     return pieces.stacked(line, text(row["id"], Kind.ID))
+
+
+def _placed(rows: Sequence[Row]) -> Sequence[Row]:
+    """Say of each transaction where it is, if they aren't all in one database."""
+    if len({row["database"] for row in rows}) < _SEVERAL:
+        return rows
+    return [
+        {**row, "note": " · ".join(filter(None, (row["note"], row["database"])))} for row in rows
+    ]
 
 
 def _transaction(row: Row) -> Iterable[RenderableType]:
