@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from spanctl.errors import SpanctlError
+from spanctl.errors import SpanctlError, UsageError
 from spanctl.ledger.receipt import Receipt, Statement, StatementKind
 from spanctl.spanner import admin
 from spanctl.spanner.ddl import is_ledger
+from spanctl.spanner.sql import describe
 
 if TYPE_CHECKING:
     from spanctl.spanner.client import Database
@@ -97,6 +98,19 @@ def _writes(receipt: Receipt) -> Iterator[Statement]:
     return (s for s in receipt.statements if s.kind not in _READING and s.rows != 0)
 
 
+def _target(statement: Statement) -> str:
+    """Return the table that a statement changed, or an empty text.
+
+    Its text says so, where it is kept; what an older spanctl read there need not be right.
+    """
+    if statement.sql is None:
+        return statement.tables[0] if statement.tables else ""
+    try:
+        return describe(statement.sql).target
+    except UsageError:
+        return ""
+
+
 class _Judge:
     def __init__(
         self, database: "Database", receipt: Receipt, evidence: Evidence, exact: "Exact"
@@ -110,7 +124,7 @@ class _Judge:
     def gaps(self) -> Iterator[Gap]:
         written: dict[str, bool] = {}  # table: whether rows of it may have been deleted
         for statement in _writes(self._receipt):
-            name = statement.tables[0] if statement.tables else ""
+            name = _target(statement)
             if statement.kind is StatementKind.OTHER or not name:
                 yield Gap(why="which tables a statement changed is not known")
             elif is_ledger(name):

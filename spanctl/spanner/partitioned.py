@@ -91,7 +91,7 @@ def refuse_harmful(database: "Database", statement: SqlStatement, where: str = "
     Raises:
         NotIdempotentError: It may not, or that can't be told; the message says why.
     """
-    found = database.tables.get(statement.tables[0]) if statement.tables else None
+    found = database.tables.get(statement.target) if statement.target else None
     computed = [column.name for column in found.columns if column.generated] if found else []
     idempotence.refuse(statement, where, computed)
 

@@ -183,6 +183,28 @@ def test_what_was_watched_then_counts(stream: Stream) -> None:
         assert (told.complete, len(told.gaps)) == (False, 1)
 
 
+@pytest.mark.parametrize(
+    ("text", "gaps"),
+    [
+        ("INSERT INTO T (k) SELECT k FROM U", []),
+        (
+            "INSERT INTO U (k) WITH U AS (SELECT k FROM T) SELECT k FROM U",
+            ["U: not watched"],
+        ),
+        (r"UPDATE `\x55` SET k = ? WHERE TRUE", ["which tables a statement changed is not known"]),
+    ],
+)
+def test_a_receipt_that_names_another_table_first(
+    stream: Stream, text: str, gaps: list[str]
+) -> None:
+    """What a statement changed is read from its text, also where an older spanctl misread it."""
+    watched = schema(Watched(tables={"T": None}))
+    told = Statement(kind=StatementKind.INSERT, tables=("T",), digest="0", sql=text, rows=1)
+    receipt = replace(RECEIPT, statements=(told,))
+    found = committed.for_transaction(stream(MIXED, watched, now=watched), receipt)
+    assert [str(gap) for gap in found.gaps] == gaps
+
+
 def test_the_schema_of_then_is_gone(stream: Stream) -> None:
     """Then the ledger is believed, unless it knows of a time since at which it was not watched."""
     gone = StatementError("no", status="FAILED_PRECONDITION")
