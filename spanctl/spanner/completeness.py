@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from spanctl.spanner.client import Database
     from spanctl.spanner.exact import Exact
     from spanctl.spanner.watches import History
-    from spanctl.spanner.watching import Schema
+    from spanctl.spanner.watching import Schema, Watched
 
 _READING: Final = frozenset({StatementKind.QUERY, StatementKind.READ})
 _REMOVING: Final = frozenset({StatementKind.DELETE, StatementKind.REPLACE, StatementKind.OTHER})
@@ -60,11 +60,6 @@ class Evidence:
     then: "Schema | None"
     now: "Schema"
     history: "History"
-
-    @property
-    def schema(self) -> "Schema":
-        """The schema of then, as far as it is known."""
-        return self.then or self.now
 
 
 def may_replace(receipt: Receipt) -> bool:
@@ -129,7 +124,7 @@ class _Judge:
                 yield Gap(why="which tables a statement changed is not known")
             elif is_ledger(name):
                 yield Gap(table=name, why="the ledger's own rows are not shown")
-            elif (table := self._evidence.schema.table(name)) is None:
+            elif (table := self._named(name)) is None:
                 yield Gap(table=name, why="the schema of then has no table of that name")
             else:
                 removes = statement.kind in _REMOVING
@@ -142,8 +137,14 @@ class _Judge:
             yield Gap(table=table, why=why)
         yield from self._followed(written)
 
+    def _named(self, name: str) -> str | None:
+        """Return a table as the catalog of then names it, or as well as that can be told."""
+        if self._evidence.then is None:
+            return self._evidence.now.table(name) or name
+        return self._evidence.then.table(name)
+
     def _watched_options(self) -> tuple[str, ...]:
-        watched = self._evidence.schema.watched
+        watched = self._evidence.then.watched if self._evidence.then else None
         return watched.leaving_out if watched else ()
 
     def _followed(self, written: dict[str, bool]) -> Iterator[Gap]:
@@ -172,7 +173,9 @@ class _Judge:
             yield Gap(why=why)
 
     def _cascades(self, table: str) -> list[str]:
-        schema = self._evidence.schema
+        schema = self._evidence.then
+        if schema is None:
+            return []
         found = list(schema.cascades.get(table, ()))
         referring = [child for child, parent in schema.references if parent == table]
         if referring and self._database.target.is_emulated:
@@ -182,13 +185,15 @@ class _Judge:
     def _gap(self, table: str) -> Gap | None:
         then, now, history = self._evidence.then, self._evidence.now, self._evidence.history
         watchable = now.watched is None or not now.watched.is_whole(table)
-        watched = self._evidence.schema.watched
-        if watched is None or not watched.is_whole(table):
-            return Gap(table=table, why=self._unwatched(table), watchable=watchable)
-        known = history.is_whole(table, self._moment)
-        if known and then is None:
-            known = history.is_whole_since(table, self._moment)
-        if known:
+        if then is None:
+            # That it is watched now, and was by what the ledger knows, proves nothing of then: what
+            # others alter and put back leaves no mark.
+            why = "the schema of then can't be read any more"
+            return Gap(table=table, why=why, watchable=watchable)
+        if then.watched is None or not then.watched.is_whole(table):
+            why = self._unwatched(table, then.watched)
+            return Gap(table=table, why=why, watchable=watchable)
+        if history.is_whole(table, self._moment):
             return None
         if not history.kept:
             why = f"not known since when it is watched: this ledger doesn't keep it; {_AGAIN}"
@@ -198,9 +203,8 @@ class _Judge:
             why = f"not known since when it is watched; {_AGAIN}"
         return Gap(table=table, why=why, watchable=watchable)
 
-    def _unwatched(self, table: str) -> str:
-        schema = self._evidence.schema
-        columns = schema.watched.tables.get(table) if schema.watched else None
+    def _unwatched(self, table: str, watched: "Watched | None") -> str:
+        columns = watched.tables.get(table) if watched else None
         if columns:
             return f"only its columns {', '.join(columns)} were watched"
         if columns is not None:
