@@ -36,12 +36,26 @@ def run_outside(script: Script, origins: list[Origin]) -> SqlResult:
         ConflictError: DDL of the same key was started before, and may be applied.
         KeyClosedError: An earlier run of the same key died, and an operator closed it.
         NotIdempotentError: Partitioned DML may do harm when it is applied twice.
+        LimitError: It is larger than Spanner takes; nothing was recorded or sent.
         StatementError: Spanner refused a statement; those before it are applied.
         SpanctlError: Spanner could not be reached.
     """
+    _refuse_large(script, origins[0])
     _refuse_harmful(script, origins[0])
     with Committing(origins, script.arguments) as committing:
         return _between(script, origins[0], origins[1], committing)
+
+
+def _refuse_large(script: Script, origin: Origin) -> None:
+    """Refuse what can't be sent before an entry says that it was started."""
+    from spanctl.spanner.admin import refuse_large_ddl
+    from spanctl.spanner.partitioned import refuse_large
+
+    if script.mode is SqlMode.DDL:
+        refuse_large_ddl(origin.target, [statement.text for statement in script.statements])
+        return
+    for statement in script.statements:
+        refuse_large(statement.text, *script.bound(statement))
 
 
 def _refuse_harmful(script: Script, origin: Origin) -> None:

@@ -207,8 +207,7 @@ def _changed_in_ledger(statement: SqlStatement) -> str | None:
     """Return what a statement would change of the ledger: a table, an index, its change stream."""
     if statement.kind is StatementKind.DDL and not _VIEW.match(statement.text):
         return next((name for name in changed_objects(statement) if is_ledger(name)), None)
-    target = statement.tables[0] if statement.is_dml and statement.tables else ""
-    return target if is_ledger(target) else None
+    return statement.target if is_ledger(statement.target) else None
 
 
 def _first(found: Sequence[SqlStatement], kind: StatementKind) -> str:

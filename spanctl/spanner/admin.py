@@ -12,11 +12,13 @@ from spanctl.clock import monotonic
 from spanctl.credentials.live import LiveCredentials
 from spanctl.errors import ConflictError, PendingError, UsageError
 from spanctl.spanner.failures import translate
+from spanctl.spanner.limits import refuse_large_request
 from spanctl.spanner.retrying import SILENCE, TRANSIENT, Pauses, read_again
 from spanctl.spanner.rpc import Target, status_of
 
 if TYPE_CHECKING:
     from google.cloud.spanner_admin_database_v1 import DatabaseAdminClient
+    from google.cloud.spanner_admin_database_v1.types import UpdateDatabaseDdlRequest
     from google.cloud.spanner_admin_instance_v1 import InstanceAdminClient
     from google.longrunning.operations_pb2 import Operation
 
@@ -121,6 +123,34 @@ def read_ddl(target: Target, credentials: LiveCredentials | None = None) -> list
         client.transport.close()
 
 
+def refuse_large_ddl(
+    target: Target, statements: Sequence[str], operation_id: str = f"ddl_{uuid.UUID(int=0).hex}_0"
+) -> None:
+    """Return unless a batch of DDL is larger than a request may be.
+
+    Args:
+        target: The database.
+        statements: The statements.
+        operation_id: The operation's id, or one of its length.
+
+    Raises:
+        LimitError: It is; nothing was sent.
+    """
+    request = _request(target, statements, operation_id)
+    hint = "run fewer statements at once, and shorter ones"
+    refuse_large_request(type(request).pb(request).ByteSize(), "the DDL", hint)
+
+
+def _request(
+    target: Target, statements: Sequence[str], operation_id: str
+) -> "UpdateDatabaseDdlRequest":
+    from google.cloud.spanner_admin_database_v1.types import UpdateDatabaseDdlRequest
+
+    return UpdateDatabaseDdlRequest(
+        database=str(target.database), statements=list(statements), operation_id=operation_id
+    )
+
+
 def execute_ddl(
     target: Target,
     statements: Sequence[str],
@@ -144,6 +174,7 @@ def execute_ddl(
 
     Raises:
         UsageError: There is nothing to execute.
+        LimitError: It is larger than a request may be; nothing was sent.
         StatementError: Spanner refused a statement; those before it stay applied.
         ConflictError: The id is that of an operation with other statements.
         PendingError: It was not done when :data:`DDL_TIMEOUT` was over; it goes on at Spanner.
@@ -153,6 +184,7 @@ def execute_ddl(
         msg = "there is no DDL to execute"
         raise UsageError(msg)
     operation_id = operation_id or f"ddl_{uuid.uuid4().hex}"
+    refuse_large_ddl(target, statements, operation_id)
     client = _databases(target, credentials)
     try:
         name = _begin_ddl(client, target, list(statements), operation_id)
@@ -171,11 +203,7 @@ def execute_ddl(
 def _begin_ddl(
     client: "DatabaseAdminClient", target: Target, statements: list[str], operation_id: str
 ) -> str:
-    request = {
-        "database": str(target.database),
-        "statements": statements,
-        "operation_id": operation_id,
-    }
+    request = _request(target, statements, operation_id)
     pauses = Pauses(monotonic() + SILENCE)
     while True:
         try:

@@ -6,16 +6,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from spanctl.errors import SpanctlError
+from spanctl.errors import SpanctlError, UsageError
 from spanctl.ledger.receipt import Receipt, Statement, StatementKind
 from spanctl.spanner import admin
 from spanctl.spanner.ddl import is_ledger
+from spanctl.spanner.sql import describe
 
 if TYPE_CHECKING:
     from spanctl.spanner.client import Database
     from spanctl.spanner.exact import Exact
     from spanctl.spanner.watches import History
-    from spanctl.spanner.watching import Schema
+    from spanctl.spanner.watching import Schema, Watched
 
 _READING: Final = frozenset({StatementKind.QUERY, StatementKind.READ})
 _REMOVING: Final = frozenset({StatementKind.DELETE, StatementKind.REPLACE, StatementKind.OTHER})
@@ -60,11 +61,6 @@ class Evidence:
     now: "Schema"
     history: "History"
 
-    @property
-    def schema(self) -> "Schema":
-        """The schema of then, as far as it is known."""
-        return self.then or self.now
-
 
 def may_replace(receipt: Receipt) -> bool:
     """Tell whether a transaction may have inserted a row in the place of one that was there."""
@@ -97,6 +93,19 @@ def _writes(receipt: Receipt) -> Iterator[Statement]:
     return (s for s in receipt.statements if s.kind not in _READING and s.rows != 0)
 
 
+def _target(statement: Statement) -> str:
+    """Return the table that a statement changed, or an empty text.
+
+    Its text says so, where it is kept; what an older spanctl read there need not be right.
+    """
+    if statement.sql is None:
+        return statement.tables[0] if statement.tables else ""
+    try:
+        return describe(statement.sql).target
+    except UsageError:
+        return ""
+
+
 class _Judge:
     def __init__(
         self, database: "Database", receipt: Receipt, evidence: Evidence, exact: "Exact"
@@ -110,12 +119,12 @@ class _Judge:
     def gaps(self) -> Iterator[Gap]:
         written: dict[str, bool] = {}  # table: whether rows of it may have been deleted
         for statement in _writes(self._receipt):
-            name = statement.tables[0] if statement.tables else ""
+            name = _target(statement)
             if statement.kind is StatementKind.OTHER or not name:
                 yield Gap(why="which tables a statement changed is not known")
             elif is_ledger(name):
                 yield Gap(table=name, why="the ledger's own rows are not shown")
-            elif (table := self._evidence.schema.table(name)) is None:
+            elif (table := self._named(name)) is None:
                 yield Gap(table=name, why="the schema of then has no table of that name")
             else:
                 removes = statement.kind in _REMOVING
@@ -128,8 +137,14 @@ class _Judge:
             yield Gap(table=table, why=why)
         yield from self._followed(written)
 
+    def _named(self, name: str) -> str | None:
+        """Return a table as the catalog of then names it, or as well as that can be told."""
+        if self._evidence.then is None:
+            return self._evidence.now.table(name) or name
+        return self._evidence.then.table(name)
+
     def _watched_options(self) -> tuple[str, ...]:
-        watched = self._evidence.schema.watched
+        watched = self._evidence.then.watched if self._evidence.then else None
         return watched.leaving_out if watched else ()
 
     def _followed(self, written: dict[str, bool]) -> Iterator[Gap]:
@@ -158,7 +173,9 @@ class _Judge:
             yield Gap(why=why)
 
     def _cascades(self, table: str) -> list[str]:
-        schema = self._evidence.schema
+        schema = self._evidence.then
+        if schema is None:
+            return []
         found = list(schema.cascades.get(table, ()))
         referring = [child for child, parent in schema.references if parent == table]
         if referring and self._database.target.is_emulated:
@@ -168,13 +185,15 @@ class _Judge:
     def _gap(self, table: str) -> Gap | None:
         then, now, history = self._evidence.then, self._evidence.now, self._evidence.history
         watchable = now.watched is None or not now.watched.is_whole(table)
-        watched = self._evidence.schema.watched
-        if watched is None or not watched.is_whole(table):
-            return Gap(table=table, why=self._unwatched(table), watchable=watchable)
-        known = history.is_whole(table, self._moment)
-        if known and then is None:
-            known = history.is_whole_since(table, self._moment)
-        if known:
+        if then is None:
+            # That it is watched now, and was by what the ledger knows, proves nothing of then: what
+            # others alter and put back leaves no mark.
+            why = "the schema of then can't be read any more"
+            return Gap(table=table, why=why, watchable=watchable)
+        if then.watched is None or not then.watched.is_whole(table):
+            why = self._unwatched(table, then.watched)
+            return Gap(table=table, why=why, watchable=watchable)
+        if history.is_whole(table, self._moment):
             return None
         if not history.kept:
             why = f"not known since when it is watched: this ledger doesn't keep it; {_AGAIN}"
@@ -184,9 +203,8 @@ class _Judge:
             why = f"not known since when it is watched; {_AGAIN}"
         return Gap(table=table, why=why, watchable=watchable)
 
-    def _unwatched(self, table: str) -> str:
-        schema = self._evidence.schema
-        columns = schema.watched.tables.get(table) if schema.watched else None
+    def _unwatched(self, table: str, watched: "Watched | None") -> str:
+        columns = watched.tables.get(table) if watched else None
         if columns:
             return f"only its columns {', '.join(columns)} were watched"
         if columns is not None:

@@ -107,7 +107,7 @@ def _of(item: Assignment, parts: Clauses, generated: Collection[str]) -> str | N
     for index, token in enumerate(item.expression):
         if token.group != "word":
             continue
-        name = token.text.strip("`")
+        name = token.name
         folded = name.casefold()
         following = _text(item.expression, index + 1)
         if token.upper == "DEFAULT":
@@ -153,10 +153,10 @@ def _calls(tokens: Sequence[Token]) -> Iterator[str]:
             continue
         if not quoted and token.upper in _NO_CALLS:
             continue
-        path, at = token.text.strip("`").upper(), index
+        path, at = token.name.upper(), index
         while at >= 2 and tokens[at - 1].text == ".":  # noqa: PLR2004 - a name and a dot
             at -= 2
-            path = f"{tokens[at].text.strip('`').upper()}.{path}"
+            path = f"{tokens[at].name.upper()}.{path}"
         yield path.removeprefix("SAFE.") if path.count(".") == 1 else path
 
 

@@ -95,19 +95,22 @@ def most(table: "Table", columns: Sequence[str]) -> int:
     return len(columns) + sum(2 * entry for entry in entries)
 
 
-def refuse_large_request(size: int, doing: str) -> None:
+_SMALLER: Final = "send fewer or smaller values at once: several statements, or mutations in chunks"
+
+
+def refuse_large_request(size: int, doing: str, hint: str = _SMALLER) -> None:
     """Return unless a request is larger than Spanner takes.
 
     Args:
         size: Its bytes.
         doing: What it is, to end the sentence "... can't be sent: ".
+        hint: What to do about it.
 
     Raises:
         LimitError: It is; nothing was sent.
     """
     if size > MAX_REQUEST_BYTES:
         msg = f"{doing} has {size:,} bytes, and a request takes {MAX_REQUEST_BYTES:,}"
-        hint = "send fewer or smaller values at once: several statements, or mutations in chunks"
         raise _over(Limit.REQUEST_BYTES, MAX_REQUEST_BYTES, size, msg, hint)
 
 

@@ -77,10 +77,10 @@ def refuse_partitioned(
         SpanctlError: Spanner refused the statement, or could not be reached.
     """
     described = describe(sql)
-    if not (database.target.is_emulated and described.tables):
+    if not (database.target.is_emulated and described.kind is StatementKind.UPDATE):
         return
-    table = database.tables.get(described.tables[0])
-    if table is None or described.kind is not StatementKind.UPDATE or not _deadly(table):
+    table = database.tables.get(described.target)
+    if table is None or not _deadly(table):
         return
 
     def tried(transaction: "Transaction") -> None:

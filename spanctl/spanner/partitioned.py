@@ -61,7 +61,7 @@ def execute_partitioned(  # noqa: PLR0913 - one statement, told in full
         UnreachableError: Spanner did not answer in time; some partitions may be changed.
         NotPermittedError: The credentials don't allow it.
     """
-    refuse_long_statement(sql, len(params or ()))
+    refuse_large(sql, params or {}, types or {})
     if not assume_idempotent:
         refuse_harmful(database, describe(sql))
     nulls.refuse_partitioned(database, sql, params, types, timeout=timeout)
@@ -80,6 +80,26 @@ def execute_partitioned(  # noqa: PLR0913 - one statement, told in full
                 raise translate(error, database.target, doing, given=given) from None
 
 
+def refuse_large(sql: str, params: Mapping[str, Any], types: Mapping[str, Type]) -> None:
+    """Return unless a statement with its parameters is more than Spanner takes.
+
+    Raises:
+        LimitError: It is; nothing was sent.
+    """
+    refuse_long_statement(sql, len(params))
+    request = _request(sql, params, types)
+    refuse_large_request(ExecuteSqlRequest.pb(request).ByteSize(), "the statement")
+
+
+def _request(sql: str, params: Mapping[str, Any], types: Mapping[str, Type]) -> ExecuteSqlRequest:
+    request = ExecuteSqlRequest(sql=sql)
+    if params:
+        request.params = Struct(fields={k: values.encode(v) for k, v in params.items()})
+        kinds = {k: types.get(k) or values.infer_type(v) for k, v in params.items()}
+        request.param_types = {k: kind for k, kind in kinds.items() if kind is not None}
+    return request
+
+
 def refuse_harmful(database: "Database", statement: SqlStatement, where: str = "") -> None:
     """Return when a statement may be applied twice, as its text and the table tell.
 
@@ -91,7 +111,7 @@ def refuse_harmful(database: "Database", statement: SqlStatement, where: str = "
     Raises:
         NotIdempotentError: It may not, or that can't be told; the message says why.
     """
-    found = database.tables.get(statement.tables[0]) if statement.tables else None
+    found = database.tables.get(statement.target) if statement.target else None
     computed = [column.name for column in found.columns if column.generated] if found else []
     idempotence.refuse(statement, where, computed)
 
@@ -104,11 +124,8 @@ def _attempt(
     deadline: float,
 ) -> int:
     with database.sessions.writer(max(0.001, deadline - monotonic())) as lease:
-        request = ExecuteSqlRequest(session=lease.name, sql=sql)
-        if params:
-            request.params = Struct(fields={k: values.encode(v) for k, v in params.items()})
-            kinds = {k: types.get(k) or values.infer_type(v) for k, v in params.items()}
-            request.param_types = {k: kind for k, kind in kinds.items() if kind is not None}
+        request = _request(sql, params, types)
+        request.session = lease.name
         refuse_large_request(ExecuteSqlRequest.pb(request).ByteSize(), "the statement")
         lease.lost = True  # until its reply is there: nobody could end what it may have begun
         begun = database.rpc.begin(

@@ -129,9 +129,9 @@ class Sampler:
     def _table(self, statement: "SqlStatement") -> "Table | None":
         """Return the table to sample; None where its rows can't be read back."""
         # A table to which a pending commit timestamp was written can't be read in this transaction.
-        if not statement.tables or _PENDING in statement.text.upper():
+        if not statement.target or _PENDING in statement.text.upper():
             return None
-        found = self._database.tables.get(statement.tables[0])
+        found = self._database.tables.get(statement.target)
         return found if found is not None and found.primary_key else None
 
     def _note(self, table: "Table | None", names: Sequence[str], rows: "RowList") -> None:

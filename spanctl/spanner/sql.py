@@ -19,11 +19,11 @@ from spanctl.spanner.sqltables import Token
 
 _TOKEN = re.compile(
     r"""
-    (?P<space> \s+ | --[^\n]* | \#[^\n]* | /\*.*?\*/ )
+    (?P<space> \s+ | --[^\n\r]* | \#[^\n\r]* | /\*.*?\*/ )
   | (?P<string> (?:[rR][bB]?|[bB][rR]?)?
         (?: '''(?:\\.|[^\\])*?''' | \"\"\"(?:\\.|[^\\])*?\"\"\"
           | '(?!'')(?:\\.|[^'\\\n])*' | "(?!\"\")(?:\\.|[^"\\\n])*" ) )
-  | (?P<parameter> @(?:[^\W\d]\w*|`[^`\n]+`) )
+  | (?P<parameter> @(?:[^\W\d]\w*|`(?:\\.|[^`\\\n])+`) )
   | (?P<word> (?:@@)?[^\W\d]\w* | `(?:\\.|[^`\\\n])+` )
   | (?P<number> 0[xX][0-9a-fA-F]+ | (?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)? )
   | (?P<mark> \|> | (?!/\*)[^'"`] )
@@ -44,6 +44,7 @@ DML = frozenset(
         StatementKind.INSERT,
         StatementKind.UPDATE,
         StatementKind.INSERT_OR_UPDATE,
+        StatementKind.REPLACE,
         StatementKind.DELETE,
     }
 )
@@ -61,6 +62,7 @@ class SqlStatement:
         text: The statement as it was written, without the semicolon and comments around it.
         kind: What it does.
         tables: The tables that it names, in the order of first mention.
+        target: The table that DML changes, the first of them; empty for all else.
         masked: The text without comments, each literal as ``?``; at most 4,096 characters.
         digest: SHA-256 of ``text``, hexadecimal.
         parameters: Names of the bound parameters, in the order of first mention.
@@ -80,6 +82,7 @@ class SqlStatement:
     line: int = 1
     columns: tuple[str, ...] = ()
     values: int | None = None
+    target: str = ""
 
     @property
     def is_dml(self) -> bool:
@@ -91,7 +94,8 @@ def statements(text: str) -> list[SqlStatement]:
     """Split a text at its semicolons, and describe each statement that is not empty.
 
     Raises:
-        UsageError: A string, a quoted name or a comment is never closed; its line is named.
+        UsageError: A string, a quoted name or a comment is never closed, a quoted name holds an
+            escape, or the table that DML changes can't be read; the line is named.
     """
     found: list[SqlStatement] = []
     part: list[Token] = []
@@ -111,7 +115,7 @@ def describe(sql: str) -> SqlStatement:
     """Describe one statement; the same text again is answered from a cache.
 
     Raises:
-        UsageError: A string, a quoted name or a comment is never closed; its line is named.
+        UsageError: As :func:`statements`.
     """
     return _remembered(sql) if len(sql) <= _CACHED_LENGTH else _describe(sql)
 
@@ -144,6 +148,11 @@ def _tokens(text: str) -> Iterator[Token]:
             msg = f"the quotation or comment that begins in line {line} of the SQL is never closed"
             raise UsageError(msg, hint="close it, or write a quotation mark as \\'", line=line)
         position = match.end()
+        if match.lastgroup in {"word", "parameter"} and "\\" in match.group():
+            # Spanner reads another name than the one that is there to be compared.
+            line = text.count("\n", 0, match.start()) + 1
+            msg = f"the quoted name in line {line} of the SQL holds an escape"
+            raise UsageError(msg, hint="write the name without the escape", line=line)
         if match.lastgroup != "space":
             yield Token(str(match.lastgroup), match.group(), match.start(), position)
 
@@ -152,14 +161,17 @@ def _described(text: str, tokens: Sequence[Token], line: int) -> SqlStatement:
     plain = sqltables.without_hints(tokens)
     words = [token.upper for token in plain]
     kind = _KINDS.get(words[0], StatementKind.OTHER) if words else StatementKind.OTHER
-    if kind is StatementKind.INSERT and _upserts(words):
-        kind = StatementKind.INSERT_OR_UPDATE
+    if kind is StatementKind.INSERT:
+        kind = _inserting(plain)
     parts = sqlclauses.clauses(plain, kind) if kind in DML else None
+    if parts and not parts.target:
+        msg = f"the table that the {words[0]} in line {line} changes can't be read"
+        raise UsageError(msg, hint="name it after the first words, without parentheses", line=line)
     parameters = [token.text[1:].strip("`") for token in tokens if token.group == "parameter"]
     return SqlStatement(
         text=text,
         kind=kind,
-        tables=sqltables.tables(plain, kind),
+        tables=sqltables.tables(plain, kind, (parts.target, parts.end) if parts else ("", 0)),
         masked=_masked(tokens, kind),
         digest=hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest(),
         parameters=tuple(dict.fromkeys(parameters)),
@@ -167,13 +179,17 @@ def _described(text: str, tokens: Sequence[Token], line: int) -> SqlStatement:
         line=line,
         columns=parts.columns if parts else (),
         values=parts.rows if parts else None,
+        target=parts.target if parts else "",
     )
 
 
-def _upserts(words: Sequence[str]) -> bool:
-    """Tell whether an INSERT may update: OR UPDATE, or ON CONFLICT ... DO UPDATE."""
-    pairs = set(pairwise(words))
-    return words[1:3] == ["OR", "UPDATE"] or {("ON", "CONFLICT"), ("DO", "UPDATE")} <= pairs
+def _inserting(tokens: Sequence[Token]) -> StatementKind:
+    """Return what an INSERT does: it may update by its mode, or ON CONFLICT ... DO UPDATE."""
+    mode, _ = sqltables.insert_mode(tokens)
+    pairs = set(pairwise(token.upper for token in tokens))
+    if mode == "UPDATE" or {("ON", "CONFLICT"), ("DO", "UPDATE")} <= pairs:
+        return StatementKind.INSERT_OR_UPDATE
+    return StatementKind.REPLACE if mode == "REPLACE" else StatementKind.INSERT
 
 
 def _masked(tokens: Sequence[Token], kind: StatementKind) -> str:

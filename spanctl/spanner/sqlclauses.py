@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spanctl.ledger.receipt import StatementKind
-from spanctl.spanner.sqltables import BEFORE_TARGET, Token, path_at
+from spanctl.spanner.sqltables import Token, insert_mode, target
 
-_INSERTS = frozenset({StatementKind.INSERT, StatementKind.INSERT_OR_UPDATE})
+_INSERTS = frozenset({StatementKind.INSERT, StatementKind.INSERT_OR_UPDATE, StatementKind.REPLACE})
 _OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
 
 
@@ -23,7 +23,9 @@ class Clauses:
     """The parts of one DML statement.
 
     Attributes:
-        target: The table that is changed, as it is written, without quotation marks.
+        target: The table that is changed, as it is written, without quotation marks; empty where
+            it can't be read.
+        end: Where its name ends among the tokens.
         alias: Its alias; empty when there is none.
         columns: The columns that an INSERT names or a SET assigns.
         assignments: The items of SET; none unless it is an UPDATE.
@@ -32,6 +34,7 @@ class Clauses:
     """
 
     target: str
+    end: int
     alias: str = ""
     columns: tuple[str, ...] = ()
     assignments: tuple[Assignment, ...] = ()
@@ -41,23 +44,21 @@ class Clauses:
 
 def clauses(tokens: Sequence[Token], kind: StatementKind) -> Clauses:
     """Cut a DML statement, without its hints, into its parts."""
-    start = 0
-    while start < len(tokens) and tokens[start].upper in BEFORE_TARGET:
-        start += 1
-    target, start = path_at(tokens, start)
+    changed, start = target(tokens)
     ends = _keywords(tokens, start)
     if kind in _INSERTS:
         columns, after = _columns(tokens, start)
-        passes_over = "ON" in ends or [one.upper for one in tokens[1:3]] == ["OR", "IGNORE"]
+        passes_over = "ON" in ends or insert_mode(tokens)[0] == "IGNORE"
         rows = None if passes_over else _rows(tokens, after, ends.get("THEN", len(tokens)))
-        return Clauses(target=target, columns=columns, rows=rows)
+        return Clauses(target=changed, end=start, columns=columns, rows=rows)
     end = ends.get("THEN", len(tokens))
     where_at = ends.get("WHERE", end)
     set_at = ends.get("SET", where_at)
     where = tuple(tokens[where_at + 1 : end]) if "WHERE" in ends else None
     assignments = _assignments(tokens[set_at + 1 : where_at])
     return Clauses(
-        target=target,
+        target=changed,
+        end=start,
         alias=_alias(tokens[start:set_at]),
         columns=tuple(one.column for one in assignments if one.column),
         assignments=assignments,
@@ -65,13 +66,9 @@ def clauses(tokens: Sequence[Token], kind: StatementKind) -> Clauses:
     )
 
 
-def _bare(token: Token) -> str:
-    return token.text.strip("`")
-
-
 def _alias(between: Sequence[Token]) -> str:
     words = [token for token in between if token.upper != "AS"]
-    return _bare(words[0]) if words and words[0].group == "word" else ""
+    return words[0].name if words and words[0].group == "word" else ""
 
 
 def _keywords(tokens: Sequence[Token], start: int) -> dict[str, int]:
@@ -114,7 +111,7 @@ def _assignments(tokens: Sequence[Token]) -> tuple[Assignment, ...]:
             token.group == "word" if index % 2 == 0 else token.text == "."
             for index, token in enumerate(names)
         )
-        column = _bare(names[-1]) if simple and at < len(part) else ""
+        column = names[-1].name if simple and at < len(part) else ""
         items.append(Assignment(column, tuple(part[at + 1 :])))
     return tuple(items)
 
@@ -123,7 +120,7 @@ def _columns(tokens: Sequence[Token], start: int) -> tuple[tuple[str, ...], int]
     if start >= len(tokens) or tokens[start].text != "(":
         return (), start
     end = next((i for i in range(start, len(tokens)) if tokens[i].text == ")"), len(tokens))
-    return tuple(_bare(t) for t in tokens[start + 1 : end] if t.group == "word"), end + 1
+    return tuple(t.name for t in tokens[start + 1 : end] if t.group == "word"), end + 1
 
 
 def _rows(tokens: Sequence[Token], start: int, end: int) -> int | None:

@@ -9,7 +9,7 @@ _FROM_ENDS = frozenset(
     {"WHERE", "GROUP", "ORDER", "HAVING", "LIMIT", "SELECT", "UNION", "EXCEPT", "INTERSECT"}
     | {"SET", "WINDOW", "QUALIFY", "THEN", "|>"}
 )
-BEFORE_TARGET = frozenset({"INSERT", "UPDATE", "DELETE", "OR", "IGNORE", "INTO", "FROM"})
+_MODES = frozenset({"IGNORE", "UPDATE", "REPLACE"})
 _NOT_ALIASES = _FROM_ENDS | {
     *("ON", "USING", "JOIN", "INNER", "LEFT", "RIGHT", "FULL", "CROSS", "HASH"),
     *("TABLESAMPLE", "FOR", "AS"),
@@ -34,30 +34,68 @@ class Token:
         """The token for comparison with keywords; quoted names and literals never equal one."""
         return self.text.upper() if self.group in {"word", "mark"} else ""
 
+    @property
+    def name(self) -> str:
+        """The name that a word stands for: without quotation marks, which hold no escapes."""
+        return self.text.strip("`")
+
 
 def without_hints(tokens: Sequence[Token]) -> list[Token]:
-    """Leave out hints: ``@{ ... }``."""
+    """Leave out hints: ``@{ ... }``, and a number after ``@``."""
     kept: list[Token] = []
     hinted = False
     for index, token in enumerate(tokens):
-        following = tokens[index + 1].text if index + 1 < len(tokens) else ""
-        if token.text == "@" and following == "{":
+        following = tokens[index + 1] if index + 1 < len(tokens) else None
+        if token.text == "@" and following and (following.text == "{" or _is_number(following)):
             hinted = True
         if not hinted:
             kept.append(token)
-        if token.text == "}":
+        if token.text == "}" or (hinted and _is_number(token) and tokens[index - 1].text == "@"):
             hinted = False
     return kept
 
 
-def tables(tokens: Sequence[Token], kind: StatementKind) -> tuple[str, ...]:
-    """Return the tables that a statement without hints names, in the order of first mention."""
+def _is_number(token: Token) -> bool:
+    return token.group == "number"
+
+
+def insert_mode(tokens: Sequence[Token]) -> tuple[str, int]:
+    """Return what an INSERT does with rows that are there, and where that word ends.
+
+    ``IGNORE``, ``UPDATE``, ``REPLACE``, or nothing; ``OR`` may be left out before it.
+    """
+    words = [token.upper for token in tokens[:3]]
+    if words[1:2] == ["OR"]:
+        return "".join(words[2:3]), 3
+    if words[1:2] and words[1] in _MODES and tokens[2:3] and tokens[2].group == "word":
+        return words[1], 2
+    return "", 1
+
+
+def target(tokens: Sequence[Token]) -> tuple[str, int]:
+    """Read the table that DML without hints changes; return it, or an empty text, and its end."""
+    start = insert_mode(tokens)[1] if tokens[:1] and tokens[0].upper == "INSERT" else 1
+    if tokens[start : start + 1] and tokens[start].upper in {"INTO", "FROM"}:
+        start += 1
+    return path_at(tokens, start)
+
+
+def tables(
+    tokens: Sequence[Token], kind: StatementKind, changed: tuple[str, int] = ("", 0)
+) -> tuple[str, ...]:
+    """Return the tables that a statement names, in the order of first mention.
+
+    Args:
+        tokens: The statement, without hints.
+        kind: What it does.
+        changed: The :func:`target` of DML and its end: it comes first.
+    """
+    name, end = changed
     if kind is StatementKind.DDL:
         names = list(_ddl_tables(tokens))
     else:
-        reader = _Reader(tokens)
-        reader.read()
-        names = reader.names
+        names = [name] if name else []
+        names += _Reader(tokens).read(end)
     unique: dict[str, str] = {}
     for name in names:
         unique.setdefault(name.casefold(), name)
@@ -69,7 +107,7 @@ def path_at(tokens: Sequence[Token], start: int) -> tuple[str, int]:
     parts: list[str] = []
     index = start
     while index < len(tokens) and tokens[index].group == "word":
-        parts.append(tokens[index].text.strip("`"))
+        parts.append(tokens[index].name)
         index += 1
         if index + 1 >= len(tokens) or tokens[index].text != ".":
             break
@@ -127,27 +165,17 @@ class _Reader:
     aliases: set[str] = field(default_factory=set)
     levels: list[_Level] = field(default_factory=lambda: [_Level()])
 
-    def read(self) -> None:
+    def read(self, index: int) -> list[str]:
+        """Return the tables that are read from a place on, but for common table expressions."""
         words = [token.upper for token in self.tokens]
         named = {
-            self.tokens[i].text.strip("`").casefold()
+            self.tokens[i].name.casefold()
             for i in range(len(words) - 2)
             if words[i + 1 : i + 3] == ["AS", "("]
         }
-        index = self._target(words)
         while index < len(words):
             index = self._step(words, index)
-        self.names = [name for name in self.names if name.casefold() not in named]
-
-    def _target(self, words: Sequence[str]) -> int:
-        """Take the table that an INSERT, UPDATE or DELETE changes."""
-        index = 0
-        if words and words[0] in {"INSERT", "UPDATE", "DELETE"}:
-            while index < len(words) and words[index] in BEFORE_TARGET:
-                index += 1
-            name, index = path_at(self.tokens, index)
-            self.names.extend([name] if name else [])
-        return index
+        return [name for name in self.names if name.casefold() not in named]
 
     def _step(self, words: Sequence[str], index: int) -> int:
         word, level = words[index], self.levels[-1]
@@ -175,5 +203,5 @@ class _Reader:
         self.aliases.add(name.casefold())
         at = end + 1 if following == "AS" else end
         if at < len(words) and self.tokens[at].group == "word" and words[at] not in _NOT_ALIASES:
-            self.aliases.add(self.tokens[at].text.strip("`").casefold())
+            self.aliases.add(self.tokens[at].name.casefold())
         return end

@@ -75,19 +75,19 @@ class Transaction(Attempt):
     def _described(self, sql: str, params: Mapping[str, Any] | None) -> sql_text.SqlStatement:
         limits.refuse_long_statement(sql, len(params or ()))
         described = sql_text.describe(sql)
-        if described.is_dml and described.tables:
-            self._refuse_ledger(described.tables[0])
-            if described.kind is StatementKind.INSERT and described.values:
-                table, columns = described.tables[0], len(described.columns)
-                limits.refuse_large_insert(table, columns, described.values)
+        if described.is_dml:
+            self._refuse_ledger(described.target)
+        if described.kind is StatementKind.INSERT and described.values:
+            columns = len(described.columns)
+            limits.refuse_large_insert(described.target, columns, described.values)
         return described
 
     def _done(
         self, described: sql_text.SqlStatement, params: Mapping[str, Any] | None, rows: int | None
     ) -> None:
         self._record(_statement(described, params, rows))
-        if described.is_dml and described.tables and rows:
-            write = limits.Write(described.kind, described.tables[0], described.columns)
+        if described.is_dml and rows:
+            write = limits.Write(described.kind, described.target, described.columns)
             self._writes[write] += rows
 
     def read(self, table: str, columns: Sequence[str], keyset: KeySet, index: str = "") -> RowList:

@@ -60,14 +60,6 @@ class History:
         """Tell whether the ledger knows that a table was watched whole at a time."""
         return any(_whole(self.marks.get(name, ()), moment) for name in (EVERYTHING, table))
 
-    def is_whole_since(self, table: str, moment: datetime) -> bool:
-        """Tell whether it knows so of that time, and of no time since that it was not."""
-        return any(
-            _whole(found, moment)
-            and all(mark.state is State.WHOLE for mark in found if mark.since > moment)
-            for found in (self.marks.get(EVERYTHING, ()), self.marks.get(table, ()))
-        )
-
     def whole_after(self, table: str, moment: datetime) -> datetime | None:
         """Return the first time after another from which it knows that a table is watched whole."""
         later = [

@@ -182,6 +182,15 @@ def test_a_foreign_key_that_is_gone_since(database: Database, do: Do) -> None:
     assert (found.complete, found.unwatched) == (False, ("about",))
 
 
+def test_a_name_that_hides_the_table(database: Database, do: Do) -> None:
+    """A common table expression of the target's name leaves the target what it is."""
+    schema.install(database, ["parent"])
+    do(lambda txn: txn.insert("parent", ("id", "v"), [(1, 1)]))
+    sql = "INSERT INTO loose (id) WITH loose AS (SELECT id FROM parent) SELECT id FROM loose"
+    found = for_transaction(database, do(lambda txn: txn.execute_update(sql)))
+    assert (found.complete, reasons(found)) == (False, ["loose: not watched"])
+
+
 def test_watched_later(database: Database, do: Do) -> None:
     """A table that was watched only after the commit is not shown, and the trail says so."""
     schema.install(database, ["parent"])

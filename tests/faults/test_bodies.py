@@ -438,16 +438,23 @@ def test_a_refused_first_statement_costs_no_session(proxy, database) -> None:
     assert len(set(begins)) == 1
 
 
+BY_ANOTHER_NAME = """INSERT OR UPDATE INTO spanctl_settings (name, value, updated_at)
+WITH spanctl_settings AS (SELECT 'ledger_key' AS name, '' AS value)
+SELECT name, value, PENDING_COMMIT_TIMESTAMP() FROM spanctl_settings"""
+
+
 @pytest.mark.parametrize(
     "change",
     [
         lambda txn: txn.execute_update("UPDATE spanctl_settings SET value = '' WHERE true"),
         lambda txn: txn.execute_update("DELETE FROM `SPANCTL_RECEIPTS` WHERE true"),
         lambda txn: txn.execute_sql("DELETE FROM spanctl_intents WHERE true THEN RETURN intent_id"),
+        lambda txn: txn.execute_update(BY_ANOTHER_NAME),
+        lambda txn: txn.execute_update("UPDATE --\rspanctl_settings SET value = '' WHERE true"),
         lambda txn: txn.update("spanctl_settings", ["name", "value"], [["ledger_key", ""]]),
         lambda txn: txn.delete("Spanctl_Receipts", KeySet(all_=True)),
     ],
-    ids=["UPDATE", "DELETE", "THEN RETURN", "update", "delete"],
+    ids=["UPDATE", "DELETE", "THEN RETURN", "WITH", "comment", "update", "delete"],
 )
 def test_a_body_can_not_change_the_ledger(emulator_address, ledger, database, change) -> None:
     """Bodies of the library are refused by name, as the command line is; reading is free."""
@@ -460,6 +467,15 @@ def test_a_body_can_not_change_the_ledger(emulator_address, ledger, database, ch
     before = set(raw_rows(emulator_address, ledger))
     with pytest.raises(UsageError, match=r"(?i)the body of a transaction changes spanctl_"):
         Run(database, "job").step("step", body)
+    assert set(raw_rows(emulator_address, ledger)) == before
+
+
+def test_a_name_with_an_escape_is_not_sent(emulator_address, ledger, database) -> None:
+    """Spanner would read another name than the guards do."""
+    sql = r"UPDATE `spanctl\x5freceipts` SET reason = 'forged' WHERE true"
+    before = set(raw_rows(emulator_address, ledger))
+    with pytest.raises(UsageError, match="holds an escape"):
+        Run(database, "job").step("step", lambda txn: txn.execute_update(sql))
     assert set(raw_rows(emulator_address, ledger)) == before
 
 

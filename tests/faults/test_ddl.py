@@ -10,7 +10,7 @@ from google.cloud.spanner_admin_database_v1.types import UpdateDatabaseDdlMetada
 from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf import any_pb2
 
-from spanctl.errors import ConflictError, PendingError, StatementError, UnreachableError
+from spanctl.errors import ConflictError, LimitError, PendingError, StatementError, UnreachableError
 from spanctl.resources import DatabaseName
 from spanctl.spanner import admin
 from spanctl.spanner.client import Target
@@ -83,6 +83,16 @@ def test_it_carries_an_id_of_its_own_otherwise(server) -> None:
     names = {admin.execute_ddl(server.target, INDEX) for _ in range(2)}
     assert len(names) == len(set(server.ids)) == 2
     assert all(one.startswith("ddl_") for one in server.ids)
+
+
+def test_what_a_request_cannot_hold_is_not_sent(server) -> None:
+    """Neither one long statement nor many that are too much together."""
+    long = f"CREATE TABLE t (a STRING(MAX) DEFAULT ('{'x' * 6_000_000}')) PRIMARY KEY (a)"
+    with pytest.raises(LimitError, match="the DDL has 12,0") as caught:
+        admin.execute_ddl(server.target, [long, long])
+    assert caught.value.details["limit"] == "request_bytes"
+    assert "fewer" in caught.value.hint
+    assert server.ids == []
 
 
 def test_a_lost_reply_begins_nothing_twice(server) -> None:

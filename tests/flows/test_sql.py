@@ -10,6 +10,7 @@ from spanctl.errors import (
     ConflictError,
     KeyClosedError,
     KeyReusedError,
+    LimitError,
     NotIdempotentError,
     StatementError,
     UsageError,
@@ -204,6 +205,25 @@ def test_failed_ddl_is_recorded_as_failed(accounts):
         run("CREATE TABLE accounts (a INT64) PRIMARY KEY (a)", ddl=True)
     phases = sorted(json.loads(one.result)["phase"] for one in accounts.receipts())
     assert phases == ["failed", "started"]
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        (f"CREATE TABLE made (a STRING(MAX) DEFAULT ('{'x' * 11_000_000}'))", {"ddl": True}),
+        ("DELETE FROM accounts WHERE id IN (" + "1, " * 400_000 + "1)", {"partitioned": True}),
+        (
+            "DELETE FROM accounts WHERE @x = ''",
+            {"partitioned": True, "p": [f"x:STRING={'x' * 11_000_000}"]},
+        ),
+    ],
+    ids=["DDL", "statement", "parameter"],
+)
+def test_what_is_too_large_to_be_sent_is_not_started(accounts, text, options):
+    """It is refused before anything is recorded, so that nothing is left that may be applied."""
+    with pytest.raises(LimitError):
+        run(text, **options)
+    assert accounts.receipts() == []
 
 
 def test_ddl_under_a_key_is_not_started_twice(accounts):

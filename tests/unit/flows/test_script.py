@@ -36,6 +36,13 @@ def test_the_mode_follows_from_the_statements(texts, options, mode, count):
         ("BEGIN; SELECT 1; COMMIT", {}, r"line 1 \(BEGIN\) can't be run"),
         ("SELECT 'abc", {}, "never closed"),
         ("DELETE FROM `Spanctl_receipts` WHERE true", {}, "changes Spanctl_receipts"),
+        ("DELETE FROM `spanctl\\x5freceipts` WHERE true", {}, "holds an escape"),
+        ("DROP TABLE `spanctl\\x5fintents`", {"ddl": True}, "holds an escape"),
+        (
+            "INSERT spanctl_settings (a) WITH spanctl_settings AS (SELECT 1) SELECT * FROM t",
+            {},
+            "changes spanctl_settings",
+        ),
         ("DROP TABLE spanctl_intents", {"ddl": True}, "changes spanctl_intents"),
         ("DROP TABLE IF EXISTS `Spanctl_Intents`", {"ddl": True}, "changes Spanctl_Intents"),
         ("ALTER TABLE spanctl_receipts DROP COLUMN x", {"ddl": True}, "spanctl_receipts"),
