@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from spanctl.audit.processes import Process, look
+from spanctl.audit.processes import Process, of_lease
 from spanctl.ledger.receipt import EntryKind, Outcome
 from spanctl.spanner import fence, leases, limbo
 from spanctl.spanner.client import Database
@@ -84,7 +84,7 @@ def find(database: Database, digests: Iterable[str], since: datetime) -> list[Tw
     for lease in limbo.typed(database, list(dict.fromkeys(digests)), since):
         if lease.keys and lease.root_run not in {one.lease.root_run for one in found}:
             stands = tuple(fence.standings(database, lease.keys).values())
-            process = look(lease.host, lease.pid, lease.since)
+            process = of_lease(lease)
             found.append(Twin(lease, process, stands))
     return found
 

@@ -7,7 +7,6 @@ sent again, and one that lands late reopens nothing.
 
 import json
 import os
-import socket
 import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from spanctl.errors import VerificationError
 from spanctl.ledger.keys import NAMESPACE
+from spanctl.spanner import holders
 from spanctl.spanner.applying import apply, mutation
 from spanctl.spanner.keysets import KeySet
 from spanctl.spanner.receipts import COMMIT_TIMESTAMP
@@ -72,7 +72,7 @@ class Intent:
             "first": self.first,
             "last": self.last,
             "keys": list(self.keys) or None,
-            "host": socket.gethostname(),
+            "host": holders.here(),
             "pid": os.getpid(),
             "leased_at": COMMIT_TIMESTAMP,
             "open_since": COMMIT_TIMESTAMP,
