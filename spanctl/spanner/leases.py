@@ -129,20 +129,21 @@ def close(database: "Database", intent_ids: Sequence[str], *, ended: Collection[
         for one in intent_ids
     ]
     mutations = [mutation("update", TABLE, row) for row in rows]
-    apply(database, mutations, timeout=PARTING, doing=_DOING)
+    apply(database, mutations, timeout=PARTING, doing=_DOING, settling=True)
 
 
-def forget(database: "Database", intent_id: str, *, close: bool) -> None:
+def forget(database: "Database", intent_id: str, *, close: bool, timeout: float = _TIMEOUT) -> None:
     """Take away what was typed from a lease: nobody needs to be told of it any more.
 
     Args:
         database: Where.
         intent_id: The lease.
         close: Whether it is closed as well.
+        timeout: Seconds to try.
 
     Raises:
         SpanctlError: Spanner could not be reached or refused.
     """
     closed = {"open_since": None, "closed_at": COMMIT_TIMESTAMP} if close else {}
     row = mutation("update", TABLE, {"intent_id": intent_id, "request": None, **closed})
-    apply(database, [row], timeout=_TIMEOUT, doing=_DOING)
+    apply(database, [row], timeout=timeout, doing=_DOING, settling=True)
