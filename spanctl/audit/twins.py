@@ -77,7 +77,7 @@ class Twin:
     def told(self) -> str:
         """How its process is, and what came of what it did, in a few words."""
         where = f"process {self.lease.pid} on {self.lease.host}"
-        ended = "its end was not noted in its lease" if self._has_ended else "never ended"
+        ended = "did not note its end in its lease" if self._has_ended else "never ended"
         how = {
             Process.RUNNING: f"goes on in {where}",
             Process.GONE: f"{ended}, {where} is gone",

@@ -72,7 +72,7 @@ def test_killed_before_its_result_was_printed(spanctl: Spanctl, bank: Bank) -> N
     assert changed(KILLED_AS_CLOSED, *SQL).exit_code == -9
     error = error_of(spanctl(*SQL, "-o", "json"))
     assert error["details"]["outcome"] == "COMMITTED"
-    assert "its end was not noted" in error["message"]
+    assert "did not note its end" in error["message"]
     assert "never ended" not in error["message"]
     assert bank.balance() == 1
     run = error["details"]["flow_run"]
@@ -88,7 +88,7 @@ def test_a_lease_that_can_not_be_closed_is_told(spanctl: Spanctl, bank: Bank) ->
     assert done.exit_code == 0
     error = error_of(spanctl(*SQL, "-o", "json"))
     assert f"flow run {error['details']['flow_run']} has ended" in " ".join(done.stderr.split())
-    assert "its end was not noted" in error["message"]
+    assert "did not note its end" in error["message"]
     assert spanctl(*SQL, "--new").exit_code == 0
     assert bank.leases(only_open=True) == 0
 
