@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial, wraps
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -69,8 +69,9 @@ class Shelter:
         self._ident = 0
         self._depth = 1  # 0 where it may be raised into
         self._raised = False
+        self._asked = 0.0
         self._quick: WeakSet[Cancellable] = WeakSet()
-        self._slow: WeakSet[Cancellable] = WeakSet()
+        self._flying: WeakKeyDictionary[Cancellable, float] = WeakKeyDictionary()
 
     # -- in the thread that waits
 
@@ -84,7 +85,7 @@ class Shelter:
             _start(self._run)
             self._wait()
         except BaseException as raised:
-            self._leave()
+            self._leave_for_good()
             for note in getattr(self._error, "__notes__", ()):
                 raised.add_note(note)
             if txn_id := getattr(self._value, "txn_id", None):
@@ -99,15 +100,28 @@ class Shelter:
             if until():
                 return
 
+    def _leave_for_good(self) -> None:
+        """Have the work end, and wait for that whatever else is raised into this thread meanwhile.
+
+        A flow's timeout may come on top of a task's, and a Commit may be in flight.
+        """
+        while True:
+            try:
+                return self._leave()
+            except BaseException:  # noqa: BLE001, S112 - the first one is raised
+                continue
+
     def _leave(self) -> None:
         if self._begun.acquire(blocking=False):
             return  # it never began, and now it never will
         with self._lock:
+            self._asked = self._asked or time.monotonic()
             self.is_asked = True
         self._interrupt()
         _start(self._cancel)
         deaf = time.monotonic() + _DEAF
-        self._wait(lambda: self._interrupt() and time.monotonic() > deaf)
+        # Without a thread's number it was kept from beginning, by a call before this one.
+        self._wait(lambda: (self._interrupt() or not self._ident) and time.monotonic() > deaf)
 
     def _interrupt(self) -> bool:
         """Raise into the body, once, if that is what the work is at; tell whether it is."""
@@ -151,32 +165,49 @@ class Shelter:
             if self._raised and self._depth > 0:
                 _raise_into(self._ident, None)
 
+    def back(self, depth: int) -> None:
+        """Count as out of foreign code again, as deep as before it; harmless when done twice."""
+        self.in_body = False
+        self.enter(depth - self._depth)
+
+    @property
+    def depth(self) -> int:
+        """How deep it is in regions that may not be raised into; 0 where it may be."""
+        return self._depth
+
     def flies(self, call: Cancellable, *, quick: bool) -> None:
         """Note an RPC in flight; it is forgotten with its object.
+
+        Once the work is to end it is cancelled, after a while: whenever it was begun.
 
         Args:
             call: The RPC.
             quick: Whether nothing depends on its reply, so that it is cancelled at once.
         """
         with self._lock:
-            (self._quick if quick else self._slow).add(call)
+            self._flying[call] = time.monotonic()
+            if quick:
+                self._quick.add(call)
             late = quick and self.is_asked and self.in_body
         if late:
             call.cancel()
 
     def _cancel(self) -> None:
         with self._lock:
-            quick, slow = list(self._quick), list(self._slow)
+            quick = list(self._quick)
         for call in quick:
             call.cancel()
-        self._wait_grace(slow)
-
-    def _wait_grace(self, slow: list[Cancellable]) -> None:
-        until = time.monotonic() + _GRACE
-        while not self.is_over and time.monotonic() < until:
+        while not self.is_over:
+            for call in self._overdue():
+                call.cancel()
             time.sleep(_SLICE)
-        for call in slow:
-            call.cancel()
+
+    def _overdue(self) -> list[Cancellable]:
+        """Return the RPCs that have had their grace since the work was to end."""
+        with self._lock:
+            flying = list(self._flying.items())
+        before = time.monotonic() - _GRACE
+        return [call for call, begun in flying if max(begun, self._asked) < before]
 
 
 class _Here(threading.local):
@@ -251,25 +282,40 @@ def parts(source: Iterator[T]) -> Iterator[T]:
 _END: Final = object()
 
 
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Let the block be raised into when its work is to end: foreign code, without locks of ours.
+def check() -> None:
+    """Return unless what this thread works for is to end.
+
+    Raises:
+        Stopped: It is.
+    """
+    if (mine := _here.shelter) is not None:
+        mine.check()
+
+
+def interruptible(foreign: Callable[[], T]) -> T:
+    """Call what may be raised into when its work is to end: foreign code, without locks of ours.
+
+    No context manager: what is raised as one is entered or left would leave it half done.
 
     Raises:
         Stopped: It is to end.
     """
     if (mine := _here.shelter) is None:
-        yield
-        return
+        return foreign()
     mine.check()
-    mine.in_body = True
-    mine.enter(-1)
+    depth = mine.depth
     try:
-        yield
-    finally:
-        mine.enter(1)
-        mine.in_body = False
+        try:
+            mine.in_body = True
+            mine.enter(-1)
+            value = foreign()
+        finally:
+            mine.back(depth)
+    except Stopped:  # it comes once only, but it may have come as this went back
+        mine.back(depth)
+        raise
     mine.check()
+    return value
 
 
 @contextmanager

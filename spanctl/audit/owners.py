@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from spanctl.audit.processes import Process, look
+from spanctl.audit.processes import Process, of_lease
 from spanctl.errors import NotPermittedError, SpanctlError, UnreachableError
 from spanctl.orchestration.api import PrefectApi
 from spanctl.orchestration.model import FlowRun, State, StateType
@@ -74,7 +74,7 @@ class Owners:
 
     api: PrefectApi | None
     leases: Sequence[OpenLease] = ()
-    look: Callable[[OpenLease], Process] = lambda lease: look(lease.host, lease.pid, lease.since)
+    look: Callable[[OpenLease], Process] = of_lease
     trouble: str = ""
     _runs: dict[str, FlowRun | None] = field(default_factory=dict)
     _processes: dict[str, Process] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Whether the process that holds a lease still runs, told for this machine alone."""
+"""Whether the process that holds a lease still runs, told for this machine and pid namespace."""
 
 import os
 import socket
@@ -7,6 +7,10 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
+
+from spanctl.spanner import holders
+from spanctl.spanner.holders import Mark
+from spanctl.spanner.limbo import OpenLease
 
 _PROC: Final = Path("/proc")
 _SKEW: Final = timedelta(seconds=5)
@@ -22,22 +26,36 @@ class Process(StrEnum):
     ELSEWHERE = "elsewhere"
 
 
-def look(host: str | None, pid: int | None, since: datetime) -> Process:
+def look(host: str | None, pid: int | None, since: datetime, marked: Mark | None = None) -> Process:
     """Tell whether the process that took a lease still runs.
 
-    A process of that number that was started after the lease is another one.
+    A process of that number in another pid namespace is another one, and not seen from here; one
+    that was started after the lease is another one, too.
 
     Args:
         host: The machine that the lease names.
         pid: The process there.
         since: When the lease was taken.
+        marked: The process's mark; None where the lease keeps none.
     """
-    if host != socket.gethostname() or pid is None:
+    if host != socket.gethostname() or pid is None or holders.is_blind():
         return Process.ELSEWHERE
+    mine = holders.mark()
+    if marked is not None:
+        if mine is None or not mine.is_beside(marked):
+            return Process.ELSEWHERE
+        return Process.RUNNING if holders.ticks_of(pid) == marked.ticks else Process.GONE
     started = started_at(pid)
     if started is None or started > since + _SKEW:
         return Process.GONE
+    if pid == os.getpid() and mine is not None:
+        return Process.ELSEWHERE  # this process marks its leases: it is another of that number
     return Process.RUNNING
+
+
+def of_lease(lease: OpenLease) -> Process:
+    """Tell whether the process that took a lease still runs."""
+    return look(lease.host, lease.pid, lease.since, lease.mark)
 
 
 def started_at(pid: int) -> datetime | None:
@@ -47,14 +65,9 @@ def started_at(pid: int) -> datetime | None:
     """
     if not (_PROC / "self/stat").exists():
         return _started_by_ps(pid)
-    try:
-        stat = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    ticks = holders.ticks_of(pid)
+    if ticks is None:
         return None
-    state, *fields = stat.rpartition(")")[2].split()
-    if state in {"Z", "X"}:
-        return None
-    ticks = int(fields[18])  # since the boot
     return _boot() + timedelta(seconds=ticks / os.sysconf("SC_CLK_TCK"))
 
 

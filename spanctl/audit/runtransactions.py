@@ -1,7 +1,5 @@
 """What a flow run did in the ledger: each transaction with its outcome, the open ones included."""
 
-import os
-import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -9,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from spanctl.audit import ending
 from spanctl.audit.operations import is_of_run
-from spanctl.audit.processes import Process, look
+from spanctl.audit.processes import Process, of_lease
 from spanctl.audit.settling import Phase, survey
 from spanctl.clock import monotonic
 from spanctl.errors import SpanctlError
@@ -18,6 +16,7 @@ from spanctl.ledger.receipt import Outcome, Receipt
 from spanctl.ledger.report import TransactionReport
 from spanctl.orchestration.api import PrefectApi
 from spanctl.spanner import limbo, receipts
+from spanctl.spanner.holders import is_own
 
 if TYPE_CHECKING:
     from spanctl.audit.settling import Unsettled
@@ -122,7 +121,7 @@ def open_elsewhere(
         leases = [
             lease
             for lease in limbo.open_leases(database, timeout=timeout)
-            if lease.root_run == root.id and (lease.host, lease.pid) != _here()
+            if lease.root_run == root.id and not is_own(lease.host, lease.pid, lease.mark)
         ]
         opened = limbo.unsettled(database, leases) if leases else []
         goes_on = any(_is_running(lease) for one in opened for lease in one.leases)
@@ -131,12 +130,8 @@ def open_elsewhere(
         time.sleep(_POLL)
 
 
-def _here() -> tuple[str, int]:
-    return socket.gethostname(), os.getpid()
-
-
 def _is_running(lease: "OpenLease") -> bool:
-    return look(lease.host, lease.pid, lease.since) is Process.RUNNING
+    return of_lease(lease) is Process.RUNNING
 
 
 def _left(one: "Leased", database: str) -> TransactionReport:

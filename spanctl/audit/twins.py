@@ -1,7 +1,8 @@
 """What was typed before: runs of one person, database and digest that did not end by themselves.
 
-A run of SQL keeps the digest of what was typed in its first lease, and takes it away when it ends.
-So what still has it was cut off: its process was killed, or could not find out what came of it.
+A run of SQL keeps the digest of what was typed in its first lease, and takes it away once it has
+told what came of it. So what still has it was cut off: its process was killed, could not find out
+what came of it, or could not reach the database at its end.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,8 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from spanctl.audit.processes import Process, look
-from spanctl.ledger.receipt import EntryKind, Outcome
+from spanctl.audit.outside import Outside, outside
+from spanctl.audit.processes import Process, of_lease
+from spanctl.ledger.phases import AT_LEAST_ONCE, Phase
+from spanctl.ledger.receipt import EntryKind, Outcome, StatementKind
 from spanctl.spanner import fence, leases, limbo
 from spanctl.spanner.client import Database
 from spanctl.spanner.fence import Standing
@@ -30,11 +33,14 @@ class Twin:
         lease: Its first lease.
         process: How the process is that took it.
         stands: Where its operations stand.
+        outside: What its pair of entries tells of DDL or partitioned DML that was started; None
+            for what is in a transaction.
     """
 
     lease: OpenLease
     process: Process
     stands: tuple[Standing, ...]
+    outside: Outside | None = None
 
     @property
     def is_alive(self) -> bool:
@@ -52,21 +58,48 @@ class Twin:
         return self.stands[0].call.txn_id
 
     @property
-    def outcome(self) -> Outcome:
-        """What came of that; UNKNOWN while it has no receipt."""
+    def outcome(self) -> str:
+        """What came of that; UNKNOWN while it has no receipt.
+
+        That the entries of DDL and partitioned DML have committed says nothing of the rest.
+        """
+        if self.outside is not None:
+            return AT_LEAST_ONCE
         entry = self.stands[0].entry
         return Outcome.UNKNOWN if entry is None else _OUTCOMES[entry.kind]
 
     @property
+    def is_resumable(self) -> bool:
+        """Whether it can be gone on with: DDL that was started is never started again."""
+        return self.outside is None or self.outside.kind is not StatementKind.DDL
+
+    @property
     def told(self) -> str:
-        """How its process and its transaction are, in a few words."""
+        """How its process is, and what came of what it did, in a few words."""
         where = f"process {self.lease.pid} on {self.lease.host}"
+        ended = "did not note its end in its lease" if self._has_ended else "never ended"
         how = {
             Process.RUNNING: f"goes on in {where}",
-            Process.GONE: f"never ended, {where} is gone",
-            Process.ELSEWHERE: f"never ended, {where} can't be looked at from here",
+            Process.GONE: f"{ended}, {where} is gone",
+            Process.ELSEWHERE: f"{ended}, {where} can't be looked at from here",
         }
-        return f"{how[self.process]}: transaction {self.txn_id} is {self.outcome}"
+        return f"{how[self.process]}: {self._told_outcome}"
+
+    @property
+    def _has_ended(self) -> bool:
+        """Whether it is known what came of it."""
+        if self.outside is not None:
+            return self.outside.phase is not Phase.UNKNOWN
+        return self.outcome == Outcome.COMMITTED
+
+    @property
+    def _told_outcome(self) -> str:
+        if self.outside is None:
+            return f"transaction {self.txn_id} is {self.outcome}"
+        kind = self.outside.kind.value.replace("_", " ")
+        if self.outside.phase is Phase.UNKNOWN:
+            return f"its {kind} was started by transaction {self.txn_id}, its end is not known"
+        return f"its {kind} {self.outside.phase}, as transaction {self.outside.pair} says"
 
 
 def find(database: Database, digests: Iterable[str], since: datetime) -> list[Twin]:
@@ -84,8 +117,10 @@ def find(database: Database, digests: Iterable[str], since: datetime) -> list[Tw
     for lease in limbo.typed(database, list(dict.fromkeys(digests)), since):
         if lease.keys and lease.root_run not in {one.lease.root_run for one in found}:
             stands = tuple(fence.standings(database, lease.keys).values())
-            process = look(lease.host, lease.pid, lease.since)
-            found.append(Twin(lease, process, stands))
+            entry = stands[0].entry
+            pair = outside(database, [entry]) if entry is not None else {}
+            noted = pair.get(stands[0].call.txn_id)
+            found.append(Twin(lease, of_lease(lease), stands, noted))
     return found
 
 

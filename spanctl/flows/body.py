@@ -177,8 +177,9 @@ class Step:
         options = TransactionOptions(deadline=self.deadline, keep_result=self.keep_result)
         executions: list[Execution[Any]] = []
         try:
-            with interruptible():  # it asks Prefect, which may take its time
-                refuse_other_ledger(origin.provenance.root_run, origin.target, origin.ledger)
+            root_run, target = origin.provenance.root_run, origin.target
+            # It asks Prefect, which may take its time.
+            interruptible(lambda: refuse_other_ledger(root_run, target, origin.ledger))
             provenance = attested(provenance, origin.asked, origin.target)
             with registry.run(origin) as run:
                 (call,) = run.lease([origin.key])

@@ -69,22 +69,16 @@ def _refuse_harmful(script: Script, origin: Origin) -> None:
 
 def _between(script: Script, begin: Origin, end: Origin, committing: Committing) -> SqlResult:
     """Run it between its two transactions, which are leased: so a death between them shows."""
-    kind = KINDS[script.mode]
-    noted: dict[str, Any] = {"idempotent": how} if (how := _idempotent(script)) else {}
-    started = committing.commit(
-        begin,
-        _noting(script, kind, {"phase": Phase.STARTED.value, **noted}),
-        script.arguments,
-        step_words(kind, Phase.STARTED),
-        at_least_once=True,
-        keep_result=True,
-    )
-    if started.replayed and (earlier := _finish_of(end)) is not None:
+    kind, how = KINDS[script.mode], _idempotent(script)
+    noted: dict[str, Any] = {"idempotent": how} if how else {}
+    try:
+        started, earlier = _start(script, begin, end, committing, noted)
+    except Exception:
+        committing.give_up(end)  # here nothing was begun that it could end
+        raise
+    if earlier is not None:
         committing.give_up(end)
         return _replayed(script, started, earlier)
-    if started.replayed and script.mode is SqlMode.DDL:
-        msg = f"this DDL was started before, by transaction {started.txn_id}, and may be applied"
-        raise ConflictError(msg, hint="look at the schema, then run what is missing as a new run")
     # What no answer came to may be applied: that is neither finished nor failed.
     facts = {"phase": Phase.UNKNOWN.value, "started": started.txn_id, **noted}
     counts: list[int | None] = []
@@ -118,6 +112,36 @@ def _between(script: Script, begin: Origin, end: Origin, committing: Committing)
         operation=facts.get("operation"),
         idempotent=how,
     )
+
+
+def _start(
+    script: Script, begin: Origin, end: Origin, committing: Committing, noted: dict[str, Any]
+) -> tuple[TransactionResult, TransactionResult | None]:
+    """Commit the first entry; return it, and the second where an earlier run has finished.
+
+    Raises:
+        ConflictError: DDL of the same key was started before, and may be applied.
+        KeyClosedError: An earlier run of the same key died, and an operator closed it.
+        SpanctlError: As :meth:`~spanctl.flows.sqlrunning.Committing.commit` raises.
+    """
+    kind = KINDS[script.mode]
+    started = committing.commit(
+        begin,
+        _noting(script, kind, {"phase": Phase.STARTED.value, **noted}),
+        script.arguments,
+        step_words(kind, Phase.STARTED),
+        at_least_once=True,
+        keep_result=True,
+    )
+    earlier = _finish_of(end) if started.replayed else None
+    if started.replayed and earlier is None and script.mode is SqlMode.DDL:
+        msg = f"this DDL was started before, by transaction {started.txn_id}, and may be applied"
+        hint = (
+            f"look: spanctl audit {started.txn_id}; look at the schema, then run what is missing as"
+            " a new run"
+        )
+        raise ConflictError(msg, hint=hint, txn_id=started.txn_id)
+    return started, earlier
 
 
 def _replayed(script: Script, started: TransactionResult, ended: TransactionResult) -> SqlResult:

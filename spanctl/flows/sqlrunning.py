@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -98,6 +99,43 @@ _open: "dict[str, list[Run]]" = {}
 """Executions of this process that have not closed their leases yet, by the root of their keys."""
 
 
+_awaiting: "ContextVar[list[Run] | None]" = ContextVar("spanctl_sql_awaiting", default=None)
+"""Executions whose end is told to whoever typed them; None where nobody will say so."""
+
+
+class Awaiting:
+    """Executions whose end a person is still to be told."""
+
+    def __init__(self, runs: "list[Run]") -> None:
+        """Take them; there may come more."""
+        self._runs = runs
+
+    def told(self) -> list[str]:
+        """Note that the person is told what came of them, and close what could not be closed.
+
+        Returns:
+            The roots of those in whose leases it could not be noted: typed again, they are named.
+        """
+        failed = []
+        for run in self._runs:
+            try:
+                run.close()
+            except SpanctlError:
+                failed.append(run.root)
+        return list(dict.fromkeys(failed))
+
+
+@contextmanager
+def awaiting() -> Iterator[Awaiting]:
+    """Have the runs of the block count as cut off until it is noted that their end was told."""
+    runs: list[Run] = []
+    token = _awaiting.set(runs)
+    try:
+        yield Awaiting(runs)
+    finally:
+        _awaiting.reset(token)
+
+
 class Committing:
     """The transactions of one script, leased together and committed one by one."""
 
@@ -129,6 +167,9 @@ class Committing:
             typed=None if root.startswith(KEYED) else requests.typed(database, person, typed),
         )
         _open.setdefault(root, []).append(self._run)
+        self._awaited = (awaited := _awaiting.get()) is not None
+        if awaited is not None:
+            awaited.append(self._run)
         keys = [one.key for one in origins]
         self._calls = dict(zip(keys, self._run.lease(keys), strict=True))
 
@@ -195,9 +236,9 @@ class Committing:
     def __exit__(self, *_: object) -> None:
         """Close the leases, unless something is still open."""
         # Of an earlier try, too, that could not find out then what came of it.
-        root = self._run.root
+        root, told = self._run.root, not self._awaited
         with suppress(SpanctlError):  # leases that stay open are what resolves this later
-            _open[root] = [run for run in _open.get(root, ()) if not run.close()]
+            _open[root] = [run for run in _open.get(root, ()) if not run.close(told=told)]
 
 
 def commit(

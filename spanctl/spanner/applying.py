@@ -8,6 +8,7 @@ from google.cloud.spanner_v1.types import CommitRequest, Mutation, TransactionOp
 from google.protobuf.struct_pb2 import ListValue
 from grpc import StatusCode
 
+from spanctl import shelter
 from spanctl.clock import monotonic
 from spanctl.spanner import values
 from spanctl.spanner.failures import lost_session, translate
@@ -38,7 +39,12 @@ def mutation(kind: str, table: str, row: Mapping[str, Any]) -> Mutation:
 
 
 def apply(
-    database: "Database", mutations: Sequence[Mutation], *, timeout: float, doing: str
+    database: "Database",
+    mutations: Sequence[Mutation],
+    *,
+    timeout: float,
+    doing: str,
+    settling: bool = False,
 ) -> bool:
     """Commit idempotent mutations, again while the reply is missing; False where a row was there.
 
@@ -50,8 +56,11 @@ def apply(
         timeout: Seconds to try; a server that stays silent gets
             :data:`~spanctl.spanner.retrying.SILENCE` at most, one that aborts all of them.
         doing: What is being done, to end the sentence "... while ...".
+        settling: Whether an outcome depends on it: then it is gone on with, within its time, also
+            where the work that it is done for is to end.
 
     Raises:
+        Stopped: That work is to end.
         UnreachableError: Spanner did not answer in time; it may be applied all the same.
         SpanctlError: Spanner refused.
     """
@@ -61,6 +70,8 @@ def apply(
     refused = False
     with database.sessions.writer(timeout) as session:
         while True:
+            if not settling:
+                shelter.check()  # what it cancels shall not be sent again
             request = CommitRequest(
                 session=session.name,
                 single_use_transaction=_READ_WRITE,

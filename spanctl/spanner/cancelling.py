@@ -1,10 +1,11 @@
 """A channel whose RPCs end when the work that they are sent for is to end."""
 
+from collections.abc import Callable
 from typing import Any, Self
 
 import grpc
 
-from spanctl import shelter
+from spanctl import interrupts, shelter
 
 
 class CancellableChannel(grpc.Channel):  # type: ignore[misc]  # grpc ships no annotations
@@ -42,8 +43,9 @@ class CancellableChannel(grpc.Channel):  # type: ignore[misc]  # grpc ships no a
         self._channel.unsubscribe(callback)
 
     def close(self) -> None:
-        """Close the channel."""
-        self._channel.close()
+        """Close the channel; a signal that comes meanwhile would break gRPC off half-way."""
+        with interrupts.shielded():
+            self._channel.close()
 
     def __enter__(self) -> Self:
         """Return itself, as gRPC's channels do."""
@@ -109,4 +111,50 @@ class _Stream(grpc.UnaryStreamMultiCallable):  # type: ignore[misc]  # grpc ship
         if (caller := shelter.caller()) is not None:
             work, quick = caller
             work.flies(call, quick=quick)
-        return call
+        return Asked(call)
+
+
+class Asked:
+    """A stream in front of gRPC's, that is not asked again once waiting for it was broken off.
+
+    What is raised into that wait (by a signal's handler, or from another thread) has gRPC free what
+    it polls for the call's parts; asked again, it would poll that all the same, and may crash.
+    """
+
+    def __init__(self, call: Any) -> None:  # noqa: ANN401 - gRPC's
+        """Stand in front of a call."""
+        self._call = call
+        self._asking = False
+
+    def __iter__(self) -> Self:
+        """Return itself, as gRPC's calls do."""
+        return self
+
+    def __next__(self) -> Any:  # noqa: ANN401 - a message
+        """Return the next part.
+
+        Raises:
+            StopIteration: There is none.
+            RpcError: The stream failed; CANCELLED where waiting for a part was broken off before.
+        """
+        return self._ask(self._call.__next__)
+
+    def initial_metadata(self) -> Any:  # noqa: ANN401 - gRPC's
+        """Return what the server sent first, for which gRPC waits in the same way."""
+        return self._ask(self._call.initial_metadata)
+
+    def _ask(self, what: Callable[[], Any]) -> Any:  # noqa: ANN401 - gRPC's
+        if self._asking:
+            raise _CancelledRpcError
+        self._asking = True  # left so by whatever is none of the ends below
+        try:
+            answer = what()
+        except (StopIteration, grpc.RpcError):
+            self._asking = False
+            raise
+        self._asking = False
+        return answer
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - gRPC's
+        """Ask the call."""
+        return getattr(self._call, name)

@@ -8,6 +8,7 @@ why. Transactions register with a dictionary's insert: it costs them next to not
 import os
 import threading
 import time
+from contextlib import suppress
 from typing import Final, Protocol
 
 LIMIT: Final = 8.0
@@ -42,8 +43,8 @@ class Guard:
         with self._lock:
             self._guarded[id(transaction)] = transaction
             if not self._runs:
-                self._runs = True
                 threading.Thread(target=self._look, name="spanctl-idle", daemon=True).start()
+                self._runs = True
 
     def forget(self, transaction: Guarded) -> None:
         """Guard it no more."""
@@ -61,8 +62,9 @@ class Guard:
                     self._runs = False
                     return
             for transaction in guarded:
-                if transaction.expire():
-                    self.forget(transaction)
+                with suppress(Exception):  # it is looked at again; the others need their guard
+                    if transaction.expire():
+                        self.forget(transaction)
 
 
 guard: Final = Guard()

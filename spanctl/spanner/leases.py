@@ -7,7 +7,6 @@ sent again, and one that lands late reopens nothing.
 
 import json
 import os
-import socket
 import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from spanctl.errors import VerificationError
 from spanctl.ledger.keys import NAMESPACE
+from spanctl.spanner import holders
 from spanctl.spanner.applying import apply, mutation
 from spanctl.spanner.keysets import KeySet
 from spanctl.spanner.receipts import COMMIT_TIMESTAMP
@@ -72,7 +72,7 @@ class Intent:
             "first": self.first,
             "last": self.last,
             "keys": list(self.keys) or None,
-            "host": socket.gethostname(),
+            "host": holders.here(),
             "pid": os.getpid(),
             "leased_at": COMMIT_TIMESTAMP,
             "open_since": COMMIT_TIMESTAMP,
@@ -129,20 +129,21 @@ def close(database: "Database", intent_ids: Sequence[str], *, ended: Collection[
         for one in intent_ids
     ]
     mutations = [mutation("update", TABLE, row) for row in rows]
-    apply(database, mutations, timeout=PARTING, doing=_DOING)
+    apply(database, mutations, timeout=PARTING, doing=_DOING, settling=True)
 
 
-def forget(database: "Database", intent_id: str, *, close: bool) -> None:
+def forget(database: "Database", intent_id: str, *, close: bool, timeout: float = _TIMEOUT) -> None:
     """Take away what was typed from a lease: nobody needs to be told of it any more.
 
     Args:
         database: Where.
         intent_id: The lease.
         close: Whether it is closed as well.
+        timeout: Seconds to try.
 
     Raises:
         SpanctlError: Spanner could not be reached or refused.
     """
     closed = {"open_since": None, "closed_at": COMMIT_TIMESTAMP} if close else {}
     row = mutation("update", TABLE, {"intent_id": intent_id, "request": None, **closed})
-    apply(database, [row], timeout=_TIMEOUT, doing=_DOING)
+    apply(database, [row], timeout=timeout, doing=_DOING, settling=True)

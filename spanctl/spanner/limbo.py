@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from spanctl.ledger.keys import OperationKey, step_of, txn_id
-from spanctl.spanner import fence
+from spanctl.spanner import fence, holders
+from spanctl.spanner.holders import Mark
 from spanctl.spanner.keysets import KeyRange, KeySet
 from spanctl.spanner.leases import BY_REQUEST, TABLE
 
@@ -44,6 +45,7 @@ class OpenLease:
         host: The machine that leased it.
         pid: The process there.
         since: When it was leased.
+        mark: Which process of that number it is; None in older rows, and where nobody told.
     """
 
     intent_id: str
@@ -53,6 +55,7 @@ class OpenLease:
     host: str | None
     pid: int | None
     since: datetime
+    mark: Mark | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +184,8 @@ def _open_rows(database: "Database", timeout: float) -> Iterator[Sequence[Any]]:
 
 
 def _lease(row: Sequence[Any]) -> OpenLease:
-    intent_id, executor, prefix, first, last, keys, root_run, host, pid, since = row
+    intent_id, executor, prefix, first, last, keys, root_run, kept, pid, since = row
+    host, mark = holders.parse(kept)
     return OpenLease(
         intent_id=intent_id,
         executor=executor,
@@ -190,6 +194,7 @@ def _lease(row: Sequence[Any]) -> OpenLease:
         host=host,
         pid=pid,
         since=since,
+        mark=mark,
     )
 
 

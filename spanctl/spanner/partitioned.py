@@ -13,6 +13,7 @@ from google.cloud.spanner_v1.types import (
 )
 from google.protobuf.struct_pb2 import Struct
 
+from spanctl import shelter
 from spanctl.clock import monotonic
 from spanctl.shelter import sheltered
 from spanctl.spanner import idempotence, nulls, values
@@ -68,6 +69,7 @@ def execute_partitioned(  # noqa: PLR0913 - one statement, told in full
     deadline = monotonic() + timeout
     pauses = Pauses(deadline, first=_PAUSE)
     while True:
+        shelter.check()  # what it cancels shall not be sent again
         try:
             return _attempt(database, sql, params or {}, types or {}, deadline)
         except GoogleAPICallError as error:

@@ -180,8 +180,7 @@ class Execution(Resolution, Generic[T]):
             idle_limit=self.options.idle_limit,
         )
         try:
-            with shelter.interruptible():
-                value = self.body(transaction)
+            value = shelter.interruptible(lambda: self.body(transaction))
             _refuse_unrun(value)
             kept = result_json(value) if self.options.keep_result else None
             preflight.check(self.database.tables, transaction.writes, transaction.mutations)

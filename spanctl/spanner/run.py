@@ -59,8 +59,8 @@ class Run(Closing):
             root: First part of every operation key.
             provenance: Goes into every receipt.
             asked: What was asked for under an idempotency key: another request is refused.
-            typed: Digest of what a person typed, kept in the first lease until this execution
-                closes it: who types it again learns that this one never ended.
+            typed: Digest of what a person typed, kept in the first lease until they are told what
+                came of it (:meth:`close`): who types it again learns that this one never ended.
         """
         self.database = database
         self.root = root
@@ -75,6 +75,7 @@ class Run(Closing):
         self._keyed: set[tuple[str, str]] = set()
         self._bodies: dict[OperationKey, bytes] = {}
         self._open: list[Intent] = []
+        self._untold: list[str] = []
         self._pending: Counter[OperationKey] = (
             Counter()
         )  # a call may be executed in several threads at once
@@ -282,11 +283,15 @@ class Run(Closing):
                 del self._pending[call.key]
 
     @sheltered
-    def close(self) -> bool:
+    def close(self, *, told: bool = True) -> bool:
         """Close the leases if every call is accounted for; tell whether they are closed.
 
         A call that this process doesn't know the end of (it ran elsewhere, or is in doubt) is
         accounted for by its receipt. What is leased afterwards is another execution's.
+
+        Args:
+            told: Whether who typed it is told what came of it by now. Else the digest of what was
+                typed is kept, also in leases that are closed, until another call says so.
 
         Raises:
             SpanctlError: Spanner could not be reached; the leases stay open, which is harmless.
@@ -297,10 +302,16 @@ class Run(Closing):
                 for key, stands in found.items():
                     if stands.entry is not None:
                         del self._pending[key]
+            while told and self._untold:
+                one = self._untold[-1]
+                leases.forget(self.database, one, close=False, timeout=leases.PARTING)
+                self._untold.pop()
             if self._pending or not self._open:
                 return not self._open
             typed = [intent.intent_id for intent in self._open if intent.request]
-            leases.close(self.database, [one.intent_id for one in self._open], ended=typed)
+            ended = typed if told else []
+            leases.close(self.database, [one.intent_id for one in self._open], ended=ended)
+            self._untold += [] if told else typed
             self._open.clear()
             self.executor = str(uuid.uuid4())  # else a block of the same size would be a closed one
             self._through.clear()

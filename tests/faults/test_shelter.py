@@ -15,6 +15,7 @@ from spanctl.ledger.keys import OperationKey
 from spanctl.ledger.receipt import Outcome
 from spanctl.spanner.client import TransactionOptions
 from spanctl.spanner.keysets import KeySet
+from spanctl.spanner.partitioned import execute_partitioned
 from spanctl.spanner.run import Run
 from tests.fixtures.scripted_spanner import ScriptedSpanner
 
@@ -227,3 +228,154 @@ def test_a_query_in_a_thread_is_cancelled(spanner) -> None:
     assert isinstance(thread.error, OutsideError)
     spanner.on.clear()
     assert list(spanner.database.read("t", ["a"], KeySet(keys=[["1"]]))) == []
+
+
+def test_partitioned_dml_is_not_sent_again_once_it_is_to_end(spanner) -> None:
+    """It may take an hour: what the shelter cancels is no passing failure."""
+    sent = []
+    came = threading.Event()
+
+    def answer(request: Any, context: Any) -> None:
+        if "UPDATE" in request.sql:
+            sent.append(request.sql)
+            over = threading.Event()
+            context.add_callback(over.set)
+            came.set()
+            over.wait(_PATIENCE)
+
+    spanner.on["ExecuteStreamingSql"] = answer
+    sql = "UPDATE t SET a = 1 WHERE true"
+    thread = Exposed(lambda: execute_partitioned(spanner.database, sql, timeout=600))
+    assert came.wait(_PATIENCE)
+    thread.hit()
+    thread.join()
+    assert isinstance(thread.error, OutsideError)
+    assert len(sent) == 1
+
+
+def test_a_lease_is_not_sent_again_once_it_is_to_end(spanner) -> None:
+    """Nothing is committed under it any more."""
+    sent = []
+    came = threading.Event()
+
+    def answer(_request: Any, context: Any) -> None:
+        sent.append(1)
+        over = threading.Event()
+        context.add_callback(over.set)
+        came.set()
+        over.wait(_PATIENCE)
+
+    spanner.on["Commit"] = answer
+    run = Run(spanner.database, "job")
+    thread = Exposed(lambda: run.lease([OperationKey("job", (), "step", 0)]))
+    assert came.wait(_PATIENCE)
+    thread.hit()
+    thread.join()
+    assert isinstance(thread.error, OutsideError)
+    assert len(sent) == 1
+
+
+class Call:
+    """An RPC in flight."""
+
+    def __init__(self) -> None:
+        self.cancelled = threading.Event()
+
+    def cancel(self) -> None:
+        self.cancelled.set()
+
+
+def test_what_is_begun_after_it_is_to_end_is_cancelled_too(monkeypatch) -> None:
+    """It has its grace, as what was in flight has."""
+    monkeypatch.setattr(shelter, "_GRACE", 0.2)
+    begun, first, late = threading.Event(), Call(), Call()
+
+    @shelter.sheltered
+    def work() -> None:
+        mine = shelter.current()
+        assert mine is not None
+        mine.flies(first, quick=False)
+        begun.set()
+        assert first.cancelled.wait(_PATIENCE)
+        mine.flies(late, quick=False)
+        assert not late.cancelled.is_set()
+        assert late.cancelled.wait(_PATIENCE)
+
+    thread = Exposed(work)
+    assert begun.wait(_PATIENCE)
+    thread.hit()
+    thread.join()
+    assert isinstance(thread.error, OutsideError)
+    assert late.cancelled.is_set()
+
+
+def test_a_second_hit_does_not_end_the_wait() -> None:
+    """A flow's timeout on top of a task's: what is in flight is still found out."""
+    begun, asked, settled = threading.Event(), threading.Event(), threading.Event()
+
+    @shelter.sheltered
+    def work() -> None:
+        mine = shelter.current()
+        assert mine is not None
+        begun.set()
+        while not mine.is_asked:
+            threading.Event().wait(0.01)
+        asked.set()
+        threading.Event().wait(0.5)
+        settled.set()
+
+    thread = Exposed(work)
+    assert begun.wait(_PATIENCE)
+    thread.hit()
+    assert asked.wait(_PATIENCE)
+    for _ in range(3):
+        thread.hit()
+        threading.Event().wait(0.1)
+    thread.join()
+    assert isinstance(thread.error, OutsideError)
+    assert settled.is_set()
+
+
+def test_wherever_a_body_is_interrupted_it_was_left_behind() -> None:
+    """Also as it is entered or left: what is sent afterwards is the work's own, and not its."""
+    found: list[tuple[bool, int]] = []
+
+    def bodies() -> None:
+        mine = shelter.current()
+        assert mine is not None
+        try:
+            while True:
+                shelter.interruptible(lambda: None)
+        finally:
+            found.append((mine.in_body, mine.depth))
+
+    for _ in range(300):
+        thread = Exposed(shelter.sheltered(bodies))
+        threading.Event().wait(random.uniform(0, 0.002))  # noqa: S311 - any moment
+        thread.hit()
+        thread.join()
+    assert set(found) == {(False, 1)}
+
+
+def test_it_is_left_behind_where_the_hit_comes_as_it_is_left(monkeypatch) -> None:
+    real, hits = shelter.Shelter.enter, []
+
+    def enter(self: shelter.Shelter, change: int) -> None:
+        if change > 0 and not hits:
+            hits.append(change)
+            raise shelter.Stopped
+        real(self, change)
+
+    monkeypatch.setattr(shelter.Shelter, "enter", enter)
+    found = []
+
+    @shelter.sheltered
+    def work() -> None:
+        mine = shelter.current()
+        assert mine is not None
+        with pytest.raises(shelter.Stopped):
+            shelter.interruptible(lambda: None)
+        found.append((mine.in_body, mine.depth))
+
+    Exposed(work).join()
+    assert found == [(False, 1)]

@@ -106,6 +106,7 @@ def run(app: AppContext, asked: Asked, sql: Sequence[str], **mode: bool) -> None
     prepare(app)
     from spanctl.flows.script import Script, SqlMode
     from spanctl.flows.sql import prepared, run_sql
+    from spanctl.flows.sqlrunning import awaiting
     from spanctl.spanner.client import Target, shared
 
     script = Script.read(sql, asked.pairs, **mode)
@@ -115,22 +116,25 @@ def run(app: AppContext, asked: Asked, sql: Sequence[str], **mode: bool) -> None
     database = shared(Target.from_settings(app.settings()))
     earlier = typed_again.deal(app, asked, script, database)
     started = monotonic()
-    with prepared(script) as described, live.view(asked.output, quiet=app.quiet) as view:
-        bound = {**described, "dry_run": asked.dry_run, "deadline": asked.timeout or 60.0}
-        finished, _ = execute(
-            app,
-            run_sql,
-            bound,
-            asking,
-            view,
-            runbook=True,
-            heartbeats=False,
-            resumed=earlier.resumed,
-        )
-    with _told_off_a_terminal():
-        finished.check()
+    with awaiting() as awaited:
+        with typed_again.noted(app, awaited):
+            with prepared(script) as described, live.view(asked.output, quiet=app.quiet) as view:
+                bound = {**described, "dry_run": asked.dry_run, "deadline": asked.timeout or 60.0}
+                finished, _ = execute(
+                    app,
+                    run_sql,
+                    bound,
+                    asking,
+                    view,
+                    runbook=True,
+                    heartbeats=False,
+                    resumed=earlier.resumed,
+                )
+            with _told_off_a_terminal():
+                finished.check()
+        _print(app, asked, finished, elapsed(started))
+        typed_again.told(app, awaited)  # killed before, its end was not seen
     earlier.ended(app, database)
-    _print(app, asked, finished, elapsed(started))
 
 
 @contextmanager

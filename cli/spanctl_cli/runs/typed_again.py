@@ -1,5 +1,6 @@
 """``run sql`` typed again after a lost terminal: the first run is named, nothing applied twice."""
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,10 +12,11 @@ from spanctl_cli.output.values import duration
 from spanctl_cli.runs import Asked
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from spanctl.audit.twins import Twin
     from spanctl.flows.script import Script
+    from spanctl.flows.sqlrunning import Awaiting
     from spanctl.spanner.client import Database
 
 
@@ -39,6 +41,25 @@ class Dealt:
             twins.dismiss(database, self.twins)
         except SpanctlError as error:
             app.warn(f"{error.message}; the earlier run will be named once more")
+
+
+@contextmanager
+def noted(app: AppContext, awaited: "Awaiting") -> "Iterator[None]":
+    """Note where the block fails that its end is told: as the error that it failed with."""
+    try:
+        yield
+    except BaseException:
+        told(app, awaited)
+        raise
+
+
+def told(app: AppContext, awaited: "Awaiting") -> None:
+    """Note that the person was told what came of what they typed."""
+    for name in awaited.told():
+        app.warn(
+            f"flow run {name} has ended, but its lease could not be closed: when the same is typed"
+            " again, that run is named before anything is applied"
+        )
 
 
 def refuse_together(asked: Asked) -> None:
@@ -130,16 +151,28 @@ def _ask(app: AppContext, twin: "Twin") -> None:
     msg = f"the same was typed {_ago(twin)} ago: flow run {twin.name} {twin.told}"
     if prompts.can_ask(app):
         app.note(msg)
-        app.note(f"to go on with that run: --resume {twin.name}")
+        app.note(_what_to_do(twin))
         prompts.confirm(app, "Apply it as a new run all the same?", yes=False)
         return
     hint = (
-        f"look: spanctl audit {twin.txn_id}; to go on with that run: --resume {twin.name}; to apply"
-        " it once more: --new; a script passes --idempotency-key"
+        f"look: spanctl audit {twin.txn_id}; {_what_to_do(twin)}; to apply it once more: --new; a"
+        " script passes --idempotency-key"
     )
+    phase = {"phase": twin.outside.phase.value} if twin.outside else {}
     raise TypedAgainError(
-        msg, hint=hint, flow_run=twin.name, txn_id=twin.txn_id, outcome=twin.outcome.value
+        msg,
+        hint=hint,
+        flow_run=twin.name,
+        txn_id=twin.txn_id,
+        outcome=str(twin.outcome),
+        **phase,
     )
+
+
+def _what_to_do(twin: "Twin") -> str:
+    if twin.is_resumable:
+        return f"to go on with that run: --resume {twin.name}"
+    return "look at the schema, and run only what is missing of it"
 
 
 def _ago(twin: "Twin") -> str:
