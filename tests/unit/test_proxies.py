@@ -68,9 +68,11 @@ def test_secret_manager_on_this_machine_is_reached_past_the_proxy(
             monkeypatch.delenv(variable, raising=False)
         monkeypatch.setenv("grpc_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
         host = f"127.0.0.1:{here.getsockname()[1]}"
-        with store.open_client(Endpoints(), AnonymousCredentials(), host) as client:
-            with pytest.raises(GoogleAPICallError):
-                client.get_secret(name="projects/p/secrets/s", retry=None, timeout=0.5)
+        with (
+            store.open_client(Endpoints(), AnonymousCredentials(), host) as client,
+            pytest.raises(GoogleAPICallError),
+        ):
+            client.get_secret(name="projects/p/secrets/s", retry=None, timeout=0.5)
         for one in (here, proxy):
             one.settimeout(0.1)
         accepted, _ = here.accept()
