@@ -8,6 +8,7 @@ LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")
 _EXEMPT: Final = ("no_proxy", "NO_PROXY")
 _GRPC: Final = "no_grpc_proxy"  # where it is set, gRPC doesn't look at no_proxy
+_ALL: Final = "*"  # exempts every host, but gRPC doesn't know it, and others only where it is alone
 
 
 def is_loopback(endpoint: str) -> bool:
@@ -33,9 +34,10 @@ def spare_loopback(environ: MutableMapping[str, str] = os.environ) -> None:
         return
     exempt = next((environ[name] for name in _EXEMPT if environ.get(name)), "")
     for name in _EXEMPT:
-        environ[name] = _with_loopback(environ.get(name) or exempt)
-    if _GRPC in environ:
-        environ[_GRPC] = _with_loopback(environ[_GRPC])
+        given = environ.get(name) or exempt
+        environ[name] = given if _ALL in _hosts(given) else _with_loopback(given)
+    if _GRPC in environ or _ALL in _hosts(exempt):
+        environ[_GRPC] = _with_loopback(environ.get(_GRPC, exempt))
     for name in named:
         if environ[name].lower().startswith("socks") and not _speaks_socks():
             del environ[name]
@@ -47,8 +49,10 @@ def _speaks_socks() -> bool:
     return find_spec("socksio") is not None
 
 
+def _hosts(exempt: str) -> list[str]:
+    return [host for host in (one.strip() for one in exempt.split(",")) if host]
+
+
 def _with_loopback(exempt: str) -> str:
-    given = [host for host in (one.strip() for one in exempt.split(",")) if host]
-    if "*" in given:
-        return exempt
+    given = _hosts(exempt)
     return ",".join([*given, *(host for host in LOOPBACK if host not in given)])

@@ -8,6 +8,8 @@ import re
 from enum import Enum
 from typing import Any
 
+import typer
+
 _NOT_PLAIN = object()
 _DIGITS = re.compile("[0-9]{1,18}")
 
@@ -26,6 +28,7 @@ class PlainValues:
 
 class _Plain:
     def coerce(self, value: Any, param: Any, ctx: Any) -> Any:  # noqa: ANN401 - Typer's
+        _refuse_other_encodings(value, param, ctx)
         read = plain(value, param)
         if read is not _NOT_PLAIN:
             return read
@@ -34,6 +37,23 @@ class _Plain:
 
 
 _PLAIN = _Plain()
+
+
+def _refuse_other_encodings(value: Any, param: Any, ctx: Any) -> None:  # noqa: ANN401 - Typer's
+    """Refuse an option's text that is not UTF-8: no message, receipt or server could hold it.
+
+    Files may have such names: paths and arguments are left alone.
+    """
+    annotation = param.type_descriptor.annotation
+    if param.param_type_name != "option" or annotation not in {str, list[str]}:
+        return
+    for text in [value] if isinstance(value, str) else value or ():
+        if isinstance(text, str) and not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                msg = "it is not UTF-8"
+                raise typer.BadParameter(msg, ctx=ctx, param=param) from None
 
 
 def plain(value: Any, param: Any) -> Any:  # noqa: ANN401 - anything may be given, and read

@@ -123,11 +123,11 @@ class Converter:
         """Return bytes that are equal for equal primary keys."""
         if self._plain_key:
             return repr(key).encode("utf-8", "surrogatepass")
-        return bytes(encode_row(map(_canonical, key)).SerializeToString())
+        return digest(key)
 
-    def shown(self, key: Sequence[Any]) -> str:
-        """Return a primary key with its columns, for the eyes of whoever has the file."""
-        named = zip(self.key_columns, key, strict=True)
+    def shown(self, key: Sequence[Any], columns: Sequence[str] | None = None) -> str:
+        """Return a key with its columns, the primary one's by default, for who has the file."""
+        named = zip(self.key_columns if columns is None else columns, key, strict=True)
         parts = (f"{name} = {display(value)}" for name, value in named)
         text = ", ".join(parts)
         return text if len(text) <= _LONGEST_KEY else f"{text[:_LONGEST_KEY]} ..."
@@ -269,6 +269,11 @@ def _from_json(column: Column, _null: str | None) -> Convert:
         raise ValueError(_NO_NULL)
 
     return convert
+
+
+def digest(values: Iterable[Any]) -> bytes:
+    """Return bytes that are equal for values that Spanner holds equal."""
+    return bytes(encode_row(map(_canonical, values)).SerializeToString())
 
 
 def _canonical(value: Any) -> Any:  # noqa: ANN401 - a value of a key

@@ -165,14 +165,25 @@ def _others(where: str, name: str) -> str:
     return f"its flows: {', '.join(flows)}" if flows else "decorate a function with @flow"
 
 
-def read(flow: AnyFlow, typed: Mapping[str, str]) -> dict[str, Any]:
-    """Read parameters that were typed by the flow's signature, as a deployment's by its schema."""
+def read(
+    flow: AnyFlow, typed: Mapping[str, str], given: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Read parameters by the flow's signature, as a deployment's by its schema.
+
+    Args:
+        flow: The flow.
+        typed: What was typed.
+        given: Values from elsewhere, such as a file; what was typed goes over them.
+
+    Raises:
+        UsageError: As :func:`spanctl.orchestration.parameters.read` raises.
+    """
     schema = flow.parameters.model_dump_for_openapi()
     known: dict[str, Any] = dict(schema.get("properties") or {})
     for parameter in inspect.signature(flow.fn).parameters.values():
         if parameter.kind is parameter.VAR_KEYWORD and (others := known.pop(parameter.name, None)):
-            known = {**dict.fromkeys(typed, others), **known}
-    return read_by(typed, {**schema, "properties": known})
+            known = {**dict.fromkeys([*typed, *(given or ())], others), **known}
+    return read_by(typed, {**schema, "properties": known}, given)
 
 
 def bind(flow: AnyFlow, given: Mapping[str, Any]) -> dict[str, Any]:

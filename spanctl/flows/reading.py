@@ -22,6 +22,7 @@ __all__ = ["EMPTY_TEXT", "FileFormat", "Mark", "Record", "Source"]
 _LONGEST_LINE = 32 * 1024 * 1024
 _LONGEST_FIELD = 16 * 1024 * 1024
 _BOM = "\ufeff"
+_QUOTATION = re.compile(rb'"[^"]*(?:""[^"]*)*+(?:"|\Z)')
 
 
 class _Empty(str):
@@ -49,6 +50,8 @@ class Record(NamedTuple):
         fields: Its fields: of a CSV in the order of the header, of JSON Lines by name; None when
             it can't be read.
         reason: Why it can't be read; empty when it can.
+        torn: Whether it can't be read and takes several lines: a quotation that is closed late or
+            never has taken them in, and what records they were isn't known.
     """
 
     line: int
@@ -56,6 +59,7 @@ class Record(NamedTuple):
     end: int
     fields: Sequence[str] | dict[str, Any] | None
     reason: str = ""
+    torn: bool = False
 
 
 class Source(Closing):
@@ -115,7 +119,8 @@ class Source(Closing):
     def records(self, mark: Mark | None = None) -> Iterator[Record]:
         """Yield the records from a mark on; from the first one when none is given.
 
-        Records that can't be read come with their reason. Blank lines are left out.
+        Records that can't be read come with their reason. Blank lines are left out, but for those
+        of a CSV with one column: there they are rows with an empty field.
         """
         start = mark or self.first
         self._file.seek(start.offset)
@@ -127,6 +132,19 @@ class Source(Closing):
     def raw(self, record: Record) -> bytes:
         """Return a record's bytes as they are in the file, without the end of its last line."""
         return self._rows.bytes_of(record.start, record.end).rstrip(b"\r\n")
+
+    def torn(self, record: Record) -> UsageError:
+        """Return the error for a record that took in lines which may have been records."""
+        text = self.raw(record)
+        last = record.line + text.count(b"\n")
+        found = [one.start() for one in _QUOTATION.finditer(text) if b"\n" in one.group()]
+        opened = record.line + (text.count(b"\n", 0, found[-1]) if found else 0)
+        msg = (
+            f"{self.path}: lines {record.line} to {last} are read as one record, by a quotation"
+            f" that line {opened} opens; it {record.reason}"
+        )
+        hint = "close the quotation; write a quotation mark inside of text twice"
+        return UsageError(msg, hint=f"{hint}; --skip-bad leaves out no such lines", line=opened)
 
     def refuse_change(self) -> None:
         """Refuse a file that was written to since it was opened.
@@ -185,16 +203,18 @@ class Source(Closing):
                 return
             except (ValueError, csv.Error) as error:
                 end = tell()
-                yield Record(line, start, end, None, _reason(error))
+                yield Record(line, start, end, None, _reason(error), torn=lines.line > line)
             else:
                 end = tell()
+                if width == 1 and not fields:
+                    fields = [""]
                 if len(fields) == width:
                     if self._field is not None and "" in fields:
                         fields = self._quoted(fields, start, end)
                     yield Record(line, start, end, fields)
                 elif fields:
                     reason = f"has {len(fields)} fields, the header has {width}"
-                    yield Record(line, start, end, None, reason)
+                    yield Record(line, start, end, None, reason, torn=lines.line > line)
             start = end
 
     def _quoted(self, fields: Sequence[str], start: int, end: int) -> Sequence[str]:
@@ -235,7 +255,7 @@ class _Lines:
     def read(self) -> str:
         """Return the next line with its end; empty at the end of the file."""
         raw = self._readline(_LONGEST_LINE)
-        self.line += 1
+        self.line += bool(raw)
         if len(raw) == _LONGEST_LINE:
             while raw and not raw.endswith(b"\n"):
                 raw = self._readline(_LONGEST_LINE)

@@ -188,12 +188,16 @@ def validate(  # noqa: PLR0913 - one pass, told in full
     Raises:
         ConfigurationError: Bad rows can't be written down.
         ConflictError: The file changed meanwhile, or another file stands where bad rows go.
+        UsageError: A quotation that is closed late or never takes in other lines: they are more
+            than one bad row, and nobody knows which.
     """
     marks, repeated = Marks(), Lines()
     count = chunks = 0
     with Rejects(source, rejects) as bad, KeyFinder() as keys:
         bad.refuse_other()
         for chunk in cut(source.records(), rows):
+            if torn := next((one for one in chunk.records if one.torn), None):
+                raise source.torn(torn)
             _check(chunk, converter, bad, keys if mode is Mode.INSERT else None)
             marks.add(chunk)
             count += len(chunk.records)

@@ -8,13 +8,15 @@ import math
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import suppress
+from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 from typing import Any, Final
 
 from spanctl.errors import UsageError
+from spanctl.orchestration import exact
+from spanctl.orchestration.exact import DEEPEST, Schema, kinds_of, resolved
 from spanctl.orchestration.model import Deployment
 
-_DEEPEST: Final = 20
 _SHOWN: Final = 5
 _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "string": (str,),
@@ -44,60 +46,70 @@ _LENGTHS: Final[dict[str, tuple[type[Sized], str, _Holds]]] = {
     "maxItems": (list, "at most {} items", operator.le),
 }
 
-Schema = Mapping[str, Any]
 
-
-def read(texts: Mapping[str, str], schema: Schema) -> dict[str, Any]:
+def read(
+    texts: Mapping[str, str], schema: Schema, given: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Read values that were typed, by the JSON schema of what takes them.
 
     A value is JSON where the schema takes what it says, else text: ``007``, ``4711`` and ``true``
     are text for a string. What Python's converters take for a boolean or a number (``yes``,
-    ``+5``, ``.5``) is taken as well; without a type, a value is JSON if it can be.
+    ``+5``, ``.5``) is taken as well; without a type, a value is JSON if it can be. No digit is lost
+    anywhere in a value: where text is taken a number is given as text.
+
+    Args:
+        texts: What was typed.
+        schema: The schema of all parameters.
+        given: Values from elsewhere, exact numbers as Decimals; what was typed goes over them.
+
+    Raises:
+        UsageError: A number is not finite, or can't be kept; or text is no Unicode.
     """
-    return {name: _read(text, _property(schema, name), schema) for name, text in texts.items()}
+    for name, text in [*texts.items(), *((name, "") for name in given or ())]:
+        exact.refuse_surrogates(name, "a parameter's name")
+        exact.refuse_surrogates(text, f"parameter {name}")
+    values = {
+        name: exact.settled(value, _property(schema, name), schema, name)
+        for name, value in (given or {}).items()
+        if name not in texts
+    }
+    typed = {
+        name: _read(text, _property(schema, name), schema, name) for name, text in texts.items()
+    }
+    return {**values, **typed}
 
 
-def _read(text: str, about: Schema | None, root: Schema) -> Any:  # noqa: ANN401 - JSON
+def _read(text: str, about: Schema | None, root: Schema, name: str) -> Any:  # noqa: ANN401 - JSON
     value = _json(text)
     if about is None:
-        return value
-    takes_text = _takes_text(about, root)
-    if not _fault(value, about, root):
-        # Of a decimal number that may be given as text, no digit is lost.
-        return text if isinstance(value, float) and repr(value) != text and takes_text else value
-    if takes_text:
-        seconds = isinstance(value, int | float) and _resolved(about, root).get("format")
+        return exact.settled(value, None, root, name)
+    if not _fault(exact.loose(value), about, root):
+        found = exact.settled(value, about, root, name)
+        return text if isinstance(value, Decimal) and isinstance(found, str) else found
+    if _takes_text(about, root):
+        seconds = isinstance(value, int | Decimal) and resolved(about, root).get("format")
         return f"PT{text}S" if seconds == "duration" else text
-    fitting = (one for one in _converted(text) if not _fault(one, about, root))
-    return next(fitting, value)
+    fitting = (one for one in _converted(text) if not _fault(exact.loose(one), about, root))
+    return exact.settled(next(fitting, value), about, root, name)
 
 
 def _json(text: str) -> Any:  # noqa: ANN401 - JSON, or text
     try:
-        return json.loads(text, parse_constant=_no_json)
+        return exact.load(text)
     except ValueError:
         return text
 
 
-def _no_json(text: str) -> None:
-    raise ValueError(text)  # NaN and Infinity
-
-
 def _takes_text(about: Schema, root: Schema, depth: int = 0) -> bool:
     """Tell whether a schema has room for text, be it too long or too short."""
-    about = _resolved(about, root)
+    about = resolved(about, root)
     branches = [one for name in ("anyOf", "oneOf") for one in about.get(name) or ()]
-    if branches and depth < _DEEPEST:
+    if branches and depth < DEEPEST:
         return any(_takes_text(one, root, depth + 1) for one in branches if isinstance(one, dict))
     choices = [about["const"]] if "const" in about else about.get("enum")
     if choices is not None:
         return any(isinstance(one, str) for one in choices)
-    return "string" in _kinds(about)
-
-
-def _kinds(about: Schema) -> Sequence[str]:
-    kinds = about.get("type") or ()
-    return [kinds] if isinstance(kinds, str) else kinds
+    return "string" in kinds_of(about)
 
 
 def _converted(text: str) -> Iterator[object]:
@@ -106,8 +118,8 @@ def _converted(text: str) -> Iterator[object]:
         yield _WORDS[word]
     with suppress(ValueError):
         yield int(text)
-    with suppress(ValueError):
-        if math.isfinite(number := float(text)):
+    with suppress(InvalidOperation):
+        if math.isfinite(float(number := Decimal(text))):
             yield number
 
 
@@ -153,7 +165,20 @@ def _refuse_unknown(given: Mapping[str, Any], known: Sequence[str], deployment: 
     msg = f"{deployment.name} takes no parameter {', '.join(extra)}"
     takes = f"it takes: {', '.join(known)}" if known else "it takes none"
     hint = f"did you mean {near[0]}? {takes}" if near else takes
+    if (last := _perhaps_collecting(deployment.schema)) is not None:
+        # The schema doesn't tell them apart from a parameter that must be given.
+        hint += f"; if {last} is **{last} in the code, only a run of the file takes other names"
     raise UsageError(msg, hint=hint, parameters=extra)
+
+
+def _perhaps_collecting(schema: Schema) -> str | None:
+    """Return the last parameter, if it may be one that collects others, as ``**others`` does."""
+
+    def place(name: str) -> int:
+        return int((_property(schema, name) or {}).get("position") or 0)
+
+    last = max(schema.get("properties") or (), key=place, default=None)
+    return last if last in (schema.get("required") or ()) else None
 
 
 def _property(schema: Schema, name: str) -> Schema | None:
@@ -161,23 +186,10 @@ def _property(schema: Schema, name: str) -> Schema | None:
     return found if isinstance(found, dict) else None
 
 
-def _resolved(about: Schema, root: Schema) -> Schema:
-    """Follow references within the schema; what is written beside one counts as well."""
-    seen = 0
-    while isinstance(reference := about.get("$ref"), str) and seen < _DEEPEST:
-        seen += 1
-        found: Any = root
-        for part in reference.removeprefix("#/").split("/"):
-            found = found.get(part) if isinstance(found, dict) else None
-        beside = {key: value for key, value in about.items() if key != "$ref"}
-        about = {**(found if isinstance(found, dict) else {}), **beside}
-    return about
-
-
 def _fault(value: Any, about: Schema, root: Schema, depth: int = 0) -> tuple[str, str] | None:  # noqa: ANN401 - JSON
     """Return where a value is not as it should be, and what it should be; None when it is fine."""
-    about = _resolved(about, root)
-    if depth > _DEEPEST:
+    about = resolved(about, root)
+    if depth > DEEPEST:
         return None
     for name in ("anyOf", "oneOf"):
         choices = [one for one in about.get(name) or () if isinstance(one, dict)]
@@ -194,7 +206,7 @@ def _fault(value: Any, about: Schema, root: Schema, depth: int = 0) -> tuple[str
 
 
 def _is_of_type(value: Any, about: Schema) -> bool:  # noqa: ANN401 - JSON
-    kinds = _kinds(about)
+    kinds = kinds_of(about)
     return not kinds or any(_is_a(value, kind) for kind in kinds)
 
 
@@ -252,7 +264,7 @@ def _inside(
 
 
 def _words(about: Schema, root: Schema, depth: int) -> str:
-    about = _resolved(about, root)
+    about = resolved(about, root)
     if depth > _SHOWN:
         return "anything"
     choices = [about["const"]] if "const" in about else about.get("enum")

@@ -38,6 +38,14 @@ _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 1.0
 
 
+def _encoded(body: Any) -> bytes:  # noqa: ANN401 - JSON
+    try:
+        return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
+    except ValueError:
+        msg = "a value for Prefect is infinite, or no number"
+        raise UsageError(msg, hint="give finite numbers") from None
+
+
 class Transport:
     """JSON over HTTP to one API; thread-safe, connects at the first request."""
 
@@ -110,7 +118,7 @@ class Transport:
         """
         deadline = monotonic() + self.timeout
         target = f"{path}?{urlencode(params)}" if params else path
-        sent = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        sent = None if body is None else _encoded(body)
         pause = _FIRST_PAUSE
         failed_to_connect = 0
         while True:

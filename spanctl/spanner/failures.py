@@ -69,7 +69,7 @@ def translate(
         msg = f"there is no database {target.database}"
         hint = "run: spanctl local up" if target.is_emulated else "check: spanctl context show"
         return NotFoundError(msg, hint=hint, status=status.name)
-    reason = masked(str(error.message))
+    reason = masked(str(error.message), evaluated=status is StatusCode.OUT_OF_RANGE)
     msg = f"Spanner answered {status.name} while {doing}{f': {reason}' if reason else ''}"
     refused = QuotedStatementError(msg, hint=_advice(status), status=status.name)
     refused.quoted = str(error.message)

@@ -4,6 +4,7 @@ import decimal
 import json
 import math
 import struct
+import sys
 from typing import Any
 
 _SAFE_DIGITS = 15  # significant digits that any double of the usual range keeps
@@ -111,7 +112,7 @@ def _refuse_loss(
         return
     exact = decimal.Decimal(value)
     digits = len(exact.as_tuple().digits)
-    if digits <= safe and number:
+    if digits <= safe and abs(number) >= sys.float_info.min:  # below, a double keeps fewer
         return
     if decimal.Context(prec=digits).create_decimal(decimal.Decimal(number)) != exact:
         raise ValueError(_LOST)

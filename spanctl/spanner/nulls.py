@@ -4,17 +4,18 @@ The emulator (1.5.28) dies of it at the commit, and again when a row that holds 
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from google.cloud.spanner_v1.types import Mutation, Type
 
-from spanctl.errors import ConflictError
+from spanctl.errors import ConflictError, StatementError
 from spanctl.ledger.receipt import StatementKind
-from spanctl.spanner.catalog import Table
+from spanctl.spanner.catalog import Column, Table
 from spanctl.spanner.rehearsal import rehearse
 from spanctl.spanner.sql import describe
 from spanctl.spanner.values import TypeCode
-from spanctl.spanner.watching import Watched, schema_at
+from spanctl.spanner.watching import Watched, by_any
 
 if TYPE_CHECKING:
     from spanctl.spanner.client import Database
@@ -30,6 +31,7 @@ _DEADLY: Final = frozenset(
         TypeCode.TIMESTAMP,
     }
 )
+_DEFAULT: Final = "SELECT 1 FROM UNNEST({}) AS spanctl_part WHERE spanctl_part IS NULL LIMIT 1"
 _HINT: Final = "leave the NULL out, or don't watch this table on the emulator"
 
 
@@ -42,24 +44,24 @@ def refuse(database: "Database", transaction: "Transaction") -> None:
     """
     if not database.target.is_emulated:
         return
-    suspects = set(_in_mutations(transaction.mutations))
+    buffered: dict[str, list[_Buffered]] = {}
+    for one in _buffered(transaction.mutations):
+        buffered.setdefault(one.table, []).append(one)
     told = transaction.writes if transaction.id else ()  # what DML wrote is there to be read
     written = {write.table for write in told if write.kind is not StatementKind.DELETE}
     watched: Watched | None = None
-    for name in sorted({*written, *(table for table, _ in suspects)}):
+    for name in sorted({*written, *buffered}):
         table = database.tables.get(name)
         columns = _deadly(table) if table else []
         if table is None or not columns:
             continue
-        watched = watched or schema_at(database).watched or Watched()
-        named = {column.casefold() for one, column in suspects if one == name}
+        watched = watched or by_any(database)
         for column in columns:
-            if not _is_watched(watched, table.name, column):
-                continue
-            if column.casefold() in named or (
-                name in written and transaction.peek(_query(table.name, column))
+            if watched.has(table.name, column.name) and (
+                any(one.leaves_null(column, database) for one in buffered.get(name, ()))
+                or (name in written and transaction.peek(_query(table.name, column.name)))
             ):
-                raise _refused(table.name, column)
+                raise _refused(table.name, column.name)
 
 
 def refuse_partitioned(
@@ -100,8 +102,8 @@ def refuse_watching(database: "Database", tables: Iterable[str]) -> None:
     for name in tables:
         table = database.tables.get(name, anew=True)
         for column in _deadly(table) if table else []:
-            if list(database.query(_query(name, column))):
-                raise _refused(name, column)
+            if list(database.query(_query(name, column.name))):
+                raise _refused(name, column.name)
 
 
 def _refused(table: str, column: str) -> ConflictError:
@@ -109,18 +111,12 @@ def _refused(table: str, column: str) -> ConflictError:
     return ConflictError(msg, hint=_HINT)
 
 
-def _deadly(table: Table) -> list[str]:
+def _deadly(table: Table) -> list[Column]:
     return [
-        column.name
+        column
         for column in table.columns
         if column.type.code is TypeCode.ARRAY and column.type.array_element_type.code in _DEADLY
     ]
-
-
-def _is_watched(watched: Watched, table: str, column: str) -> bool:
-    if watched.is_whole(table):
-        return True
-    return column in (watched.tables.get(table) or ())
 
 
 def _query(table: str, column: str) -> str:
@@ -129,17 +125,47 @@ def _query(table: str, column: str) -> str:
     return f"SELECT 1 FROM {path} AS spanctl_row WHERE EXISTS (SELECT 1 FROM {nulls}) LIMIT 1"  # noqa: S608 - names of the catalog
 
 
-def _in_mutations(mutations: Iterable[Mutation]) -> Iterator[tuple[str, str]]:
-    """Yield table and column of each NULL in an array."""
+@dataclass(frozen=True, slots=True)
+class _Buffered:
+    """What one mutation writes to a table.
+
+    Attributes:
+        table: Its name.
+        inserts: Whether rows may come of it that were not there.
+        columns: The columns that it names, in lower case.
+        holding: Those of them that get an array which holds a NULL.
+    """
+
+    table: str
+    inserts: bool
+    columns: frozenset[str]
+    holding: frozenset[str]
+
+    def leaves_null(self, column: Column, database: "Database") -> bool:
+        """Tell whether an array with a NULL gets into a column, given or by its default."""
+        name = column.name.casefold()
+        if name in self.columns or not self.inserts or column.default is None:
+            return name in self.holding
+        try:
+            return bool(list(database.query(_DEFAULT.format(column.default))))
+        except StatementError:
+            return True  # what can't be tried isn't risked
+
+
+def _buffered(mutations: Iterable[Mutation]) -> Iterator[_Buffered]:
+    """Yield what each mutation writes, but deletes."""
     for one in mutations:
         message = Mutation.pb(one)
         kind = message.WhichOneof("operation")
         if kind == "delete":
             continue
         write = getattr(message, kind)
-        for row in write.values:
-            for column, value in zip(write.columns, row.values, strict=False):
-                if value.WhichOneof("kind") == "list_value" and any(
-                    part.WhichOneof("kind") == "null_value" for part in value.list_value.values
-                ):
-                    yield write.table, column
+        columns = [column.casefold() for column in write.columns]
+        holding = {
+            column
+            for row in write.values
+            for column, value in zip(columns, row.values, strict=False)
+            if value.WhichOneof("kind") == "list_value"
+            and any(part.WhichOneof("kind") == "null_value" for part in value.list_value.values)
+        }
+        yield _Buffered(write.table, kind != "update", frozenset(columns), frozenset(holding))

@@ -41,6 +41,15 @@ UNION ALL SELECT 'column', CONCAT({_NAME.format("")}, TABLE_NAME), COLUMN_NAME, 
 UNION ALL SELECT 'option', OPTION_NAME, '', OPTION_VALUE, 0
   FROM INFORMATION_SCHEMA.CHANGE_STREAM_OPTIONS WHERE {_OURS.format("")}
 """  # noqa: S608 - constants
+_ANY: Final = f"""
+SELECT 'stream' AS what, '' AS a, '' AS b, CAST(`ALL` AS STRING) AS c, 0 AS n
+  FROM INFORMATION_SCHEMA.CHANGE_STREAMS
+UNION ALL SELECT 'watched', CONCAT({_NAME.format("")}, TABLE_NAME), '',
+    CAST(ALL_COLUMNS AS STRING), 0
+  FROM INFORMATION_SCHEMA.CHANGE_STREAM_TABLES
+UNION ALL SELECT 'column', CONCAT({_NAME.format("")}, TABLE_NAME), COLUMN_NAME, '', 0
+  FROM INFORMATION_SCHEMA.CHANGE_STREAM_COLUMNS
+"""  # noqa: S608 - constants
 _CAPTURE: Final = "value_capture_type"
 _BOTH: Final = ("OLD_AND_NEW_VALUES", "NEW_ROW_AND_OLD_VALUES")
 _EXCLUDING: Final = ("exclude_insert", "exclude_update", "exclude_delete")
@@ -48,7 +57,7 @@ _EXCLUDING: Final = ("exclude_insert", "exclude_update", "exclude_delete")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """What the change stream watches.
+    """What a change stream watches, or several do together.
 
     Attributes:
         everything: Whether it watches the whole database, tables to come included.
@@ -63,6 +72,10 @@ class Watched:
     def is_whole(self, table: str) -> bool:
         """Tell whether all columns of a table, by its name in the catalog, are watched."""
         return self.everything or (table in self.tables and self.tables[table] is None)
+
+    def has(self, table: str, column: str) -> bool:
+        """Tell whether a column of a table, both by their names in the catalog, is watched."""
+        return self.is_whole(table) or column in (self.tables.get(table) or ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,17 +133,30 @@ def schema_at(database: "Database", moment: datetime | None = None) -> Schema:
     )
 
 
+def by_any(database: "Database") -> Watched:
+    """Return what is watched by any change stream, those of others included.
+
+    Raises:
+        SpanctlError: The database could not be read.
+    """
+    found: defaultdict[str, list[tuple[str, str, str, int]]] = defaultdict(list)
+    for what, *entry in database.query(_ANY):
+        found[what].append(tuple(entry))
+    return _watched(found) or Watched()
+
+
 def _watched(found: Mapping[str, list[tuple[str, str, str, int]]]) -> Watched | None:
     if not found["stream"]:
         return None
+    wholes = {table for table, _, whole, _ in found["watched"] if whole == "true"}
     columns: defaultdict[str, list[str]] = defaultdict(list)
     for table, column, *_ in found["column"]:
         columns[table].append(column)
     return Watched(
-        everything=found["stream"][0][2] == "true",
+        everything=any(everything == "true" for _, _, everything, _ in found["stream"]),
         tables={
-            table: None if whole == "true" else tuple(columns[table])
-            for table, _, whole, _ in found["watched"]
+            table: None if table in wholes else tuple(columns[table])
+            for table, *_ in found["watched"]
         },
         leaving_out=_leaving_out({name: value for name, _, value, _ in found["option"]}),
     )

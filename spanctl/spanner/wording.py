@@ -55,7 +55,7 @@ _PART: Final = re.compile(
     |(?P<ticked>`[A-Za-z_][\w$]*`)
     |(?P<key>\bkey\ \(.*\))
     |(?P<parameter>@[A-Za-z_]\w*)
-    |(?P<held>\{{.*\}}|\[[^\]]*\]|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`)
+    |(?P<held>\{{.*\}}|\[(?:(?!\[at\ \d).)*\]|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`)
     |(?P<word>[A-Za-z_][\w'-]*)
     |(?P<other>[^\s.,:;()<>=/?-]+)
     """,
@@ -63,19 +63,39 @@ _PART: Final = re.compile(
 )
 _ECHO: Final = re.compile(r"(DDL statement):.*:\s*(?=Syntax error)", re.DOTALL)
 _SIGNATURES: Final = re.compile(r"\.? Supported signatures?:.*?(?= \[at \d|$)")
+_DATA: Final = re.compile(
+    r"(?i)(\b(?:(?:values?|inputs?|literal|string|bytes|dates?|times?|timestamp|interval|json|uuid"
+    r"|numeric|number|pattern|format|element)\s*:|input string\b:?))\s.*?(?=\s*\[at \d|$)"
+)
+"""What is followed by a value, which may look like anything, up to the place in the statement."""
+_CHECK: Final = re.compile(r"Check constraint `[^`]+`(?:\.`[^`]+`)* is violated\b")
+_EVALUATED: Final = re.compile(
+    r"(?:Bad|Invalid|Illegal|Cannot|Could not|Unable to|Failed to|Error parsing|Failure|Array"
+    r"|Mismatch|Row|Table|Column|Value|New value|Division by zero|Floating point|\w+ overflow)\b",
+    re.IGNORECASE,
+)
+"""How Spanner begins to tell what went wrong with a value; a text of ERROR() is the user's own."""
 _LONGEST: Final = 300
 
 
-def masked(text: str) -> str:
+def masked(text: str, *, evaluated: bool = False) -> str:
     """Return a message of Spanner with all that may be the user's data masked; empty for no words.
 
     Args:
         text: The message. What follows its first line repeats the statement, and is left out.
+        evaluated: Whether it is about a value that was computed, so that names in it are none.
     """
     lines = _ECHO.sub(r"\1: ", text.strip()).splitlines()
     if not lines:
         return ""
-    told = _PART.sub(_shown, _SIGNATURES.sub("", lines[0]))
+    checked = _CHECK.match(lines[0])
+    if evaluated and not checked and not _EVALUATED.match(lines[0]):
+        return ""
+    line = _DATA.sub(rf"\1 {MASK}", _SIGNATURES.sub("", lines[0]))
+    if evaluated and not checked:
+        told = _PART.sub(_unnamed, re.sub(r":\s.*", f": {MASK}", line))
+    else:
+        told = _PART.sub(_shown, line)
     told = re.sub(r"\?(?:\s+\?)+", MASK, told)
     return told[:_LONGEST] if re.search(r"[A-Za-z]", told) else ""
 
@@ -83,6 +103,14 @@ def masked(text: str) -> str:
 def names(text: str) -> set[str]:
     """Return the names in a message or a statement, in lower case: what is no word of Spanner's."""
     return {word for word in re.findall(r"[a-z_]\w*", text.lower()) if word not in _WORDS}
+
+
+def _unnamed(found: re.Match[str]) -> str:
+    """Show only words of Spanner's: what looks like a name may be a part of a value."""
+    if found.lastgroup not in {"named", "ticked", "parameter"}:
+        return _shown(found)
+    announced, space, _ = found.group().rpartition(" ")
+    return f"{announced}{space}{MASK}"
 
 
 def _shown(found: re.Match[str]) -> str:

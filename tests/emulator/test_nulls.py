@@ -24,9 +24,11 @@ TYPES = {
     "TIMESTAMP": datetime(2026, 1, 1, tzinfo=UTC),
 }
 COLUMNS = ", ".join(f"a{number} ARRAY<{name}>" for number, name in enumerate(TYPES))
+DEFAULTS = "good ARRAY<STRING(9)> DEFAULT (['a']), bad ARRAY<STRING(9)> DEFAULT (['a', NULL])"
 DDL = (
     f"CREATE TABLE Watched (k INT64, {COLUMNS}, whole ARRAY<INT64>) PRIMARY KEY (k)",
     f"CREATE TABLE Free (k INT64, {COLUMNS}) PRIMARY KEY (k)",
+    f"CREATE TABLE Ready (k INT64, {DEFAULTS}) PRIMARY KEY (k)",
     "CREATE TABLE `order` (k INT64, `order` ARRAY<STRING(MAX)>) PRIMARY KEY (k)",
 )
 
@@ -35,7 +37,7 @@ DDL = (
 def database(emulator: str) -> Iterator[Database]:
     name = raw.create_database(emulator, DDL)
     with Database(raw.target(emulator, name)) as database:
-        schema.install(database, ["Watched", "order"])
+        schema.install(database, ["Watched", "order", "Ready"])
         yield database
     raw.drop_database(emulator, name)
 
@@ -73,6 +75,35 @@ def test_by_dml(database: Database, do: Callable[..., Any], sql: str) -> None:
     assert list(database.query("SELECT k FROM Watched")) == []
 
 
+@pytest.mark.parametrize("watching", ["Free", "Free (a1, a0)", "ALL"])
+def test_by_a_change_stream_of_the_user_s_own(
+    database: Database, do: Callable[..., Any], watching: str
+) -> None:
+    """The emulator dies of any stream that watches it, not of the ledger's alone."""
+    with raw.database(database.target.emulator_host or "", database.target.database.database) as it:
+        it.update_ddl([f"CREATE CHANGE STREAM own FOR {watching}"]).result(30)
+    with pytest.raises(ConflictError, match="array a0 of Free"):
+        do(lambda txn: txn.insert("Free", ("k", "a0"), [(1, ["a", None])]))
+    with pytest.raises(ConflictError, match="array a1 of Free"):
+        do(lambda txn: txn.execute_update("INSERT INTO Free (k, a1) VALUES (2, [b'a', NULL])"))
+    if watching.endswith(")"):
+        do(lambda txn: txn.insert("Free", ("k", "a5"), [(1, [None])]))
+    do(lambda txn: txn.insert("Free", ("k", "a0"), [(3, ["a"])]))
+    assert list(database.query("SELECT k FROM Free WHERE k = 3")) == [(3,)]
+
+
+@pytest.mark.parametrize("how", ["insert", "insert_or_update", "replace"])
+def test_by_a_default_of_a_column_left_out(
+    database: Database, do: Callable[..., Any], how: str
+) -> None:
+    """A default that holds a NULL is found before the commit; others do no harm."""
+    with pytest.raises(ConflictError, match="array bad of Ready"):
+        do(lambda txn: getattr(txn, how)("ready", ("k",), [(1,)]))
+    do(lambda txn: getattr(txn, how)("Ready", ("k", "BAD"), [(1, ["b"])]))
+    do(lambda txn: txn.update("Ready", ("k", "good"), [(1, ["c"])]))
+    assert list(database.query("SELECT * FROM Ready")) == [(1, ["c"], ["b"])]
+
+
 def test_by_partitioned_dml(database: Database, do: Callable[..., Any]) -> None:
     """It is tried in a transaction first, which is rolled back."""
     do(lambda txn: txn.insert("Watched", ("k", "a0"), [(1, ["a"])]))
@@ -98,9 +129,9 @@ def test_a_table_that_holds_one_is_not_watched(database: Database, do: Callable[
     do(lambda txn: txn.insert("Free", ("k", "a0"), [(1, ["a", None])]))
     with pytest.raises(ConflictError, match="array a0 of Free"):
         schema.install(database, ["Free"])
-    assert schema.watched(database) == ("Watched", "order")
+    assert schema.watched(database) == ("Ready", "Watched", "order")
     do(lambda txn: txn.execute_update("DELETE FROM Free WHERE true"))
-    assert schema.install(database, ["Free"]).watched == ("Free", "Watched", "order")
+    assert schema.install(database, ["Free"]).watched == ("Free", "Ready", "Watched", "order")
 
 
 def test_the_receipt_tells_only_what_the_body_did(

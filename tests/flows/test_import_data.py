@@ -118,8 +118,9 @@ def test_generated_parts_of_a_key_are_left_out(target, rows):
 def test_a_computed_key_that_is_there_names_the_lines(rows):
     """Which line it is can't be told, and no key is guessed."""
     import_file(rows("id,n", "1,1"), "shards")
-    with pytest.raises(DuplicateKeyError, match="a row in lines 2 to 4"):
+    with pytest.raises(DuplicateKeyError, match="a row in lines 2 to 4") as caught:
         import_file(rows("id,n", "9,9", "1,1", "2,2"), "shards")
+    assert "insert-absent" not in caught.value.hint
     with pytest.raises(UsageError, match="Spanner computes shard"):
         import_file(rows("id,n", "9,9", "1,1"), "shards", mode="insert-absent")
 
@@ -357,16 +358,21 @@ def test_a_key_that_is_in_the_table_names_line_and_key(target, rows):
 
 
 @pytest.mark.parametrize("mode", ["insert", "insert-absent", "upsert"])
-def test_an_entry_of_a_unique_index_names_the_index(target, rows, mode):
-    """Its line can't be told, and a key that may be there is not blamed for it."""
+@pytest.mark.parametrize("where", ["table", "file"])
+def test_an_entry_of_a_unique_index_names_line_and_index(target, rows, mode, where):
+    """The first such line; a key that may be there is not blamed for it."""
     import_file(rows("id,mail", "1,ada@example.com"), "mails")
     lines = ["2,bob@example.com", "3,ada@example.com"]
     lines += [] if mode == "insert" else ["1,ada@example.com"]
+    if where == "file":
+        lines[1] = "3,bob@example.com"
+    whose = "mails has" if where == "table" else "line 2 has"
     with pytest.raises(
-        DuplicateKeyError, match=r"has an entry of a unique index \(by_mail\)"
+        DuplicateKeyError, match=rf"line 3 has an entry .* \(by_mail: mail\) that {whose} already"
     ) as caught:
         import_file(rows("id,mail", *lines), "mails", mode=mode)
-    assert not caught.value.quoted
+    mail = lines[1].partition(",")[2]
+    assert (caught.value.quoted, caught.value.details["line"]) == (f"line 3: mail = {mail}", 3)
     assert ask(target, "SELECT COUNT(*) FROM mails") == [(1,)]
 
 

@@ -41,6 +41,46 @@ def test_an_environment_without_proxies_is_left_alone() -> None:
     assert environ == {"PATH": "/bin", "HTTP_PROXY": ""}
 
 
+@pytest.mark.parametrize("name", ["no_proxy", "NO_PROXY"])
+def test_grpc_is_told_apart_what_no_host_needs(name: str) -> None:
+    """It doesn't know ``*``, which for all others holds only where it stands alone."""
+    environ = {"https_proxy": PROXY, name: "*"}
+    spare_loopback(environ)
+    assert (environ["no_proxy"], environ["no_grpc_proxy"]) == ("*", f"*,{ALL}")
+
+
+def test_secret_manager_on_this_machine_is_reached_past_the_proxy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever the environment exempts."""
+    from google.api_core.exceptions import GoogleAPICallError
+    from google.auth.credentials import AnonymousCredentials
+
+    from spanctl.credentials import store
+    from spanctl.credentials.endpoints import Endpoints
+
+    monkeypatch.setattr(store, "spare_loopback", lambda: None)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as proxy,
+        socket.create_server(("127.0.0.1", 0)) as here,
+    ):
+        for variable in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
+            monkeypatch.delenv(variable, raising=False)
+        monkeypatch.setenv("grpc_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        host = f"127.0.0.1:{here.getsockname()[1]}"
+        with (
+            store.open_client(Endpoints(), AnonymousCredentials(), host) as client,
+            pytest.raises(GoogleAPICallError),
+        ):
+            client.get_secret(name="projects/p/secrets/s", retry=None, timeout=0.5)
+        for one in (here, proxy):
+            one.settimeout(0.1)
+        accepted, _ = here.accept()
+        accepted.close()
+        with pytest.raises(TimeoutError):
+            proxy.accept()
+
+
 def test_grpc_s_own_list_is_completed() -> None:
     """Where it is set, gRPC looks at no other."""
     environ = {"grpc_proxy": PROXY, "no_grpc_proxy": "a.example"}

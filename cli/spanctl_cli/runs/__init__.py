@@ -1,6 +1,5 @@
 """How ``spanctl run`` runs things: what was asked for, and what is printed of it."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -93,9 +92,14 @@ def parameters(given: Iterable[str]) -> dict[str, Any]:
     """Read ``NAME=VALUE`` pairs; a value that is JSON is taken as such, else as text.
 
     Raises:
-        UsageError: A pair has no ``=``, or a name comes twice.
+        UsageError: A pair has no ``=``, or a name comes twice; or a number can't be kept.
     """
-    return {name: _value(text) for name, text in pairs(given).items()}
+    found = pairs(given)
+    if not found:
+        return {}
+    from spanctl.orchestration.parameters import read
+
+    return read(found, {})
 
 
 def pairs(given: Iterable[str], what: str = "parameter", option: str = "-p") -> dict[str, str]:
@@ -115,13 +119,6 @@ def pairs(given: Iterable[str], what: str = "parameter", option: str = "-p") -> 
             raise UsageError(msg, hint="give it once")
         read[name] = value
     return read
-
-
-def _value(text: str) -> Any:  # noqa: ANN401 - JSON, or text
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 TRANSACTIONS = (

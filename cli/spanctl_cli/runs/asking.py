@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Final
 
@@ -84,6 +85,9 @@ def due(at: str | None, after: float | None) -> datetime | None:
 def from_file(path: Path) -> Mapping[str, Any]:
     """Read parameters from a file of JSON, TOML or YAML, by its name's ending.
 
+    Returns:
+        Its names and values; numbers with a fraction or an exponent are exact Decimals.
+
     Raises:
         UsageError: It can't be read, or holds something else than names and values. Messages quote
             nothing of it.
@@ -106,7 +110,7 @@ def from_file(path: Path) -> Mapping[str, Any]:
     except (ValueError, RecursionError):
         found = None
     try:
-        json.dumps(found)
+        json.dumps(found, default=_written)
     except (TypeError, ValueError):
         msg = f"{path} holds values that JSON lacks"
         raise UsageError(msg, hint="write times and the like as text, in quotes") from None
@@ -127,14 +131,23 @@ def _once(pairs: Sequence[tuple[Any, Any]]) -> dict[Any, Any]:
     return found
 
 
+def _written(value: object) -> str:
+    """Return what JSON can hold in place of a Decimal, which is settled by what takes it."""
+    if isinstance(value, Decimal):
+        return str(value)
+    raise TypeError
+
+
 def _json(text: str) -> Any:  # noqa: ANN401 - a document
-    return json.loads(text, object_pairs_hook=_once)
+    from spanctl.orchestration import exact
+
+    return exact.load(text, object_pairs_hook=_once)
 
 
 def _toml(text: str) -> Any:  # noqa: ANN401 - a document
     import tomllib
 
-    return tomllib.loads(text)
+    return tomllib.loads(text, parse_float=Decimal)
 
 
 def _yaml(text: str) -> Any:  # noqa: ANN401 - a document
@@ -146,6 +159,13 @@ def _yaml(text: str) -> Any:  # noqa: ANN401 - a document
             found: dict[Any, Any] = super().construct_mapping(node, deep)
             return found
 
+        def construct_yaml_float(self, node: Any) -> Any:  # noqa: ANN401
+            try:
+                return Decimal(self.construct_scalar(node).replace("_", ""))
+            except InvalidOperation:  # .inf, .nan, and numbers to the base of 60
+                return Decimal(super().construct_yaml_float(node))
+
+    Loader.add_constructor("tag:yaml.org,2002:float", Loader.construct_yaml_float)
     try:
         return yaml.load(text, Loader)  # noqa: S506 - a safe one
     except yaml.YAMLError as error:

@@ -75,12 +75,12 @@ def prepared(api: "PrefectApi", asked: Asked) -> "tuple[Deployment, dict[str, An
 
     Raises:
         NotFoundError: There is no such deployment.
-        UsageError: It doesn't take these parameters.
+        UsageError: It doesn't take these parameters, or they lose digits.
     """
     from spanctl.orchestration import parameters
 
     deployment = api.deployment(asked.target)
-    given = {**asked.parameters, **parameters.read(asked.typed, deployment.schema)}
+    given = parameters.read(asked.typed, deployment.schema, asked.parameters)
     parameters.check(given, deployment)
     return deployment, given
 

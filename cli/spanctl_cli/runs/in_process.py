@@ -87,7 +87,7 @@ def run(app: AppContext, asked: Asked) -> None:
 
     asking = invocation(app, asked)
     flow = launch.load(asked.target)
-    bound = launch.bind(flow, {**asked.parameters, **launch.read(flow, asked.typed)})
+    bound = launch.bind(flow, launch.read(flow, asked.typed, asked.parameters))
     if asked.dry_run:
         emit(plan(_plan(app, flow, bound, asking)), asked.output)
         return

@@ -43,6 +43,37 @@ def test_records_know_their_physical_lines(written):
     ]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_an_empty_line_of_one_column_is_a_row(written, end):
+    """So ``-o csv`` writes NULL; where there are more columns, it is nothing."""
+    path = written(end.join(["v", "", "x", '""', "", ""]))
+    assert told(path) == [(2, [""], ""), (3, ["x"], ""), (4, [""], ""), (5, [""], "")]
+    with Source(path, quoted_empty=True) as source:
+        told_apart = [one.fields[0] is EMPTY_TEXT for one in source.records()]
+    assert told_apart == [False, False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("rows", "torn", "lines"),
+    [
+        ('1,"x\n2,y\n3,z\n', True, ("lines 2 to 4", "line 2 opens", "never closed")),
+        ('1,"x\n2,y\n3,"\n4,"z"\n', False, ()),  # a record as any other
+        ('1,"x\n2,y\n3,",z\n4,w\n', True, ("lines 2 to 4", "line 2 opens", "has 3 fields")),
+        ('1,"x\n2,"y"\n', True, ("lines 2 to 3", "line 2 opens", "no CSV record")),
+        ('1,"ok\nok","x""\ny\n2,z\n', True, ("lines 2 to 5", "line 3 opens", "never closed")),
+        ('1,"x', False, ()),
+        ("1,2,3\n", False, ()),
+    ],
+)
+def test_a_quotation_that_takes_in_other_lines(written, rows, torn, lines):
+    """Such lines are more than one bad record; the line that opens the quotation is named."""
+    with Source(written("a,b\n" + rows)) as source:
+        first = next(source.records())
+        assert first.torn is torn
+        message = source.torn(first).message
+    assert all(part in message for part in lines), message
+
+
 def test_a_record_s_bytes_can_be_shown(written):
     """The place in bytes is that of the record, whatever the characters before it."""
     path = written('ä,b\n"ü\n",1\nx,2\n')

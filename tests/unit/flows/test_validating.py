@@ -61,6 +61,15 @@ def test_bad_rows_are_named_in_a_file_of_the_owner(people):
     assert 2 not in found.repeated
 
 
+def test_lines_that_a_quotation_took_in_are_no_bad_row(people):
+    """The file is refused, however many bad rows may be left out."""
+    path = people(["1,a,", '2,"b,', *(f"{n},c," for n in range(3, 400))])
+    with pytest.raises(UsageError, match="line 3 opens") as refused:
+        checked(path)
+    assert refused.value.details["line"] == 3
+    assert "--skip-bad leaves out no such lines" in refused.value.hint
+
+
 def test_rejects_of_json_lines(tmp_path):
     """They are JSON Lines too, with the raw line kept whole."""
     path = tmp_path / "p.jsonl"

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from spanctl.errors import UsageError
+from spanctl.orchestration import exact
 from spanctl.orchestration.model import Deployment
 from spanctl.orchestration.parameters import check, kind_of, read
 
@@ -98,6 +99,18 @@ def test_a_name_that_is_close() -> None:
     assert "did you mean count?" in caught.value.hint
 
 
+def test_names_that_a_flow_collects() -> None:
+    """A schema shows ``**more`` as a parameter like others: what to do instead is told."""
+    about = {"a": {"position": 0, "default": 1}, "more": {"position": 1, "type": "string"}}
+    schema = {"properties": about, "required": ["more"]}
+    with pytest.raises(UsageError) as caught:
+        check({"extra": 1}, deployment(schema=schema))
+    assert "if more is **more in the code, only a run of the file takes" in caught.value.hint
+    with pytest.raises(UsageError) as caught:
+        check({"extra": 1}, deployment(schema={"properties": about}))
+    assert "**" not in caught.value.hint
+
+
 def test_no_schema() -> None:
     """A deployment without a schema takes anything; one that is open takes other names."""
     check({"anything": 1}, deployment(schema={}))
@@ -157,7 +170,6 @@ def test_reading_what_was_typed() -> None:
         ({"type": "integer"}, "+5", 5),
         ({"type": "integer"}, "five", "five"),
         ({"type": "number"}, ".5", 0.5),
-        ({"type": "number"}, "Infinity", "Infinity"),
         ({"type": "boolean"}, "yes", True),
         ({"type": "boolean"}, "0", False),
         ({"type": "string", "format": "duration"}, "90", "PT90S"),
@@ -171,6 +183,69 @@ def test_a_value_is_read_as_its_type_says(about: dict[str, Any], text: str, valu
     """Text for a string is as it was typed; what else it might be counts only for other types."""
     found = read({"p": text}, {"properties": {"p": about}})["p"]
     assert (found, type(found)) == (value, type(value))
+
+
+DECIMAL = {"anyOf": [{"type": "number"}, {"type": "string"}]}
+DIGITS = "0.12345678901234567890"
+
+
+@pytest.mark.parametrize(
+    ("about", "text", "value"),
+    [
+        ({"type": "array", "items": DECIMAL}, f"[{DIGITS}, 0.5, 1]", [DIGITS, 0.5, 1]),
+        ({"type": "array", "prefixItems": [DECIMAL]}, f"[{DIGITS}]", [DIGITS]),
+        ({"type": "object", "additionalProperties": DECIMAL}, f'{{"a": {DIGITS}}}', {"a": DIGITS}),
+        (
+            {"anyOf": [{"$ref": "#/definitions/M"}, {"type": "null"}]},
+            f'{{"of": [{DIGITS}]}}',
+            {"of": [DIGITS]},
+        ),
+        (DECIMAL, "1e400", "1e400"),
+        ({"type": "integer"}, "9007199254740993.0", 9007199254740993),
+        ({"type": "integer"}, "+9007199254740993.0", 9007199254740993),
+        ({"type": "number"}, "0.30000000000000004", 0.30000000000000004),
+        ({"type": "number"}, "1e23", 1e23),
+        ({"type": "number"}, "1000000000000000000000", 10**21),
+        ({"anyOf": [{"type": "integer"}, {"type": "number"}]}, "5.0", 5.0),
+        ({"type": "integer"}, "9" * 500, int("9" * 500)),
+        ({"type": "string"}, f"[{DIGITS}]", f"[{DIGITS}]"),
+        ({}, "[0.1]", [0.1]),
+    ],
+)
+def test_no_digit_is_lost(about: dict[str, Any], text: str, value: object) -> None:
+    """At any depth: as text where text is taken, else as a number that is the same."""
+    model = {"type": "object", "properties": {"of": {"type": "array", "items": DECIMAL}}}
+    schema = {"properties": {"p": about}, "definitions": {"M": model}}
+    found = read({"p": text}, schema)["p"]
+    assert (found, type(found)) == (value, type(value))
+    given = exact.load(text) if text.startswith(("[", "{")) else text
+    if not isinstance(given, str) and about.get("type") != "string":
+        assert read({}, schema, {"p": given}) == {"p": value}
+
+
+@pytest.mark.parametrize(
+    ("about", "text", "words"),
+    [
+        ({"type": "number"}, DIGITS, "p has more digits"),
+        ({"type": "number"}, "9007199254740993", "p has more digits"),
+        ({"type": "array", "items": {"type": "number"}}, f"[1, {DIGITS}]", r"p\[1\] has more"),
+        ({}, f'{{"a": {DIGITS}}}', r"p\.a has more digits"),
+        ({"type": "integer"}, "9007199254740993.5", "p has more digits"),
+        *(({"type": "number"}, text, "p is infinite") for text in ("1e400", "-inf", "NaN")),
+        ({"type": "number"}, "1" + "0" * 400, "p is infinite"),
+        ({"type": "integer"}, "1e999999999", "p is infinite"),
+        ({"anyOf": [{"type": "number"}, {"type": "null"}]}, "Infinity", "p is infinite"),
+        ({"type": "array", "items": {"type": "number"}}, '["1e999"]', r"p\[0\] is infinite"),
+        ({"type": "string"}, "a\udcff", "p holds what is no Unicode"),
+        ({"type": "array", "items": {}}, '["\\ud800"]', r"p\[0\] holds what is no Unicode"),
+        ({}, '{"\\ud800": 1}', "a name in parameter p holds"),
+    ],
+)
+def test_what_can_not_be_kept(about: dict[str, Any], text: str, words: str) -> None:
+    """A number that would become another one is refused, by the place and not by its digits."""
+    with pytest.raises(UsageError, match=words) as caught:
+        read({"p": text}, {"properties": {"p": about}})
+    assert DIGITS not in f"{caught.value} {caught.value.hint}"
 
 
 def test_kinds_in_words() -> None:

@@ -77,6 +77,14 @@ def test_what_is_wrong_is_told(text: str, told: str) -> None:
         "Invalid timestamp: secret 4711",
         "Value 4711 not found: secret",
         "the patient secret has secret",
+        "Bad int64 value: name: secret",
+        "Bad int64 value: @secret [at 1:8]",
+        "Bad int64 value: a.b@secret.com",
+        "Bad double value: a `secret` column secret",
+        "Failed to parse input string table secret",
+        "Invalid timestamp: column secret",
+        "Row [a] name secret] in table t already exists",
+        "UNIQUE violation on index by_v, duplicate key: [a], table secret, 4711] in this index.",
     ],
 )
 def test_no_literal_key_or_value_is_told(text: str) -> None:
@@ -84,3 +92,24 @@ def test_no_literal_key_or_value_is_told(text: str) -> None:
     told = masked(text)
     for private in ("secret", "s3cr3t", "4711", "patient", "first"):
         assert private not in told
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("name secret", ""),
+        ("user name `secret` of table secret", ""),
+        ("Bad int64 value: name: secret", "Bad int64 value: ?"),
+        ("Invalid name secret", "Invalid name ?"),
+        ("int64 overflow: 4711 + 4711", "int64 overflow: ?"),
+        ("Cannot parse regular expression: missing ): table (", "Cannot parse ? expression: ?"),
+        ("Division by zero: @secret / 0", "Division by zero: ?"),
+        (
+            "Check constraint `t`.`positive` is violated for key (secret)",
+            "Check constraint `t`.`positive` is violated for key ?",
+        ),
+    ],
+)
+def test_a_value_that_was_computed_announces_no_name(text: str, told: str) -> None:
+    """What ERROR() says is the user's own, whatever its words."""
+    assert masked(text, evaluated=True) == told
