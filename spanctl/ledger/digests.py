@@ -249,12 +249,13 @@ class Encoder:
         return str(value.fold).encode(), zone
 
     def _zone(self, zone: dt.tzinfo) -> bytes:
-        if isinstance(zone, dt.timezone):
-            offset = zone.utcoffset(None)
+        if (offset := zone.utcoffset(None)) is not None:
             told = (str(offset // dt.timedelta(microseconds=1)), str(zone))
         elif isinstance(key := getattr(zone, "key", None) or getattr(zone, "zone", None), str):
             # pytz makes one object for each offset of a zone.
             told = (key, "" if isinstance(zone, zoneinfo.ZoneInfo) else repr(zone))
+        elif f"0x{id(zone):x}" not in repr(zone):  # it says which one it is, as those of dateutil
+            told = ("", repr(zone))
         else:
             return self.other(zone)
         return part(b"z", self.named(type(zone)), *(text.encode() for text in told))

@@ -15,7 +15,7 @@ import pytest
 from google.api_core.datetime_helpers import DatetimeWithNanoseconds
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field, PrivateAttr
+from pydantic import BaseModel, Field, PrivateAttr, TypeAdapter
 
 from spanctl.errors import UsageError
 from spanctl.ledger import canonical
@@ -178,6 +178,20 @@ DIFFERENT = [
     (Shown(a=1), Shown(a=2)),
     (memoryview(b"abcd"), memoryview(b"abcd").cast("B", [2, 2])),
 ]
+
+
+def test_zones_of_other_libraries_have_a_form() -> None:
+    """A fixed offset, or a zone that says which one it is; nothing that shows only its address."""
+    parse = TypeAdapter(dt.datetime).validate_python
+    found = {injective(parse(f"2026-01-01T00:00:00{zone}")) for zone in ("+02:00", "+03:00", "Z")}
+    assert len(found) == 3
+
+    class Zone(dt.tzinfo):
+        def utcoffset(self, when: dt.datetime | None) -> dt.timedelta | None:
+            return None if when is None else dt.timedelta(hours=1)
+
+    with pytest.raises(UsageError, match="Zone has no canonical form"):
+        injective(NOON.replace(tzinfo=Zone()))
 
 
 def test_long_integers_have_a_form() -> None:
