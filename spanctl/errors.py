@@ -132,8 +132,8 @@ class KeyReusedError(ConflictError):
 class TypedAgainError(ConflictError):
     """The same was typed before, by a run that never ended: nothing was applied (exit 6).
 
-    ``details`` name that run's ``flow_run``, its ``txn_id`` and ``outcome``; for DDL and partitioned
-    DML that is AT_LEAST_ONCE, and ``phase`` says how it ended.
+    ``details`` name that run's ``flow_run``, its ``txn_id`` and ``outcome``; for DDL and
+    partitioned DML that is AT_LEAST_ONCE, and ``phase`` says how it ended.
     """
 
     code = "typed_again"
