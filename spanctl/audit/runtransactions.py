@@ -3,7 +3,7 @@
 import os
 import socket
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +14,7 @@ from spanctl.audit.settling import Phase, survey
 from spanctl.clock import monotonic
 from spanctl.errors import SpanctlError
 from spanctl.invocation import IDEMPOTENCY_KEY_LABEL
+from spanctl.ledger.fences import closes
 from spanctl.ledger.receipt import Outcome, Receipt
 from spanctl.ledger.report import TransactionReport
 from spanctl.orchestration.api import PrefectApi
@@ -45,10 +46,12 @@ def transactions_of(
     _ = database.ledger  # says what to do where there is none
     # What is open is read first: an operation that settles meanwhile then has its receipt below.
     opened = [one for one in survey(database, api).operations if is_of_run(one.operation, root.id)]
-    found = {one.txn_id: _settled(one, root) for one in written(database, root)}
+    entries, undone = written(database, root), _undone(api, root)
+    met = {one.txn_id for one in undone}
+    found = {one.txn_id: _settled(one, root) for one in entries if _concerns(root, one, met)}
     left = [_open(one) for one in opened if one.operation.txn_id not in found]
     known = {*found, *(one.txn_id for one in left)}
-    undone = [one for one in _undone(api, root) if one.txn_id not in known]
+    undone = [one for one in undone if one.txn_id not in known]
     return (*found.values(), *undone, *left)
 
 
@@ -64,6 +67,14 @@ def written(database: "Database", root: "FlowRun") -> Sequence[Receipt]:
 
 def _settled(receipt: Receipt, root: "FlowRun") -> TransactionReport:
     return TransactionReport.of(receipt, replayed=receipt.provenance.root_run != root.id)
+
+
+def _concerns(root: "FlowRun", entry: Receipt, met: Container[str]) -> bool:
+    """Tell whether an entry under a run's key is of what the run did.
+
+    What an operator closed under the key is not, unless it was this run's or it met the fence.
+    """
+    return not closes(entry) or entry.provenance.root_run == root.id or entry.txn_id in met
 
 
 def in_ledger(
@@ -87,7 +98,8 @@ def in_ledger(
     Raises:
         SpanctlError: The database could not be read.
     """
-    known = {one.txn_id for one in seen if one.outcome is Outcome.COMMITTED}
+    outcomes = {one.txn_id: one.outcome for one in seen}
+    known = {one for one, outcome in outcomes.items() if outcome is Outcome.COMMITTED}
     key = root.labels.get(IDEMPOTENCY_KEY_LABEL)
     # What is open is read first: an operation that settles meanwhile then has its receipt below.
     opened = open_elsewhere(database, root, timeout=timeout)
@@ -95,7 +107,8 @@ def in_ledger(
         database, root.id, str(key) if key is not None else None, timeout=timeout
     )
     entries = receipts.get_many(database, [one for one in listed if one not in known])
-    reports = {one.txn_id: _settled(one, root) for one in entries.values()}
+    concerned = [one for one in entries.values() if _concerns(root, one, outcomes)]
+    reports = {one.txn_id: _settled(one, root) for one in concerned}
     ordered = [reports[one] for one in listed if one in reports]
     return [*ordered, *(one for one in opened if one.txn_id not in reports)]
 
@@ -136,7 +149,7 @@ def _left(one: "Leased") -> TransactionReport:
     holder = one.leases[-1]
     return TransactionReport(
         txn_id=one.txn_id,
-        step=one.step,
+        step=one.key.called,
         outcome=Outcome.UNKNOWN,
         note=f"process {holder.pid} on {holder.host} had it",
     )
@@ -156,7 +169,7 @@ def _open(one: "Unsettled") -> TransactionReport:
     word = "in limbo" if limbo else "in flight"
     return TransactionReport(
         txn_id=one.operation.txn_id,
-        step=one.operation.step,
+        step=one.operation.key.called,
         outcome=Outcome.UNKNOWN,
         note=f"{word}: {one.owned.note}",
         in_limbo=limbo,

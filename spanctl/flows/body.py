@@ -173,7 +173,7 @@ class Step:
             if not isinstance(error, Exception):
                 tell_interrupted(origin.provenance.flow_run, entry)
             raise
-        entry = TransactionReport.of_result(self.name, result)
+        entry = TransactionReport.of_result(origin.key.called, result)
         registry.record(origin.provenance.flow_run, entry)
         if (shelter := current()) is not None and shelter.is_asked:
             tell_interrupted(origin.provenance.flow_run, entry)
@@ -188,7 +188,8 @@ class Step:
         txn_id, outcome = Call(origin.key).txn_id, Outcome.NOT_COMMITTED
         for one in executions:
             txn_id, outcome = one.call.txn_id, one.outcome
-        return TransactionReport(step=self.name, txn_id=txn_id, outcome=outcome, error=code)
+        step = origin.key.called
+        return TransactionReport(step=step, txn_id=txn_id, outcome=outcome, error=code)
 
 
 def _attempt(provenance: Provenance) -> tuple[Provenance, bool]:

@@ -13,6 +13,7 @@ from spanctl.errors import (
     OutcomeUnknownError,
     SpanctlError,
 )
+from spanctl.invocation import typed_again
 from spanctl.ledger.report import TransactionReport
 from spanctl_cli import live, signals, talk
 from spanctl_cli.boundary import notes_of
@@ -183,7 +184,7 @@ def execute(  # noqa: PLR0913 - what is run, and where it is shown
         if over:
             run = str(registered.id)
             found = _asked(app, run, list(seen.values()), view)
-            raise _timed_out(run, timeout or 0, found.transactions) from None
+            raise _timed_out(run, timeout or 0, found.transactions, asking) from None
         app.note(f"interrupted; what became of it: spanctl audit {registered.id}")
         raise
     except SpanctlError as error:
@@ -221,7 +222,9 @@ def _settle(app: AppContext, run: "FlowRun", why: str) -> None:
         app.warn(f"{error.message}; {error.hint}")
 
 
-def _timed_out(run: str, seconds: float, seen: Sequence[TransactionReport]) -> FlowCancelledError:
+def _timed_out(
+    run: str, seconds: float, seen: Sequence[TransactionReport], asking: "Invocation"
+) -> FlowCancelledError:
     """Return what a run is told as that was ended because its time was over.
 
     Raises:
@@ -238,7 +241,7 @@ def _timed_out(run: str, seconds: float, seen: Sequence[TransactionReport]) -> F
     msg = f"flow run {run} was ended after {duration(seconds)}: {told}"
     return FlowCancelledError(
         msg,
-        hint=f"run: spanctl audit {run}; with an --idempotency-key the same command goes on",
+        hint=f"run: spanctl audit {run}; {typed_again(asking.idempotency_key, committed)}",
         flow_run=run,
         committed=[one.txn_id for one in seen if one.outcome == "COMMITTED"],
         not_committed=[one.txn_id for one in undone],
