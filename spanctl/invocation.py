@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import shlex
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -75,6 +76,23 @@ class Invocation:
         """Return this one, with what it leaves open taken from ``other``."""
         given = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(other, **{name: value for name, value in given.items() if value is not None})
+
+
+def typed_again(key: str | None, committed: int | None = None) -> str:
+    """Say what a run that has ended does when the command that ran it is typed again.
+
+    Args:
+        key: Its idempotency key.
+        committed: How many of its transactions committed; None where that isn't known here.
+    """
+    if key is not None:
+        return f"the same command with --idempotency-key {shlex.quote(key)} goes on"
+    if committed is None:
+        return "it had no idempotency key: typed again, what it committed is done once more"
+    if committed == 0:
+        return "it had no idempotency key: typed again, it begins anew"
+    what = "committed transaction is" if committed == 1 else "committed transactions are"
+    return f"it had no idempotency key: typed again, its {committed:,} {what} done once more"
 
 
 _current: ContextVar[Invocation] = ContextVar("spanctl_invocation", default=Invocation())  # noqa: B039 - frozen

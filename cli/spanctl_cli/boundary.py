@@ -40,14 +40,19 @@ class Failure:
         hint: str = "",
         details: dict[str, Any] | None = None,
         quoted: str = "",
+        reason: str = "",
     ) -> None:
-        """Keep the parts; ``quoted`` may hold the user's data, and is shown on a terminal only."""
+        """Keep the parts; ``quoted`` may hold the user's data, and is shown on a terminal only.
+
+        There it stands in the place of ``reason``, with which the message ends.
+        """
         self.code = code
         self.message = message
         self.exit_code = exit_code
         self.hint = hint
         self.details = details or {}
         self.quoted = quoted
+        self.reason = reason
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON can hold it."""
@@ -65,10 +70,12 @@ class Failure:
         if as_json:
             talk.write(json.dumps(self.document()) + "\n")
             return
-        talk.say(self.message, label="error")
+        whole = bool(self.quoted) and talk.stderr_is_terminal()
+        told = self.message.removesuffix(f": {self.reason}") if whole else self.message
+        talk.say(told, label="error")
         for line in self.details.get("traceback", ()):
             talk.say(f"  {line}")
-        if self.quoted and talk.stderr_is_terminal():
+        if whole:
             for line in self.quoted.splitlines():
                 talk.say(f"  {line}")
         if self.hint:
@@ -150,6 +157,7 @@ def failure_of(error: BaseException, args: Sequence[str] = ()) -> Failure:  # no
                 hint=error.hint or _explained(error.code),
                 details={**error.details, **frames},
                 quoted=getattr(error, "quoted", ""),
+                reason=getattr(error, "reason", ""),
             )
         case TyperException():
             return _usage(error)

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from typer.core import TyperCommand, TyperGroup
+from typer.exceptions import TyperException
 
 from spanctl_cli.coercion import PlainValues
 
@@ -37,7 +38,21 @@ def heading(text: str) -> str:
     return text if plain or not sys.stdout.isatty() else f"\x1b[1m{text}\x1b[0m"
 
 
-class Command(PlainValues, TyperCommand):
+class _Placed:
+    """A mix-in for commands and groups: what can't be parsed is told with whose help to read."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - Typer's vendored type
+        """Parse; an option that lacks its value is told by Typer without its command."""
+        try:
+            rest: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]  # of the class mixed with
+        except TyperException as error:
+            if getattr(error, "ctx", None) is None:
+                vars(error)["ctx"] = ctx
+            raise
+        return rest
+
+
+class Command(_Placed, PlainValues, TyperCommand):
     """A command whose examples stay as they are written, to be copied."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Typer's own
@@ -60,7 +75,7 @@ def with_examples(text: str | None) -> str | None:
     )
 
 
-class Group(PlainValues, TyperGroup):
+class Group(_Placed, PlainValues, TyperGroup):
     """A group of commands whose bare name shows its help, and whose help is in panels."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - Typer's vendored type

@@ -59,7 +59,7 @@ def check(api: PrefectApi, run: FlowRun, ledger: Sequence[TransactionReport] = (
     last = next((one for one in reversed(reports) if _failed(one)), None)
     if last is None or last.error not in _ERRORS:
         raise FlowFailedError(msg, hint=hint, flow_run=run.id)
-    msg = f"{msg}: step {last.step} with {last.error.replace('_', ' ')}"
+    msg = f"{msg}: step {last.step} failed ({last.error})"
     raise _ERRORS[last.error](msg, hint=hint, flow_run=run.id, txn_id=last.txn_id)
 
 

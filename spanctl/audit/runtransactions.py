@@ -1,7 +1,7 @@
 """What a flow run did in the ledger: each transaction with its outcome, the open ones included."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -12,6 +12,7 @@ from spanctl.audit.settling import Phase, survey
 from spanctl.clock import monotonic
 from spanctl.errors import SpanctlError
 from spanctl.invocation import IDEMPOTENCY_KEY_LABEL
+from spanctl.ledger.fences import closes
 from spanctl.ledger.receipt import Outcome, Receipt
 from spanctl.ledger.report import TransactionReport
 from spanctl.orchestration.api import PrefectApi
@@ -45,14 +46,13 @@ def transactions_of(
     _ = database.ledger  # says what to do where there is none
     # What is open is read first: an operation that settles meanwhile then has its receipt below.
     opened = [one for one in survey(database, api).operations if is_of_run(one.operation, root.id)]
-    found = {one.txn_id: _settled(one, name, root) for one in written(database, root)}
+    entries = written(database, root)
+    undone = [one for one in _undone(api, root) if one.database in {None, name}]
+    met = {one.txn_id for one in undone}
+    found = {one.txn_id: _settled(one, name, root) for one in entries if _concerns(root, one, met)}
     left = [_open(one, name) for one in opened if one.operation.txn_id not in found]
     known = {*found, *(one.txn_id for one in left)}
-    undone = [
-        one
-        for one in _undone(api, root)
-        if one.database in {None, name} and one.txn_id not in known
-    ]
+    undone = [one for one in undone if one.txn_id not in known]
     return (*found.values(), *undone, *left)
 
 
@@ -68,6 +68,14 @@ def written(database: "Database", root: "FlowRun") -> Sequence[Receipt]:
 
 def _settled(receipt: Receipt, name: str, root: "FlowRun") -> TransactionReport:
     return TransactionReport.of(receipt, name, replayed=receipt.provenance.root_run != root.id)
+
+
+def _concerns(root: "FlowRun", entry: Receipt, met: Container[str]) -> bool:
+    """Tell whether an entry under a run's key is of what the run did.
+
+    What an operator closed under the key is not, unless it was this run's or it met the fence.
+    """
+    return not closes(entry) or entry.provenance.root_run == root.id or entry.txn_id in met
 
 
 def in_ledger(
@@ -92,8 +100,8 @@ def in_ledger(
         SpanctlError: The database could not be read.
     """
     name = str(database.target.database)
-    mine = (one for one in seen if one.database == name)
-    known = {one.txn_id for one in mine if one.outcome is Outcome.COMMITTED}
+    outcomes = {one.txn_id: one.outcome for one in seen if one.database == name}
+    known = {one for one, outcome in outcomes.items() if outcome is Outcome.COMMITTED}
     key = root.labels.get(IDEMPOTENCY_KEY_LABEL)
     # What is open is read first: an operation that settles meanwhile then has its receipt below.
     opened = open_elsewhere(database, root, timeout=timeout)
@@ -101,7 +109,8 @@ def in_ledger(
         database, root.id, str(key) if key is not None else None, timeout=timeout
     )
     entries = receipts.get_many(database, [one for one in listed if one not in known])
-    reports = {one.txn_id: _settled(one, name, root) for one in entries.values()}
+    concerned = [one for one in entries.values() if _concerns(root, one, outcomes)]
+    reports = {one.txn_id: _settled(one, name, root) for one in concerned}
     ordered = [reports[one] for one in listed if one in reports]
     return [*ordered, *(one for one in opened if one.txn_id not in reports)]
 
@@ -139,7 +148,7 @@ def _left(one: "Leased", database: str) -> TransactionReport:
     return TransactionReport(
         txn_id=one.txn_id,
         database=database,
-        step=one.step,
+        step=one.key.called,
         outcome=Outcome.UNKNOWN,
         note=f"process {holder.pid} on {holder.host} had it",
     )
@@ -160,7 +169,7 @@ def _open(one: "Unsettled", database: str) -> TransactionReport:
     return TransactionReport(
         txn_id=one.operation.txn_id,
         database=database,
-        step=one.operation.step,
+        step=one.operation.key.called,
         outcome=Outcome.UNKNOWN,
         note=f"{word}: {one.owned.note}",
         in_limbo=limbo,

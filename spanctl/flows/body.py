@@ -202,7 +202,8 @@ class Step:
             if not isinstance(error, Exception):
                 tell_interrupted(origin.provenance.flow_run, entry)
             raise
-        entry = TransactionReport.of_result(self.name, result, str(origin.target.database))
+        database = str(origin.target.database)
+        entry = TransactionReport.of_result(origin.key.called, result, database)
         registry.record(origin.provenance.flow_run, entry)
         if (shelter := current()) is not None and shelter.is_asked:
             tell_interrupted(origin.provenance.flow_run, entry)
@@ -220,7 +221,7 @@ class Step:
         return TransactionReport(
             txn_id=txn_id,
             database=str(origin.target.database),
-            step=self.name,
+            step=origin.key.called,
             outcome=outcome,
             error=code,
         )

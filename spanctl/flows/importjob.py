@@ -230,7 +230,8 @@ class ImportJob:
         )
         details = {"rows": checked.rows, "bad": checked.bad, "rejects": str(checked.rejects)}
         if checked.first_repeated is None or checked.bad > len(checked.repeated):
-            return UsageError(msg, hint=f"see {checked.rejects}, or pass --skip-bad", **details)
+            hint = f"see {checked.rejects}, or pass --skip-bad {checked.bad}"
+            return UsageError(msg, hint=hint, **details)
         hint = f"see {checked.rejects}, or {conflicts.INSTEAD}"
         error = DuplicateKeyError(msg, hint=hint, line=checked.first_repeated.line, **details)
         error.quoted = conflicts.shown_at(self, checked.first_repeated)

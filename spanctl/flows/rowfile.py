@@ -156,12 +156,15 @@ def format_of(path: Path) -> FileFormat:
     """Tell by its name how a file is written.
 
     Raises:
-        UsageError: The name doesn't tell.
+        NotFoundError: The name doesn't tell, and there is no such file.
+        UsageError: The name doesn't tell; where the first bytes do, what they say it is.
     """
     match unpacked_name(path).suffix.lower():
         case ".csv" | ".tsv":
             return FileFormat.CSV
         case ".jsonl" | ".ndjson":
             return FileFormat.JSONL
+    with _opened(path) as file:
+        textfiles.refuse_foreign(file.peek(textfiles.START)[: textfiles.START], path)
     msg = f"{path} is neither .csv nor .jsonl"
     raise UsageError(msg, hint="rename it, or pass --format csv or --format jsonl")

@@ -132,7 +132,7 @@ def _transact(script: Script, origin: Origin, deadline: float) -> SqlResult:
             with told_where(statement, first=number):
                 done.append(_executed(txn, script, statement))
 
-    result = commit(origin, body, script.arguments, "sql", deadline=deadline)
+    result = commit(origin, body, script.arguments, origin.key.called, deadline=deadline)
     if result.replayed:
         done = _from_receipt(script, result)
     return SqlResult(mode=script.mode, statements=tuple(done), transaction=result)

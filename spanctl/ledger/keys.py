@@ -80,6 +80,13 @@ class OperationKey:
         return cls(parts[0], tuple(parts[1:-1]), parts[-1], call)
 
     @property
+    def called(self) -> str:
+        """The step and which call of it: ``chunk#12``, ``pay=invoice 7``; the first is bare."""
+        if isinstance(self.call, str):
+            return f"{self.step}={self.call}"
+        return f"{self.step}#{self.call}" if self.call else self.step
+
+    @property
     def prefix(self) -> str:
         """The key without its call: what all calls of this step in this path share."""
         return "/".join(_encode(part) for part in (self.root, *self.path, self.step))

@@ -107,9 +107,6 @@ def step_of(receipt: Receipt) -> str:
     if pair := noted(receipt):
         return pair.words
     try:
-        key = OperationKey.parse(receipt.operation_key)
+        return OperationKey.parse(receipt.operation_key).called
     except UsageError:
         return receipt.provenance.task or receipt.operation_key
-    if isinstance(key.call, str):
-        return f"{key.step}={key.call}"
-    return f"{key.step}#{key.call}" if key.call else key.step

@@ -21,13 +21,14 @@ class TransactionReport:
         txn_id: Its ID: under one key it is the same in every database.
         database: The full name of the database; None where that isn't known (of a row that an
             older version wrote), or where it doesn't matter.
-        step: The step's name, and which call of it.
+        step: The step's name, and which call of it, as :attr:`OperationKey.called` says it.
         outcome: COMMITTED, NOT_COMMITTED, or UNKNOWN while it is open.
         at_least_once: Whether it is an entry of DDL or partitioned DML: the entry committed, which
             says nothing of what it stands for.
         commit_timestamp: When it committed, or was fenced; None while that isn't known.
         rows: Rows changed; None when it did not commit.
-        replayed: Whether an earlier attempt, or an earlier run of the same key, had committed it.
+        replayed: Whether an earlier attempt, or an earlier run of the same key, had committed it;
+            False of what is not committed.
         error: Code of the :class:`~spanctl.errors.SpanctlError` that ended the step's last call.
         attempt: The orchestrator's attempt that wrote it.
         task_run: Id of the task run that wrote it.
@@ -61,7 +62,7 @@ class TransactionReport:
             at_least_once=noted(receipt) is not None,
             commit_timestamp=receipt.commit_timestamp,
             rows=receipt.rows,
-            replayed=replayed,
+            replayed=replayed and committed,
             attempt=receipt.provenance.attempt,
             task_run=receipt.provenance.task_run,
         )
@@ -156,9 +157,10 @@ def merged(
     for one in seen:
         entry = found.pop(_place_in(found, one), None)
         if entry is None or entry.outcome is one.outcome or entry.outcome is Outcome.UNKNOWN:
-            listed.append(one)
+            listed.append(one if entry is None else replace(one, step=entry.step))
         else:
-            listed.append(replace(entry, replayed=one.replayed, error=one.error))
+            replayed = one.replayed and entry.outcome is Outcome.COMMITTED
+            listed.append(replace(entry, replayed=replayed, error=one.error))
     return [*found.values(), *listed]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from spanctl.clock import rfc3339
 from spanctl.errors import ConflictError, NotFoundError, UsageError
+from spanctl.invocation import Invocation, typed_again
 from spanctl.orchestration.model import Deployment, FlowRun, State, StateType
 from spanctl.orchestration.reading import PAGE, RunReader, segment
 
@@ -216,7 +217,7 @@ class PrefectApi(RunReader):
             raise ConflictError(msg, hint=hint, flow_run=run.id)
         if run.deployment_id is None:
             msg = f"flow run {run.id} is of no deployment: no worker can run it again"
-            hint = "type the command again that ran it, with the same --idempotency-key"
+            hint = typed_again(Invocation.from_labels(run.labels).idempotency_key)
             raise ConflictError(msg, hint=hint, flow_run=run.id)
         # Prefect's rules keep ended runs as they are, for its own retries too.
         status, state = self._propose(

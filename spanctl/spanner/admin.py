@@ -194,7 +194,8 @@ def execute_ddl(
             interruption.add_note(f"DDL goes on at Spanner: {name}")
             raise
     except GoogleAPICallError as error:
-        raise translate(error, target, "DDL was executed") from None
+        sql = ";\n".join(statements)
+        raise translate(error, target, "DDL was executed", sql=sql) from None
     finally:
         client.transport.close()
     return name
@@ -250,8 +251,10 @@ def _await_ddl(client: "DatabaseAdminClient", target: Target, name: str) -> None
         if found.done:
             if found.HasField("error"):
                 refused = from_grpc_status(found.error.code, found.error.message)
-                told = translate(refused, target, "DDL was executed")
-                told.details["applied"] = len(_ddl_of(found).commit_timestamps)
+                done = _ddl_of(found)
+                sql = ";\n".join(done.statements)
+                told = translate(refused, target, "DDL was executed", sql=sql)
+                told.details["applied"] = len(done.commit_timestamps)
                 raise told
             return
         heard = monotonic()

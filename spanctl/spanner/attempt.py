@@ -23,7 +23,7 @@ from spanctl import interrupts, shelter
 from spanctl.clock import monotonic
 from spanctl.errors import SpanctlError, StepIdleError, UsageError
 from spanctl.spanner import limits
-from spanctl.spanner.failures import NOT_COMMITTED, lost_session, translate
+from spanctl.spanner.failures import NOT_COMMITTED, lost_session, sql_of, translate
 from spanctl.spanner.idle import LIMIT, guard
 from spanctl.spanner.recorded import Recorded
 from spanctl.spanner.retrying import read_again, resumed, write_again
@@ -108,6 +108,7 @@ class Attempt(Recorded):
         self._active = 0.0
         self._expired: StepIdleError | None = None
         self._shelter = shelter.current()
+        self._sql = ""
 
     # -- what is sent
 
@@ -215,7 +216,7 @@ class Attempt(Recorded):
             yield
 
     def _told(self, error: GoogleAPICallError) -> Exception:
-        return translate(error, self._target, "a statement was executed")
+        return translate(error, self._target, "a statement was executed", sql=self._sql)
 
     def _lose(self, error: GoogleAPICallError) -> AttemptLostError:
         self.status = Status.DOOMED
@@ -235,6 +236,7 @@ class Attempt(Recorded):
             raise UsageError(msg, hint="use txn only inside the function that it was given to")
 
     def _select(self, request: Any) -> None:  # noqa: ANN401 - any request within a transaction
+        self._sql = sql_of(request)
         selector = type(request).pb(request).transaction
         if self._id:
             selector.id = self._id

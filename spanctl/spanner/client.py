@@ -27,7 +27,7 @@ from spanctl.spanner import values
 from spanctl.spanner.actors import Actors
 from spanctl.spanner.binding import Binding
 from spanctl.spanner.ddl import is_ledger
-from spanctl.spanner.failures import lost_session, translate
+from spanctl.spanner.failures import lost_session, sql_of, translate
 from spanctl.spanner.identity import LedgerIdentity, read_identity
 from spanctl.spanner.keysets import KeySet
 from spanctl.spanner.limits import refuse_large_request, refuse_long_statement
@@ -235,7 +235,7 @@ class Database(Closing):
 
         def told(error: GoogleAPICallError) -> SpanctlError:
             given = timeout if monotonic() >= until - _LEAST else None
-            return translate(error, self.target, doing, given=given)
+            return translate(error, self.target, doing, given=given, sql=sql_of(request))
 
         parts = resumed(opened, again, until=until, silence=patience(self.rpc))
         try:

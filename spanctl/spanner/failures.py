@@ -37,14 +37,27 @@ class QuotedStatementError(StatementError):
     """A refused statement, with Google's own words for the eyes of the person who typed it.
 
     ``quoted`` stays in this process: it is no part of ``str()``, of the details or of the pickle,
-    because it may hold literals, row keys and values.
+    because it may hold literals, row keys and values. ``reason`` is what the message ends with of
+    them, masked.
     """
 
     quoted: str = ""
+    reason: str = ""
+
+
+def sql_of(request: object) -> str:
+    """Return the SQL of a request; empty for a read."""
+    statements = [request, *getattr(request, "statements", ())]
+    return ";\n".join(sql for one in statements if (sql := getattr(one, "sql", "")))
 
 
 def translate(
-    error: GoogleAPICallError, target: Target, doing: str, *, given: float | None = None
+    error: GoogleAPICallError,
+    target: Target,
+    doing: str,
+    *,
+    given: float | None = None,
+    sql: str = "",
 ) -> SpanctlError:
     """Tell an error of Google's client as one of ours; raise the result ``from None``.
 
@@ -53,6 +66,7 @@ def translate(
         target: The database that was talked to.
         doing: What was being done, to end the sentence "... while ...".
         given: The seconds that there were for it in all, where it is their end that is told.
+        sql: The statement that it was about, or the statements.
     """
     if isinstance(error.__cause__, SpanctlError):
         return error.__cause__
@@ -69,10 +83,11 @@ def translate(
         msg = f"there is no database {target.database}"
         hint = "run: spanctl local up" if target.is_emulated else "check: spanctl context show"
         return NotFoundError(msg, hint=hint, status=status.name)
-    reason = masked(str(error.message), evaluated=status is StatusCode.OUT_OF_RANGE)
+    evaluated = status is StatusCode.OUT_OF_RANGE
+    reason = masked(str(error.message), sql, evaluated=evaluated)
     msg = f"Spanner answered {status.name} while {doing}{f': {reason}' if reason else ''}"
     refused = QuotedStatementError(msg, hint=_advice(status), status=status.name)
-    refused.quoted = str(error.message)
+    refused.quoted, refused.reason = str(error.message), reason
     return refused
 
 

@@ -79,7 +79,7 @@ def execute_partitioned(  # noqa: PLR0913 - one statement, told in full
             if not passing or not pauses.take(error):
                 given = timeout if monotonic() >= deadline else None
                 doing = "partitioned DML was executed"
-                raise translate(error, database.target, doing, given=given) from None
+                raise translate(error, database.target, doing, given=given, sql=sql) from None
 
 
 def refuse_large(sql: str, params: Mapping[str, Any], types: Mapping[str, Type]) -> None:

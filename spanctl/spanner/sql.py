@@ -133,6 +133,18 @@ def _describe(sql: str) -> SqlStatement:
 _remembered = lru_cache(maxsize=1024)(_describe)
 
 
+def bare_words(text: str) -> frozenset[str]:
+    """Return the words that stand unquoted and in no literal or comment, in lower case.
+
+    None of a text in which a literal is never closed: what is in it can't be told then.
+    """
+    try:
+        words = [token.text for token in _tokens(text) if token.group == "word"]
+    except UsageError:
+        return frozenset()
+    return frozenset(word.lower() for word in words if not word.startswith(("`", "@")))
+
+
 def changed_objects(statement: SqlStatement) -> tuple[str, ...]:
     """Return what a DDL statement may change: the tables, indexes and streams that it names."""
     tokens = [token for token in _tokens(statement.text) if token.text != ";"]

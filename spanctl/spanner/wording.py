@@ -1,11 +1,14 @@
 """Spanner's own words about a refusal, without what may be a literal, a key or a value of a row.
 
-Only words that are known to be Spanner's are kept, and the names of tables, columns and the like
-that its messages announce as such. Whatever else a message holds is shown as ``?``.
+Only words that are known to be Spanner's are kept, the names of tables, columns and the like that
+its messages announce as such, and what stands bare in the statement that it refuses. Whatever else
+a message holds is shown as ``?``.
 """
 
 import re
 from typing import Final
+
+from spanctl.spanner.sql import bare_words
 
 MASK: Final = "?"
 _TEXT: Final = """
@@ -39,11 +42,28 @@ there they this time timestamp to token too transaction type types unable unclos
 underflow unexpected union unique unknown unrecognized unsupported update updated use used user
 using uuid valid value values view violate violated violates violation visible was well when where
 which while with within without would write written wrong zero zone
+actual adding aggregated aggregation aggregations analytic arrays assigned begin bounds build
+called causes common concatenation creation decode dependent either error explicitly floating fetch
+future grouped hexadecimal incomplete integer kind literals method mismatched modify neither
+nonexistent object objects once please point previously procedure queries range reducing regular
+scan secondary security start statement step streams string subsequent supertype support
+timestamps track unnamed unnest writable
+you
 """
 _WORDS: Final = frozenset(_TEXT.split())
+_RESERVED: Final = """
+all and any array as asc assert_rows_modified at between by case cast collate contains create cross
+cube current default define desc distinct else end enum eof escape except exclude exists extract
+false fetch following for from full group grouping groups hash having if ignore in inner intersect
+interval into is join lateral left like limit lookup merge natural new no not null nulls of on or
+order outer over partition preceding proto range recursive respect right rollup rows select set some
+struct tablesample then to treat true unbounded union unnest using when where window with within
+column constraint foreign index interleave key parent primary references stored table unique values
+"""
+_KEYWORDS: Final = frozenset(_RESERVED.split())
 _NAMED: Final = (
-    r"(?:table|column|index|constraint|indices|indexes|identifier|keyword|function|sequence|schema"
-    r"|stream|view|alias|property|name|parent|mean"
+    r"(?:(?:parent|child)\ table|table|column|index|constraint|indices|indexes|identifier|keyword"
+    r"|function|sequence|schema|stream|view|alias|property|name|parent|mean"
     r"|(?:table|column|index|function|sequence|schema|type|view)\ not\ found)"
 )
 _NAME: Final = r"(?:`[A-Za-z_][\w$]*`|[A-Za-z_][\w$]*)"
@@ -57,7 +77,7 @@ _PART: Final = re.compile(
     |(?P<parameter>@[A-Za-z_]\w*)
     |(?P<held>\{{.*\}}|\[(?:(?!\[at\ \d).)*\]|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`)
     |(?P<word>[A-Za-z_][\w'-]*)
-    |(?P<other>[^\s.,:;()<>=/?-]+)
+    |(?P<other>[^\s.,:;()<>=/?+*|$-]+)
     """,
     re.VERBOSE | re.IGNORECASE,
 )
@@ -75,17 +95,23 @@ _EVALUATED: Final = re.compile(
     re.IGNORECASE,
 )
 """How Spanner begins to tell what went wrong with a value; a text of ERROR() is the user's own."""
+_REQUEST: Final = re.compile(r",? request_id = [\w.]+\s*$")
+_QUOTES: Final = "\"'`"
 _LONGEST: Final = 300
 
 
-def masked(text: str, *, evaluated: bool = False) -> str:
+def masked(text: str, sql: str = "", *, evaluated: bool = False) -> str:
     """Return a message of Spanner with all that may be the user's data masked; empty for no words.
 
     Args:
         text: The message. What follows its first line repeats the statement, and is left out.
+        sql: The statement that it is about: its bare words (names, functions, keywords) are kept.
         evaluated: Whether it is about a value that was computed, so that names in it are none.
     """
-    lines = _ECHO.sub(r"\1: ", text.strip()).splitlines()
+    text = _REQUEST.sub("", text.strip())
+    for statement in filter(None, sql.split(";\n")):
+        text = text.replace(f": {statement} : ", ": ", 1)
+    lines = _ECHO.sub(r"\1: ", text).splitlines()
     if not lines:
         return ""
     checked = _CHECK.match(lines[0])
@@ -95,7 +121,8 @@ def masked(text: str, *, evaluated: bool = False) -> str:
     if evaluated and not checked:
         told = _PART.sub(_unnamed, re.sub(r":\s.*", f": {MASK}", line))
     else:
-        told = _PART.sub(_shown, line)
+        own = bare_words(sql)
+        told = _PART.sub(lambda found: _shown(found, own), line)
     told = re.sub(r"\?(?:\s+\?)+", MASK, told)
     return told[:_LONGEST] if re.search(r"[A-Za-z]", told) else ""
 
@@ -108,18 +135,31 @@ def names(text: str) -> set[str]:
 def _unnamed(found: re.Match[str]) -> str:
     """Show only words of Spanner's: what looks like a name may be a part of a value."""
     if found.lastgroup not in {"named", "ticked", "parameter"}:
-        return _shown(found)
+        return _shown(found, frozenset())
     announced, space, _ = found.group().rpartition(" ")
     return f"{announced}{space}{MASK}"
 
 
-def _shown(found: re.Match[str]) -> str:
+def _shown(found: re.Match[str], own: frozenset[str]) -> str:
     text = found.group()
     match found.lastgroup:
         case "at" | "ticked" | "parameter" | "named":
             return text
+        case "word" if text.lower() in own:
+            return text
         case "word" if all(part.lower() in _WORDS for part in re.split(r"[_'-]", text)):
+            return text
+        case "held" if text[0] in _QUOTES and _is_token(text[1:-1], own, found):
             return text
         case "key":
             return f"key {MASK}"
     return MASK
+
+
+def _is_token(text: str, own: frozenset[str], found: re.Match[str]) -> bool:
+    """Tell whether what a message quotes is a mark, a keyword or a bare word of the statement."""
+    if re.search(r"(?:literal|string|value):?\s*$", found.string[: found.start()], re.IGNORECASE):
+        return False
+    if re.fullmatch(r"[^\w\s'\"`\\]+", text):
+        return True
+    return text.lower() in _KEYWORDS or text.lower() in own

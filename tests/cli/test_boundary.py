@@ -366,3 +366,19 @@ def test_a_full_disk_is_no_bug() -> None:
     result = run(lambda: OSError(errno.ENOSPC, "full"), "work")
     assert result.exit_code == 1
     assert result.stderr == "error: can't write: No space left on device\n"
+
+
+def test_on_a_terminal_the_whole_message_stands_in_the_place_of_the_masked_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is told once; elsewhere only what is masked is."""
+    error = errors.StatementError("statement 2: Spanner answered ABC: Row ? exists")
+    error.quoted, error.reason = "Row [42] exists", "Row ? exists"  # type: ignore[attr-defined]
+    failure = boundary.failure_of(error)
+    failure.tell(as_json=False)
+    assert "error: statement 2: Spanner answered ABC: Row ? exists" in capsys.readouterr().err
+    monkeypatch.setattr(boundary.talk, "stderr_is_terminal", lambda: True)
+    failure.tell(as_json=False)
+    told = capsys.readouterr().err
+    assert "statement 2: Spanner answered ABC\n  Row [42] exists\n" in told
+    assert "Row ? exists" not in told

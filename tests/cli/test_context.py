@@ -230,3 +230,18 @@ def test_a_context_with_a_pasted_secret_can_be_mended(two: Spanctl, config_home:
     assert pasted not in ended.output + ended.stderr
     assert two("context", "set", "prefect_api_key=").exit_code == 0
     assert shown(two)["prefect_api_key"] == (None, "unset", None)
+
+
+@pytest.mark.parametrize("verb", [("create", "new"), ("set",)])
+@pytest.mark.parametrize("setting", ["project=P", "instance=i", "database=Orders"])
+def test_what_can_be_no_part_of_a_name_is_refused(
+    two: Spanctl, verb: tuple[str, ...], setting: str
+) -> None:
+    """Where it is typed, with the rule; not by the first command that needs a database."""
+    before = two("context", "list", "-o", "json").stdout
+    result = two("context", *verb, setting)
+    part, _, text = setting.partition("=")
+    assert result.exit_code == 2
+    assert f"{text!r} is no id of a" in result.stderr
+    assert f"{part}'s id has 2 to" in result.stderr
+    assert two("context", "list", "-o", "json").stdout == before

@@ -87,3 +87,15 @@ def test_an_error_on_a_terminal_names_its_explanation(terminal: Callable[..., En
     shown = terminal("context", "use", "nope", env={"NO_COLOR": "1"})
     assert shown.exit_code == 5
     assert shown.stdout.splitlines()[-1] == "more: spanctl help not_found"
+
+
+@pytest.mark.parametrize(
+    "words", [("run", "import", "--skip-bad"), ("run", "sql", "-e"), ("runs", "list", "--limit")]
+)
+def test_an_option_without_its_value_names_the_help_of_its_command(
+    spanctl: Spanctl, words: tuple[str, ...]
+) -> None:
+    """Not that of all commands."""
+    done = spanctl(*words)
+    assert done.exit_code == 2
+    assert f"see: spanctl {words[0]} {words[1]} --help" in done.stderr

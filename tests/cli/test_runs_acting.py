@@ -200,6 +200,21 @@ def test_refusals(
     assert words in error_of(done)["message"]
 
 
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ({}, "it had no idempotency key: typed again, what it committed is done once more"),
+        ({"spanctl.idempotency_key": "july"}, "with --idempotency-key july goes on"),
+    ],
+)
+def test_a_run_of_a_file_is_typed_again(
+    spanctl: Spanctl, scripted_prefect: ScriptedPrefect, labels: dict[str, str], words: str
+) -> None:
+    """What that does depends on the key that the run had."""
+    scripted_prefect.add_runs(a_run(1, "FAILED", deployment_id=None, labels=labels))
+    assert words in error_of(spanctl("runs", "retry", ONE, "-o", "json"))["hint"]
+
+
 def test_retry(spanctl: Spanctl, scripted_prefect: ScriptedPrefect) -> None:
     """The same run is scheduled once more, with who and why; accepted is 0."""
     scripted_prefect.add_runs(a_run(1, "FAILED"))

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.flow_engine import run_flow
 from prefect.states import Pending
 
@@ -361,3 +362,53 @@ def test_sql_under_the_key_of_a_flow(
     assert spanctl(*sql, "--idempotency-key", "L").exit_code == 0
     assert spanctl("run", f"{file()}:many", "--idempotency-key", "L").exit_code == 6
     assert bank.balance() == 1
+
+
+def shown(spanctl: Spanctl, flow_run: str) -> dict[str, Any]:
+    done = spanctl("runs", "show", flow_run, "-o", "json")
+    assert done.exit_code == 0, done.stderr
+    run: dict[str, Any] = json.loads(done.stdout)
+    return run
+
+
+def listed(transactions: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    return [(one["step"], one["outcome"], one["replayed"]) for one in transactions]
+
+
+def fenced(spanctl: Spanctl, step: str) -> None:
+    words = ("--idempotency-key", "K", "--step", step, "--reason", "no")
+    done = spanctl("txn", "fence", *words)
+    assert done.exit_code == 0, done.stderr
+
+
+def test_a_run_is_told_alike_wherever_it_is_told(
+    spanctl: Spanctl, bank: Bank, file: Callable[..., str]
+) -> None:
+    """Each step with which call of it, the key, and none of what was only closed under the key."""
+    words = ("run", f"{file()}:many", "--idempotency-key", "K", "-o", "json")
+    once = [("mark", "COMMITTED", False), ("mark#1", "COMMITTED", False)]
+    done = json.loads(spanctl(*words, "-p", "k=2").stdout)
+    assert listed(done["transactions"]) == once
+    fenced(spanctl, "nosuch")
+    run = shown(spanctl, done["flow_run"])
+    assert listed(run["transactions"]) == once
+    assert run["idempotency_key"] == "K"
+    again = json.loads(spanctl(*words, "-p", "k=2").stdout)
+    replayed = [(step, outcome, True) for step, outcome, _ in once]
+    assert listed(again["transactions"]) == replayed
+    assert listed(shown(spanctl, again["flow_run"])["transactions"]) == replayed
+    assert events(bank) == ["e0", "e1"]
+
+
+def test_a_fence_that_a_run_met_is_listed(
+    spanctl: Spanctl, bank: Bank, file: Callable[..., str]
+) -> None:
+    """It is no replay: nothing was committed."""
+    fenced(spanctl, "mark#1")
+    done = spanctl("run", f"{file()}:many", "--idempotency-key", "K", "-o", "json")
+    assert done.exit_code == 6, done.stderr
+    with get_client(sync_client=True) as client:
+        (run,) = client.read_flow_runs(sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=1)
+    told = listed(shown(spanctl, str(run.id))["transactions"])
+    assert sorted(told) == [("mark", "COMMITTED", False), ("mark#1", "NOT_COMMITTED", False)]
+    assert events(bank) == ["e0"]

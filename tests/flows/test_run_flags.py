@@ -107,10 +107,21 @@ def test_the_open_transaction_of_a_flow_that_took_too_long(
     (committed,) = bank.receipts()
     assert error["details"]["committed"] == [committed.txn_id]
     (undone,) = error["details"]["not_committed"]
-    assert f"1 transaction committed, {undone} (pay) NOT_COMMITTED" in error["message"]
+    assert f"1 transaction committed, {undone} (pay#1) NOT_COMMITTED" in error["message"]
+    assert "typed again, its 1 committed transaction is done once more" in error["hint"]
     assert (bank.balance("a"), bank.balance("b")) == (5, 0)
     assert bank.leases(only_open=True) == 0
     assert state_of(error["details"]["flow_run"]).is_final()
+
+
+def test_a_flow_that_took_too_long_under_a_key(spanctl: Spanctl, bank: Bank, flows: str) -> None:
+    """The command that the hint names goes on: what was committed is not committed again."""
+    command = ("run", f"{flows}:settle", "--idempotency-key", "a july")
+    error = error_of(spanctl(*command, "--timeout", "1h", "-o", "json"), 12)
+    assert "the same command with --idempotency-key 'a july' goes on" in error["hint"]
+    again = error_of(spanctl(*command, "--timeout", "1h", "-o", "json"), 12)
+    assert again["details"]["committed"] == error["details"]["committed"]
+    assert bank.balance("a") == 5
 
 
 @pytest.mark.parametrize("flow", ["idle", "idle_async"])

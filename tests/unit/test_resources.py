@@ -3,7 +3,7 @@
 import pytest
 
 from spanctl.errors import UsageError
-from spanctl.resources import DatabaseName
+from spanctl.resources import DatabaseName, check_part
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,24 @@ def test_wrong_parts_are_refused_however_they_are_put_together() -> None:
     """The constructor is as strict as the parser: a slash can't smuggle in another database."""
     with pytest.raises(UsageError):
         DatabaseName("proj-1", "main/databases/other", "orders")
+
+
+@pytest.mark.parametrize(
+    ("part", "text"),
+    [
+        ("project", "P"),
+        ("project", "123456"),
+        ("instance", "i"),
+        ("instance", "main-"),
+        ("database", "Orders"),
+        ("database", "a" * 31),
+    ],
+)
+def test_the_part_that_is_wrong_is_named_with_its_rule(part: str, text: str) -> None:
+    """Whoever wrote the form already is not told to write it."""
+    parts = {"project": "proj-1", "instance": "main", "database": "orders", part: text}
+    with pytest.raises(UsageError, match=f"'{text}' is no id of an? {part}") as caught:
+        DatabaseName(**parts)
+    assert f"{part}'s id has 2 to" in caught.value.hint
+    with pytest.raises(UsageError, match=f"no id of an? {part}"):
+        check_part(part, text)

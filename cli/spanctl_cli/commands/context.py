@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from spanctl.errors import ConfigurationError, ConflictError, NotFoundError, UsageError
+from spanctl.resources import check_part
 from spanctl.settings import Contexts, Source, chosen
 from spanctl.variables import VARIABLES
 from spanctl_cli.context import AppContext
@@ -127,7 +128,7 @@ def create(
 ) -> None:
     """Create a context; the first one is used from then on.
 
-    Example: spanctl context create prod project=p instance=i database=d
+    Example: spanctl context create prod project=my-project instance=main database=orders
     """
     if not _NAME.fullmatch(name):
         msg = f"{name!r} is no name for a context"
@@ -173,6 +174,8 @@ def _parsed(assignments: list[str]) -> dict[str, str]:
             msg = f"there is no setting {name!r}{guess}"
             raise UsageError(msg, hint=f"settings are: {', '.join(known)}")
         stripped = value.strip()
+        if stripped:
+            check_part(name, stripped)
         values[name] = known[name].checked(stripped, "as given") if stripped else ""
     return values
 

@@ -13,6 +13,7 @@ from spanctl.errors import (
     FlowCancelledError,
     SpanctlError,
 )
+from spanctl.invocation import typed_again
 from spanctl.ledger.report import Place, TransactionReport
 from spanctl_cli import live, signals, talk
 from spanctl_cli.boundary import notes_of
@@ -194,13 +195,15 @@ def execute(  # noqa: PLR0913 - what is run, and where it is shown
             if not over:
                 app.note(f"interrupted; what became of it: spanctl audit {registered.id}")
                 raise
-            failure: SpanctlError = _timed_out(registered, timeout or 0)
-        else:
-            failure = launch.failure_of(registered, error)
-            if not isinstance(error, Exception):  # of some of them the engine tells Prefect nothing
-                _settle(app, registered, f"ended with {type(error).__name__}")
-        found = _asked(app, asking, str(registered.id), reports, view)
-        told = _with_outcomes(failure, found.transactions)
+        elif not isinstance(error, Exception):  # of some of them the engine tells Prefect nothing
+            _settle(app, registered, f"ended with {type(error).__name__}")
+        found = _asked(app, asking, str(registered.id), reports, view).transactions
+        failure = (
+            _timed_out(registered, timeout or 0, found, asking)
+            if over
+            else launch.failure_of(registered, error)
+        )
+        told = _with_outcomes(failure, found)
         raise told.with_traceback(error.__traceback__) from error
     view.state(finished.state)
     return finished, list(seen.values())
@@ -236,9 +239,13 @@ def _settle(app: AppContext, run: "FlowRun", why: str) -> None:
         app.warn(f"{error.message}; {error.hint}")
 
 
-def _timed_out(run: "FlowRun", seconds: float) -> FlowCancelledError:
+def _timed_out(
+    run: "FlowRun", seconds: float, seen: Sequence[TransactionReport], asking: "Invocation"
+) -> FlowCancelledError:
+    committed = sum(one.outcome == "COMMITTED" for one in seen)
+    again = typed_again(asking.idempotency_key, committed)
     msg = f"flow run {run.id} was ended after {duration(seconds)}"
-    hint = f"run: spanctl audit {run.id}; with an --idempotency-key the same command goes on"
+    hint = f"run: spanctl audit {run.id}; {again}"
     return FlowCancelledError(msg, hint=hint, flow_run=str(run.id))
 
 

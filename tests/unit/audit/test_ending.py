@@ -106,6 +106,7 @@ def test_a_failed_run_fails_as_its_last_failed_step(found: type[SpanctlError]) -
     error = check(Api(root=rows))
     assert type(error) is found
     assert error.details["flow_run"] == "root"
+    assert error.message == f"flow run root ended as Failed: step book failed ({found.code})"
 
 
 def test_a_refused_call_counts_beside_the_commit_of_its_id() -> None:

@@ -273,6 +273,24 @@ def test_files_that_cannot_be_read_are_refused(tmp_path, written):
         Source(written("a\n"), delimiter=";;")
 
 
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("f.csv.bz2", bz2.compress(b"a\n1\n"), "is packed by bzip2"),
+        ("f.csv.xz", lzma.compress(b"a\n1\n"), "is packed by xz"),
+        ("f.csv.zst", b"\x28\xb5\x2f\xfd\0", "is packed by zstd"),
+        ("f.zip", b"PK\3\4\0", "is a ZIP archive"),
+        ("f.parquet", b"PAR1\0", "is a Parquet file"),
+        ("f.avro", b"Obj\1\0", "is an Avro file"),
+    ],
+)
+def test_what_is_no_text_is_told_whatever_its_name(written, name, data, words):
+    """With a command that helps, not with a name that wouldn't."""
+    with pytest.raises(UsageError, match=words) as caught:
+        Source(written(data, name))
+    assert "rename" not in caught.value.hint
+
+
 def test_delimiters(written):
     """A .tsv is separated by tabs, another file by what is asked for."""
     assert header(written("a\tb\n", "f.tsv")) == ("a", "b")
