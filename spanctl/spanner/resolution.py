@@ -244,10 +244,9 @@ class Resolution:
         if is_digest_of(found.arguments_digest, key, self.arguments, self._digest):
             return None
         msg = f"operation {found.operation_key} was committed before with other arguments"
-        hint = (
-            f"{look}; for another write use another key; what one"
-            " step hands to the next needs keep_result, to be the same on a retry"
-        )
+        hint = f"{look}; for another write use another key"
+        if self.identified is not None:  # a step of a flow; SQL is handed nothing by another
+            hint += "; what one step hands to the next needs keep_result, to be the same on a retry"
         return KeyReusedError(msg, hint=hint, txn_id=found.txn_id)
 
     def _from_unnamed(self) -> TransactionResult | None:

@@ -360,6 +360,8 @@ def test_sql_under_the_key_of_a_flow(
     assert spanctl(*sql, "--idempotency-key", "K").exit_code == 6
     assert spanctl(*sql, "--idempotency-key", "L").exit_code == 0
     assert spanctl(*sql, "--idempotency-key", "L").exit_code == 0
+    other = spanctl(*sql[:-1], f"{sql[-1]} ", "-e", "SELECT 1", "--idempotency-key", "L")
+    assert (other.exit_code, "keep_result" in other.stderr) == (6, False), other.stderr
     assert spanctl("run", f"{file()}:many", "--idempotency-key", "L").exit_code == 6
     assert bank.balance() == 1
 
