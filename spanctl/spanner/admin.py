@@ -144,7 +144,8 @@ def execute_ddl(
 
     Raises:
         UsageError: There is nothing to execute.
-        StatementError: Spanner refused a statement; those before it stay applied.
+        StatementError: Spanner refused a statement; those before it stay applied, but none where
+            ``details["begun"]`` is false: all was refused before the first.
         ConflictError: The id is that of an operation with other statements.
         PendingError: It was not done when :data:`DDL_TIMEOUT` was over; it goes on at Spanner.
         SpanctlError: Spanner could not be reached.
@@ -162,7 +163,9 @@ def execute_ddl(
             interruption.add_note(f"DDL goes on at Spanner: {name}")
             raise
     except GoogleAPICallError as error:
-        raise translate(error, target, "DDL was executed") from None
+        told = translate(error, target, "DDL was executed")
+        told.details["begun"] = False
+        raise told from None
     finally:
         client.transport.close()
     return name
