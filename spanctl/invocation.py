@@ -121,12 +121,19 @@ def using(
     write under the name of their own job. Inside a flow the flow run is the job.
 
     Raises:
-        UsageError: The idempotency key or the job's name is empty.
+        UsageError: The idempotency key or the job's name is empty; or a text is no Unicode, which
+            no receipt could hold.
     """
     for what, text in (("an idempotency key", idempotency_key), ("a job's name", job)):
         if text is not None and not text.strip():
             msg = f"{what} can't be empty"
             raise UsageError(msg)
+    for what, text in {"initiator": initiator, "reason": reason, "key": idempotency_key}.items():
+        try:
+            (text or "").encode()
+        except UnicodeEncodeError:
+            msg = f"the {what} holds what is no Unicode text"
+            raise UsageError(msg, hint="write it in UTF-8, without lone surrogates") from None
     given = Invocation(
         database=database,
         initiator=initiator,

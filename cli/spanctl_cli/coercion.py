@@ -45,7 +45,8 @@ def _refuse_other_encodings(value: Any, param: Any, ctx: Any) -> None:  # noqa: 
     Files may have such names: paths and arguments are left alone.
     """
     annotation = param.type_descriptor.annotation
-    if param.param_type_name != "option" or annotation not in {str, list[str]}:
+    is_text = annotation in {str, list[str]} and param.metavar != "PATH"
+    if param.param_type_name != "option" or not is_text:
         return
     for text in [value] if isinstance(value, str) else value or ():
         if isinstance(text, str) and not text.isascii():

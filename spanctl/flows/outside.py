@@ -19,7 +19,7 @@ from spanctl.ledger.phases import ASSUMED, CHECKED, Phase, step_words
 from spanctl.ledger.receipt import Statement, StatementKind, TransactionResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from spanctl.spanner.transaction import Transaction
 
@@ -93,6 +93,7 @@ def _between(script: Script, begin: Origin, end: Origin, committing: Committing)
         facts |= _apply(script, begin, counts, started.txn_id)
     except BaseException as error:
         if isinstance(error, StatementError):
+            _tell_applied(error, started.txn_id, counts if script.mode is not SqlMode.DDL else None)
             facts |= {"phase": Phase.FAILED.value, "status": error.details.get("status")}
         # What was started shall not look as if it were still going on; that this can't be written
         # is no news beside what has failed.
@@ -142,6 +143,29 @@ def _start(
         )
         raise ConflictError(msg, hint=hint, txn_id=started.txn_id)
     return started, earlier
+
+
+def _tell_applied(
+    error: StatementError, started: str, counts: "Sequence[int | None] | None"
+) -> None:
+    """Have a refusal say what stays applied, where that is known, and what began it.
+
+    Args:
+        error: The refusal.
+        started: The transaction that says *started*.
+        counts: Those of the statements that were executed one by one; None for a batch of DDL.
+    """
+    applied = error.details.get("applied") if counts is None else len(counts)
+    if error.details.get("begun") is False:
+        stays = "; nothing is applied"
+    elif applied:
+        stays = "; statement 1 is" if applied == 1 else f"; statements 1 to {applied} are"
+        stays += " applied"
+    else:
+        stays = ""
+    error.message = f"{error.message}{stays}; begun by transaction {started}"
+    error.args = (error.message,)
+    error.details["started"] = started
 
 
 def _replayed(script: Script, started: TransactionResult, ended: TransactionResult) -> SqlResult:

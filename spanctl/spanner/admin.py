@@ -175,7 +175,8 @@ def execute_ddl(
     Raises:
         UsageError: There is nothing to execute.
         LimitError: It is larger than a request may be; nothing was sent.
-        StatementError: Spanner refused a statement; those before it stay applied.
+        StatementError: Spanner refused a statement; those before it stay applied, but none where
+            ``details["begun"]`` is false: all was refused before the first.
         ConflictError: The id is that of an operation with other statements.
         PendingError: It was not done when :data:`DDL_TIMEOUT` was over; it goes on at Spanner.
         SpanctlError: Spanner could not be reached.
@@ -194,8 +195,9 @@ def execute_ddl(
             interruption.add_note(f"DDL goes on at Spanner: {name}")
             raise
     except GoogleAPICallError as error:
-        sql = ";\n".join(statements)
-        raise translate(error, target, "DDL was executed", sql=sql) from None
+        told = translate(error, target, "DDL was executed", sql=";\n".join(statements))
+        told.details["begun"] = False
+        raise told from None
     finally:
         client.transport.close()
     return name

@@ -226,6 +226,28 @@ def test_what_is_too_large_to_be_sent_is_not_started(accounts, text, options):
     assert accounts.receipts() == []
 
 
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ("CREATE UNIQUE INDEX alike ON accounts (balance)", "statements 1 to 2 are applied"),
+        ("CREATE TABLE accounts (a INT64) PRIMARY KEY (a)", "nothing is applied"),
+    ],
+)
+def test_ddl_that_fails_says_what_is_applied(accounts, bad, words):
+    """And which transaction began it, for whoever has to go on by hand."""
+    run("UPDATE accounts SET balance = 3 WHERE true")
+    made = [f"CREATE TABLE {name} (a INT64) PRIMARY KEY (a)" for name in ("one", "two")]
+    with pytest.raises(StatementError, match=words) as caught:
+        run(";".join([*made, bad, "DROP TABLE one"]), ddl=True)
+    assert "statement 3 in line 1" in caught.value.message
+    started = caught.value.details["started"]
+    assert f"begun by transaction {started}" in caught.value.message
+    (kept,) = [one.result for one in accounts.receipts() if one.txn_id == started]
+    assert json.loads(kept)["phase"] == "started"
+    tables = "SELECT COUNT(*) FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_NAME IN ('one', 'two')"
+    assert run(tables).statements[0].rows == ((2 if "statements" in words else 0,),)
+
+
 def test_ddl_under_a_key_is_not_started_twice(accounts):
     """Finished, it is replayed; failed or unfinished, it is refused: it may be applied in part."""
     ddl = "CREATE TABLE made (a INT64) PRIMARY KEY (a)"

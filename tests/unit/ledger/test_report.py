@@ -17,15 +17,19 @@ def test_which_call_of_a_step(call: int | str, called: str) -> None:
 
 def test_the_ledger_says_which_call_it_was() -> None:
     """What an older version saw is the step alone."""
-    seen = TransactionReport(txn_id="t1", step="pay", outcome=Outcome.COMMITTED, replayed=True)
-    entry = TransactionReport(txn_id="t1", step="pay#1", outcome=Outcome.COMMITTED)
+    seen = TransactionReport(
+        txn_id="t1", database=None, step="pay", outcome=Outcome.COMMITTED, replayed=True
+    )
+    entry = TransactionReport(txn_id="t1", database=None, step="pay#1", outcome=Outcome.COMMITTED)
     (told,) = merged([seen], [entry])
     assert (told.step, told.replayed) == ("pay#1", True)
 
 
 def test_what_did_not_commit_is_no_replay() -> None:
     """Also where the caller took it for one."""
-    seen = TransactionReport(txn_id="t1", step="pay", outcome=Outcome.COMMITTED, replayed=True)
-    entry = TransactionReport(txn_id="t1", step="pay", outcome=Outcome.NOT_COMMITTED)
+    seen = TransactionReport(
+        txn_id="t1", database=None, step="pay", outcome=Outcome.COMMITTED, replayed=True
+    )
+    entry = TransactionReport(txn_id="t1", database=None, step="pay", outcome=Outcome.NOT_COMMITTED)
     (told,) = merged([seen], [entry])
     assert (told.outcome, told.replayed) == (Outcome.NOT_COMMITTED, False)

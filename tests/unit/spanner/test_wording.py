@@ -102,7 +102,10 @@ def test_no_literal_key_or_value_is_told(text: str) -> None:
         ("Bad int64 value: name: secret", "Bad int64 value: ?"),
         ("Invalid name secret", "Invalid name ?"),
         ("int64 overflow: 4711 + 4711", "int64 overflow: ?"),
-        ("Cannot parse regular expression: missing ): table (", "Cannot parse ? expression: ?"),
+        (
+            "Cannot parse regular expression: missing ): table (",
+            "Cannot parse regular expression: ?",
+        ),
         ("Division by zero: @secret / 0", "Division by zero: ?"),
         (
             "Check constraint `t`.`positive` is violated for key (secret)",
