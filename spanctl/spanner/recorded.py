@@ -80,14 +80,16 @@ class Recorded(ABC):
         The receipt counts the keys that were sent; nothing is counted for ranges.
         """
         self._refuse_ledger(table)
-        message = Mutation.Delete(table=table, key_set=keyset._to_pb())  # noqa: SLF001 - see read()
-        exact = not (keyset.ranges or keyset.all_)
-        parts = len(keyset.keys) + len(keyset.ranges) + bool(keyset.all_)
+        sent = keyset._to_pb()  # noqa: SLF001 - see read()
+        message = Mutation.Delete(table=table, key_set=sent)
+        # Counted in what is sent: of some sets the attributes don't tell.
+        exact = not (sent.ranges or sent.all_)
+        parts = len(sent.keys) + len(sent.ranges) + bool(sent.all_)
         with self._turn:
             self._check()
             self._mutations.append(Mutation(delete=message))
             self._writes[Write(StatementKind.DELETE, table)] += parts
-            self._count(StatementKind.DELETE, table, (), len(keyset.keys) if exact else None)
+            self._count(StatementKind.DELETE, table, (), len(sent.keys) if exact else None)
 
     def _write(
         self,

@@ -12,7 +12,7 @@ from spanctl.spanner.changes import ModType
 from spanctl.spanner.client import Database
 from spanctl.spanner.committed import Changes, StreamState, for_transaction, for_transactions
 from spanctl.spanner.identity import SETTINGS
-from spanctl.spanner.keysets import KeySet, one
+from spanctl.spanner.keysets import KeySet, encoded_keys, one
 from spanctl.spanner.operation import TransactionOptions
 from spanctl.spanner.run import Run
 from spanctl.spanner.transaction import Transaction
@@ -94,6 +94,7 @@ FAMILY = ("parent", "child", "grandchild", "about")
 DELETES: dict[str, Callable[[Transaction], Any]] = {
     "dml": lambda txn: txn.execute_update("DELETE FROM parent WHERE id = 1"),
     "mutation": lambda txn: txn.delete("Parent", one(1)),
+    "encoded": lambda txn: txn.delete("parent", encoded_keys([[1]])),
     "everything": lambda txn: txn.delete("parent", KeySet(all_=True)),
     "replace": lambda txn: txn.replace("parent", ("id", "v"), [(1, 1)]),
     "again": lambda txn: (

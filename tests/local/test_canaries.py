@@ -385,7 +385,7 @@ def plant(world: World) -> None:
     world.control.plant("control", CONTROL)
     endpoints = identity.Endpoints.from_settings(resolve(environ=world.environ))
     store = resolving.resolve_store("adc", endpoints)
-    manager = store._client  # noqa: SLF001 - it makes no secrets itself
+    manager = store._client(endpoints.secretmanager)  # noqa: SLF001 - it makes no secrets itself
     key = served.new_key("runner")
     canaries.plant("private key", key["private_key"])
     wrong = {
