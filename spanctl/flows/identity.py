@@ -196,8 +196,8 @@ def surroundings_of(step: "Step", names: ModuleNames) -> bytes:
     return part(b"l", found, code) if code else found
 
 
-_Claim = tuple["ref[types.FunctionType]", types.CodeType, str, bytes]
-"""The function that claimed a name, its code and file, and what can be said of its closure."""
+_Claim = tuple["ref[types.FunctionType]", types.CodeType, bytes]
+"""The function that claimed a name, its code, and what can be said of its closure."""
 
 _claims: "OrderedDict[tuple[str, str], _Claim]" = OrderedDict()
 _claiming = threading.Lock()
@@ -211,7 +211,7 @@ def _claim(within: str, known_as: str, step: "Step", encoder: _Surroundings | No
     """
     function: Any = step.function
     seen = encoder.function(function, step.ignore_arguments) if encoder else b""
-    mine = (ref(function), function.__code__, function.__code__.co_filename, seen)
+    mine = (ref(function), function.__code__, seen)
     with _claiming:
         claimed = _claims.setdefault((within, known_as), mine)
         _claims.move_to_end((within, known_as))
