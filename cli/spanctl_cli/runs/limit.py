@@ -1,6 +1,7 @@
 """The longest time that a flow in this process may take."""
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,8 @@ from types import FrameType
 from typing import Final
 
 _SIGNAL: Final = signal.SIGUSR2  # Prefect's own timeouts use SIGALRM
+_AGAIN: Final = 0.05
+"""Seconds until it is tried again to interrupt what could not be."""
 
 
 class TimedOut(KeyboardInterrupt):
@@ -33,15 +36,30 @@ def limited(seconds: float | None) -> Iterator[None]:
         if armed:
             raise TimedOut
 
-    main = threading.main_thread()
+    def swallowed(unraisable: "sys.UnraisableHookArgs") -> None:
+        # Python lets nothing out of finalizers and callbacks of weak references: so once more.
+        if isinstance(unraisable.exc_value, TimedOut):
+            timers.append(_ring(_AGAIN))
+        else:
+            hook(unraisable)
+
     before = signal.signal(_SIGNAL, interrupt)
-    timer = threading.Timer(seconds, lambda: signal.pthread_kill(main.ident or 0, _SIGNAL))
-    timer.daemon = True
-    timer.start()
+    hook, sys.unraisablehook = sys.unraisablehook, swallowed
+    timers = [_ring(seconds)]
     try:
         yield
     finally:
         armed = False  # a signal that is on its way no longer harms what has ended
-        timer.cancel()
-        timer.join()
+        for timer in timers:
+            timer.cancel()
+            timer.join()
+        sys.unraisablehook = hook
         signal.signal(_SIGNAL, before)
+
+
+def _ring(seconds: float) -> threading.Timer:
+    main = threading.main_thread().ident or 0
+    timer = threading.Timer(seconds, lambda: signal.pthread_kill(main, _SIGNAL))
+    timer.daemon = True
+    timer.start()
+    return timer
