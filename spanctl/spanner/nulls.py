@@ -44,22 +44,21 @@ def refuse(database: "Database", transaction: "Transaction") -> None:
     """
     if not database.target.is_emulated:
         return
+    names = {one.table for one in transaction.writes if one.kind is not StatementKind.DELETE}
+    tables = {name: database.tables.get(name) for name in sorted(names)}
+    deadly = {name: (table, _deadly(table)) for name, table in tables.items() if table}
+    if not any(columns for _, columns in deadly.values()):
+        return
     buffered: dict[str, list[_Buffered]] = {}
     for one in _buffered(transaction.mutations):
         buffered.setdefault(one.table, []).append(one)
-    told = transaction.writes if transaction.id else ()  # what DML wrote is there to be read
-    written = {write.table for write in told if write.kind is not StatementKind.DELETE}
-    watched: Watched | None = None
-    for name in sorted({*written, *buffered}):
-        table = database.tables.get(name)
-        columns = _deadly(table) if table else []
-        if table is None or not columns:
-            continue
-        watched = watched or by_any(database)
+    watched = by_any(database)
+    for name, (table, columns) in deadly.items():
         for column in columns:
+            # What DML wrote is there to be read.
             if watched.has(table.name, column.name) and (
                 any(one.leaves_null(column, database) for one in buffered.get(name, ()))
-                or (name in written and transaction.peek(_query(table.name, column.name)))
+                or (transaction.id and transaction.peek(_query(table.name, column.name)))
             ):
                 raise _refused(table.name, column.name)
 
