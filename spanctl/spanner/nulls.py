@@ -15,7 +15,7 @@ from spanctl.spanner.catalog import Column, Table
 from spanctl.spanner.rehearsal import rehearse
 from spanctl.spanner.sql import describe
 from spanctl.spanner.values import TypeCode
-from spanctl.spanner.watching import Watched, by_any
+from spanctl.spanner.watching import by_any
 
 if TYPE_CHECKING:
     from spanctl.spanner.client import Database
