@@ -1,11 +1,13 @@
 """Time as one seam: what is the time now, and how a time is written."""
 
+import math
 import time
 from datetime import UTC, datetime, timedelta
 
 from spanctl.errors import UsageError
 
 _LONGEST = 60
+_LENGTHS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -40,6 +42,23 @@ def parse_rfc3339(text: str) -> datetime:
         msg = f"{text!r} has no time zone"
         raise UsageError(msg, hint="end a time with Z or an offset such as +02:00")
     return value.astimezone(UTC)
+
+
+def parse_duration(text: str) -> float:
+    """Read a length of time in seconds: ``30``, ``1.5s``, ``500ms``, ``5m``, ``2h``, ``1d``.
+
+    Raises:
+        UsageError: The text is none, or not above zero.
+    """
+    number = text.rstrip("abcdefghijklmnopqrstuvwxyz")
+    try:
+        value = float(number) * _LENGTHS[text[len(number) :] or "s"]
+    except (ValueError, KeyError):
+        value = 0.0
+    if not 0 < value < math.inf:
+        msg = f"{text[:_LONGEST]!r} is no length of time"
+        raise UsageError(msg, hint="write 30s, 5m or 2h")
+    return value
 
 
 def parse_since(text: str) -> datetime:

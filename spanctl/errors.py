@@ -225,3 +225,12 @@ class FlowCancelledError(SpanctlError):
     """The flow run was cancelled or crashed (exit 12)."""
 
     code = "flow_cancelled"
+
+
+class SupersededError(FlowCancelledError):
+    """A recovery counts this executor as dead: it writes nothing any more (exit 12).
+
+    Its run may go on in another process, which ``spanctl runs list`` tells.
+    """
+
+    code = "superseded"

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from spanctl.clock import parse_since
+from spanctl.clock import parse_duration, parse_since
 from spanctl.errors import ConfigurationError, UsageError
 
 
@@ -156,6 +156,20 @@ VARIABLES: tuple[Variable, ...] = (
         default="24h",
         help="how far run sql looks back for the same SQL that was cut off; 0s: not at all",
         check=parse_since,
+    ),
+    Variable(
+        "heartbeat_interval",
+        ("SPANCTL_HEARTBEAT_INTERVAL",),
+        default="15s",
+        help="how often a process that writes says that it is alive",
+        check=parse_duration,
+    ),
+    Variable(
+        "presumed_dead_after",
+        ("SPANCTL_PRESUMED_DEAD_AFTER",),
+        default="60s",
+        help="how long one that can't be looked at may be silent before it counts as dead",
+        check=parse_duration,
     ),
     Variable("work_pool", ("SPANCTL_WORK_POOL",), help="Prefect work pool for deployments"),
 )

@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
+from spanctl.clock import parse_duration
+from spanctl.errors import UsageError
 from spanctl_cli.help import Panel as Panel  # noqa: PLC0414 - offered beside the options
 from spanctl_cli.output import Format
-
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def seconds(text: str) -> float:
@@ -16,15 +16,11 @@ def seconds(text: str) -> float:
     Raises:
         typer.BadParameter: The text is none, or not above zero.
     """
-    number = text.rstrip("abcdefghijklmnopqrstuvwxyz")
     try:
-        value = float(number) * _UNITS[text[len(number) :] or "s"]
-    except (ValueError, KeyError):
-        value = 0.0
-    if not 0 < value < float("inf"):
-        msg = f"{text!r} is no length of time; write 30s, 5m or 2h"
-        raise typer.BadParameter(msg)
-    return value
+        return parse_duration(text)
+    except UsageError as error:
+        msg = f"{error.message}; {error.hint}"
+        raise typer.BadParameter(msg) from None
 
 
 OutputOption = Annotated[

@@ -58,6 +58,7 @@ class Origin:
         asked: The signed statement of who asked for a deployment's run; None without one.
         identified: Which function is called; None for what has no function of the user's.
         request: What was asked for under the idempotency key, where that is known.
+        ancestors: The executors on whose behalf another process executes it, the nearest first.
     """
 
     key: OperationKey
@@ -68,6 +69,7 @@ class Origin:
     asked: Asking | None = None
     identified: Identified | None = None
     request: str | None = None
+    ancestors: tuple[str, ...] = ()
 
 
 class CallSite(str):  # noqa: SLOT000 - the origin is kept in its dictionary, which pickles

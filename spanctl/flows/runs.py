@@ -24,6 +24,7 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import MissingContextError, PrefectException
 from prefect.logging.loggers import flow_run_logger, get_run_logger
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.task_runners import ThreadPoolTaskRunner
 
 from spanctl.errors import SpanctlError
 from spanctl.flows.callsite import CallSite, Origin
@@ -85,12 +86,13 @@ class Registry:
         with self._lock:
             run = self._runs.get(place)
             if run is None:
-                provenance = Provenance(root_run=root_run)
+                provenance = Provenance(root_run=root_run, flow_run=origin.provenance.flow_run)
                 run = Run(
                     shared(origin.target),
                     origin.key.root,
                     provenance=provenance,
                     asked=origin.request,
+                    ancestors=origin.ancestors,
                 )
             kept = root_run in self._attended
             if kept:
@@ -227,6 +229,24 @@ def lease_ahead(sites: Sequence[CallSite]) -> None:
         with registry.run(sites[0].origin) as run:
             for call in run.lease([site.origin.key for site in sites]):
                 run.ended(call)
+
+
+def enrolled(origins: Sequence[Origin]) -> list[Origin]:
+    """Return the origins of a call as those see them who execute it, maybe in another process.
+
+    There they say whose they are: once the executor of this run is superseded, so are they.
+
+    Raises:
+        SpanctlError: Spanner could not be reached or refused.
+    """
+    context = FlowRunContext.get()
+    if context is None or context.detached:
+        return list(origins)
+    if isinstance(context.task_runner, ThreadPoolTaskRunner):
+        return list(origins)
+    with registry.run(origins[0]) as run:
+        ancestors = run.enrol()
+    return [replace(one, ancestors=ancestors) for one in origins]
 
 
 _MARK = "_spanctl_watched"

@@ -198,11 +198,16 @@ class Committing:
         """
         from spanctl.spanner.run import TransactionOptions
 
+        def admitted(txn: "Transaction") -> Any:  # noqa: ANN401 - what the body returns
+            if at_least_once:
+                self._run.guard(txn)
+            return body(txn)
+
         executions: list[Execution[Any]] = []
         try:
             result = self._run.execute(
                 self._calls[origin.key],
-                body,
+                admitted,
                 arguments=arguments,
                 options=TransactionOptions(**options),
                 expect_replay=self._again or origin.expect_replay,

@@ -29,7 +29,7 @@ from spanctl.errors import (
 from spanctl.flows.body import HIDDEN, Step
 from spanctl.flows.callsite import CallSite, allot
 from spanctl.flows.options import OneCall, check
-from spanctl.flows.runs import lease_ahead, watch
+from spanctl.flows.runs import enrolled, lease_ahead, watch
 from spanctl.ledger.keys import txn_id
 from spanctl.ledger.receipt import TransactionResult
 
@@ -214,6 +214,8 @@ class TransactionTask(Task[P, TransactionResult]):
         sites = allot(step.name, step=step, count=count, key=key, database=step.database)
         if sites:
             watch(sites[0].origin.provenance.root_run)
+            for site, origin in zip(sites, enrolled([one.origin for one in sites]), strict=True):
+                site.origin = origin
         return sites
 
     def _map_length(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:

@@ -1,22 +1,25 @@
-"""Single commits of mutations that may be applied twice: leases, fences, reopenings."""
+"""Single commits of mutations that may be applied twice: leases, fences, heartbeats, reopenings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from google.api_core.exceptions import GoogleAPICallError
-from google.cloud.spanner_v1.types import CommitRequest, Mutation, TransactionOptions
+from google.cloud.spanner_v1.types import CommitRequest, KeySet, Mutation, TransactionOptions
 from google.protobuf.struct_pb2 import ListValue
 from grpc import StatusCode
 
 from spanctl import shelter
 from spanctl.clock import monotonic
 from spanctl.spanner import values
-from spanctl.spanner.failures import lost_session, translate
+from spanctl.spanner.attempt import AttemptLostError
+from spanctl.spanner.failures import NOT_COMMITTED, lost_session, translate
 from spanctl.spanner.retrying import SILENCE, Pauses, write_again
 from spanctl.spanner.rpc import status_of
+from spanctl.spanner.transaction import Transaction
 
 if TYPE_CHECKING:
     from spanctl.spanner.client import Database
+    from spanctl.spanner.sessions import Lease
 
 _READ_WRITE: Final = TransactionOptions(read_write=TransactionOptions.ReadWrite())
 _RPC_TIMEOUT: Final = 10.0
@@ -38,13 +41,21 @@ def mutation(kind: str, table: str, row: Mapping[str, Any]) -> Mutation:
     return Mutation(**{kind: write})
 
 
-def apply(
+def deletion(table: str, key: Sequence[Any]) -> Mutation:
+    """Return the mutation that deletes one row; it is no error where there is none."""
+    listed = ListValue(values=[values.encode(value) for value in key])
+    return Mutation(delete=Mutation.Delete(table=table, key_set=KeySet(keys=[listed])))
+
+
+def apply(  # noqa: PLR0913 - one commit, told in full
     database: "Database",
     mutations: Sequence[Mutation],
     *,
     timeout: float,
     doing: str,
     settling: bool = False,
+    admit: Callable[[Transaction], None] | None = None,
+    absent: bool = False,
 ) -> bool:
     """Commit idempotent mutations, again while the reply is missing; False where a row was there.
 
@@ -58,6 +69,8 @@ def apply(
         doing: What is being done, to end the sentence "... while ...".
         settling: Whether an outcome depends on it: then it is gone on with, within its time, also
             where the work that it is done for is to end.
+        admit: Reads, in the transaction of the commit, whether it may be; raises where it may not.
+        absent: Whether a row to update may be gone: then False is returned.
 
     Raises:
         Stopped: That work is to end.
@@ -72,19 +85,15 @@ def apply(
         while True:
             if not settling:
                 shelter.check()  # what it cancels shall not be sent again
-            request = CommitRequest(
-                session=session.name,
-                single_use_transaction=_READ_WRITE,
-                mutations=mutations,
-            )
             try:
-                left = max(_LEAST, deadline - monotonic())
-                database.rpc.commit(request, timeout=min(left, _RPC_TIMEOUT))
+                left = min(max(_LEAST, deadline - monotonic()), _RPC_TIMEOUT)
+                _send(database, session, mutations, admit, left)
             except GoogleAPICallError as error:
                 status = status_of(error)
-                if status is StatusCode.ALREADY_EXISTS:
-                    return False
                 lost = lost_session(error)
+                gone = absent and status is StatusCode.NOT_FOUND and not lost
+                if status is StatusCode.ALREADY_EXISTS or gone:
+                    return False
                 if lost:
                     database.renew(session, timeout=max(_RENEWING, silent - monotonic()))
                 # The token was renewed: once more will do, or never.
@@ -96,3 +105,45 @@ def apply(
                     raise translate(error, database.target, doing) from None
             else:
                 return True
+
+
+def _send(
+    database: "Database",
+    session: "Lease",
+    mutations: Sequence[Mutation],
+    admit: Callable[[Transaction], None] | None,
+    timeout: float,
+) -> None:
+    """Commit once; what admits it is read in the same transaction."""
+    request = CommitRequest(session=session.name, mutations=mutations)
+    if admit is None:
+        request.single_use_transaction = _READ_WRITE
+        database.rpc.commit(request, timeout=timeout)
+        return
+    transaction = Transaction(
+        database.rpc,
+        database.target,
+        session.name,
+        txn_id="",
+        tag=None,
+        deadline=monotonic() + timeout,
+    )
+    try:
+        admit(transaction)
+        transaction.conclude()
+        request.transaction_id = transaction.id
+        database.rpc.commit(request, timeout=timeout)
+    except AttemptLostError as lost:
+        transaction.rollback()
+        raise lost.cause from None
+    except GoogleAPICallError as error:
+        if status_of(error) in NOT_COMMITTED:
+            transaction.rollback()
+        elif status_of(error) is not StatusCode.ABORTED:
+            session.lost = True  # its transaction may still be open there
+        raise
+    except BaseException:
+        transaction.rollback()
+        raise
+    finally:
+        session.lost |= transaction.orphaned

@@ -11,11 +11,17 @@ from typing import Final
 
 from spanctl.errors import SchemaVersionError
 from spanctl.ledger.keys import KEYED
-from spanctl.spanner import attestations, leases, receipts
+from spanctl.spanner import receipts
 from spanctl.spanner.identity import SETTINGS
 from spanctl.spanner.watching import STREAM
 
+ATTESTATIONS: Final = "spanctl_attestations"
+INTENTS: Final = "spanctl_intents"
+INTENTS_BY_REQUEST: Final = "spanctl_intents_by_request"
+EXECUTORS: Final = "spanctl_executors"
 WATCHES: Final = "spanctl_watches"
+OBSERVATIONS: Final = "spanctl_observations"
+RECOVERIES: Final = "spanctl_recoveries"
 _SHARD: Final = "shard INT64 NOT NULL AS (ABS(MOD(FARM_FINGERPRINT({key}), 16))) STORED"
 
 TABLES: Final[dict[str, str]] = {
@@ -59,7 +65,7 @@ TABLES: Final[dict[str, str]] = {
   keyed_root STRING(MAX) AS (REGEXP_EXTRACT(operation_key, r'^({KEYED}[^/]*)/')) STORED,
   step_identity STRING(MAX),
 ) PRIMARY KEY (txn_id)""",
-    "spanctl_intents": f"""CREATE TABLE spanctl_intents (
+    INTENTS: f"""CREATE TABLE {INTENTS} (
   intent_id STRING(36) NOT NULL,
   {_SHARD.format(key="intent_id")},
   executor STRING(36) NOT NULL,
@@ -75,11 +81,46 @@ TABLES: Final[dict[str, str]] = {
   closed_at TIMESTAMP OPTIONS (allow_commit_timestamp = true),
   request STRING(64),
 ) PRIMARY KEY (intent_id)""",
-    attestations.TABLE: f"""CREATE TABLE {attestations.TABLE} (
+    ATTESTATIONS: f"""CREATE TABLE {ATTESTATIONS} (
   attestation_id STRING(64) NOT NULL,
   flow_run STRING(36) NOT NULL,
   used_at TIMESTAMP NOT NULL OPTIONS (allow_commit_timestamp = true),
 ) PRIMARY KEY (attestation_id)""",
+    EXECUTORS: f"""CREATE TABLE {EXECUTORS} (
+  executor_id STRING(36) NOT NULL,
+  host STRING(MAX),
+  boot STRING(64),
+  pid_namespace INT64,
+  pid INT64,
+  start_ticks INT64,
+  parent STRING(36),
+  root STRING(MAX),
+  root_run STRING(MAX),
+  flow_run STRING(MAX),
+  version STRING(32),
+  deadline FLOAT64 NOT NULL,
+  heartbeat_interval FLOAT64 NOT NULL,
+  started_at TIMESTAMP NOT NULL OPTIONS (allow_commit_timestamp = true),
+  heartbeat TIMESTAMP NOT NULL OPTIONS (allow_commit_timestamp = true),
+  superseded_at TIMESTAMP OPTIONS (allow_commit_timestamp = true),
+  superseded_by STRING(36),
+  ended_at TIMESTAMP OPTIONS (allow_commit_timestamp = true),
+) PRIMARY KEY (executor_id)""",
+    OBSERVATIONS: f"""CREATE TABLE {OBSERVATIONS} (
+  executor_id STRING(36) NOT NULL,
+  heartbeat TIMESTAMP NOT NULL,
+  first_seen TIMESTAMP NOT NULL OPTIONS (allow_commit_timestamp = true),
+  last_seen TIMESTAMP NOT NULL OPTIONS (allow_commit_timestamp = true),
+) PRIMARY KEY (executor_id)""",
+    RECOVERIES: f"""CREATE TABLE {RECOVERIES} (
+  root_run STRING(36) NOT NULL,
+  flow_run STRING(36) NOT NULL,
+  attempt INT64 NOT NULL,
+  executor STRING(36) NOT NULL,
+  begun_at TIMESTAMP NOT NULL OPTIONS (allow_commit_timestamp = true),
+  ended_at TIMESTAMP OPTIONS (allow_commit_timestamp = true),
+  outcome STRING(32),
+) PRIMARY KEY (root_run, flow_run, attempt)""",
     WATCHES: f"""CREATE TABLE {WATCHES} (
   table_name STRING(MAX) NOT NULL,
   since TIMESTAMP NOT NULL OPTIONS (allow_commit_timestamp = true),
@@ -104,7 +145,7 @@ ADDED: Final[dict[str, dict[int, tuple[str, ...]]]] = {
         ),
         3: ("step_identity",),
     },
-    "spanctl_intents": {3: ("request",)},
+    INTENTS: {3: ("request",)},
 }
 """Table name to version to the columns that it added: a migration only expands."""
 
@@ -116,9 +157,9 @@ INDEXES: Final[dict[str, str]] = {
     receipts.BY_KEY: f"CREATE NULL_FILTERED INDEX {receipts.BY_KEY} ON {receipts.TABLE}"
     " (shard, keyed_root, commit_timestamp DESC)",
     "spanctl_intents_open": "CREATE NULL_FILTERED INDEX spanctl_intents_open"
-    " ON spanctl_intents (shard, open_since)",
-    leases.BY_REQUEST: f"CREATE NULL_FILTERED INDEX {leases.BY_REQUEST}"
-    " ON spanctl_intents (request, leased_at DESC)",
+    f" ON {INTENTS} (shard, open_since)",
+    INTENTS_BY_REQUEST: f"CREATE NULL_FILTERED INDEX {INTENTS_BY_REQUEST}"
+    f" ON {INTENTS} (request, leased_at DESC)",
 }
 """Index name to the DDL that creates it."""
 

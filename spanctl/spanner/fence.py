@@ -194,7 +194,7 @@ def reopen(
 
 def _stand(database: "Database", entry: Receipt, timeout: float) -> Receipt:
     entry = replace(entry, provenance=database.actors.written(entry.provenance))
-    insert = mutation("insert", receipts.TABLE, receipts.insert(database, entry))
+    insert = mutation("insert", receipts.TABLE, receipts.insert(entry))
     apply(database, [insert], timeout=timeout, doing="a fence was placed", settling=True)
     stands = receipts.get(database, entry.txn_id, timeout=timeout)
     if stands is None:

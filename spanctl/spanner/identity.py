@@ -7,19 +7,21 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from spanctl.errors import OtherDatabaseError, SchemaVersionError, StatementError
-from spanctl.spanner.keysets import KeySet, one
+from spanctl.spanner.keysets import KeySet
 
 if TYPE_CHECKING:
     from spanctl.spanner.client import Database
 
-SCHEMA_VERSION = 3
-OLDEST_VERSION = 2
+SCHEMA_VERSION = 4
+OLDEST_VERSION = 3
 """The version before is worked with too, so that an upgrade can be rolled out."""
 SETTINGS = "spanctl_settings"
 _TIMEOUT = 30.0
 LEDGER_ID = "ledger_id"
 LEDGER_KEY = "ledger_key"
 VERSION = "schema_version"
+REQUESTS_SINCE = "requests_since"
+_STAMPED = ("name", "value", "updated_at")
 DATABASE = "database"
 CREATE_TIME = "create_time"
 ANCESTOR = "ancestor"
@@ -130,14 +132,19 @@ def read_identity(database: "Database", *, timeout: float = _TIMEOUT) -> LedgerI
     return ledger_of(settings)
 
 
-def versioned_at(database: "Database") -> datetime | None:
-    """Return since when the ledger has had its version of the schema; None where it has none.
+def requests_since(database: "Database") -> datetime | None:
+    """Return since when the ledger has kept requests, as of version 3; None where it has none.
+
+    A migration moves the stamp of the version, and keeps that time apart.
 
     Raises:
         SpanctlError: The database could not be read.
     """
-    rows = list(database.read(SETTINGS, ["updated_at"], one(VERSION)))
-    return rows[0][0] if rows else None
+    names = KeySet(keys=[[VERSION], [REQUESTS_SINCE]])
+    rows = {name: (value, at) for name, value, at in database.read(SETTINGS, _STAMPED, names)}
+    if kept := rows.get(REQUESTS_SINCE):
+        return datetime.fromisoformat(kept[0])
+    return rows[VERSION][1] if VERSION in rows else None
 
 
 def ledger_of(settings: Mapping[str, str]) -> LedgerIdentity:

@@ -14,16 +14,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 from spanctl.errors import VerificationError
 from spanctl.ledger.keys import NAMESPACE
-from spanctl.spanner import holders
+from spanctl.spanner import ddl, holders
 from spanctl.spanner.applying import apply, mutation
+from spanctl.spanner.executors import Enrolment, enrol, guard
+from spanctl.spanner.executors import forget as forget_executor
 from spanctl.spanner.keysets import KeySet
 from spanctl.spanner.receipts import COMMIT_TIMESTAMP
 
 if TYPE_CHECKING:
+    from google.cloud.spanner_v1.types import Mutation
+
     from spanctl.spanner.client import Database
 
-TABLE: Final = "spanctl_intents"
-BY_REQUEST: Final = "spanctl_intents_by_request"
+TABLE: Final = ddl.INTENTS
+BY_REQUEST: Final = ddl.INTENTS_BY_REQUEST
 LARGEST_BLOCK: Final = 64
 LARGEST_LIST: Final = 1_000
 _TIMEOUT: Final = 30.0
@@ -80,20 +84,66 @@ class Intent:
         }
 
 
-def acknowledge(database: "Database", intents: Sequence[Intent]) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """The executor that leases, as the commit of its lease needs it.
+
+    Attributes:
+        enrolment: Its row, which goes in with its first lease; None where that is there, and in a
+            ledger that has no place for it.
+        guards: The executors of which none may be superseded; none in such a ledger.
+    """
+
+    enrolment: Enrolment | None = None
+    guards: tuple[str, ...] = ()
+
+    def apply(self, database: "Database", mutations: "Sequence[Mutation]", doing: str) -> bool:
+        """Commit leases; False where one of them, or the executor's row, was there."""
+        made = [self.enrolment.mutation()] if self.enrolment else []
+        return apply(
+            database,
+            [*made, *mutations],
+            timeout=_TIMEOUT,
+            doing=doing,
+            admit=guard(self.guards) if self.guards else None,
+        )
+
+    def enrolled(self, database: "Database") -> "Holder":
+        """Insert the executor's row, if it is not there yet, and return who leases from then on.
+
+        Raises:
+            SpanctlError: As :func:`spanctl.spanner.executors.enrol` raises.
+        """
+        if self.enrolment is None:
+            return self
+        enrol(database, self.enrolment)
+        return Holder(guards=self.enrolment.guards)
+
+
+def acknowledge(
+    database: "Database", intents: Sequence[Intent], holder: Holder | None = None
+) -> None:
     """Insert leases and return once Spanner has acknowledged them.
 
+    Args:
+        database: Where.
+        intents: The leases.
+        holder: The executor that leases; None for one without a row.
+
     Raises:
+        SupersededError: The executor, or one that it was started by, counts as dead.
         UnreachableError: Spanner did not acknowledge in time; nothing may commit under them.
         VerificationError: Another lease, or a closed one, stands in the place of one of them.
         SpanctlError: Spanner refused.
     """
+    holder = holder or Holder()
     mutations = [mutation("insert", TABLE, intent.row()) for intent in intents]
-    if apply(database, mutations, timeout=_TIMEOUT, doing=_DOING):
+    if holder.apply(database, mutations, _DOING):
         return
     # One of them is there from an earlier send, so none of the others went in with it.
+    holder = holder.enrolled(database)
     for intent, one in zip(intents, mutations, strict=True):
-        if not apply(database, [one], timeout=_TIMEOUT, doing=_DOING):
+        if not holder.apply(database, [one], _DOING):
             _compare(database, intent)
 
 
@@ -111,7 +161,13 @@ def _compare(database: "Database", intent: Intent) -> None:
     raise VerificationError(msg, hint="look at what is open: spanctl txn list; then run it again")
 
 
-def close(database: "Database", intent_ids: Sequence[str], *, ended: Collection[str] = ()) -> None:
+def close(
+    database: "Database",
+    intent_ids: Sequence[str],
+    *,
+    ended: Collection[str] = (),
+    executors: Collection[str] = (),
+) -> None:
     """Mark leases as closed: none of their calls is in limbo.
 
     Args:
@@ -119,6 +175,7 @@ def close(database: "Database", intent_ids: Sequence[str], *, ended: Collection[
         intent_ids: The leases.
         ended: Those of them with a request that their own executor saw to its end: who asks for
             the same again need not be told of it.
+        executors: Executors that have none left, whose rows go with them.
 
     Raises:
         SpanctlError: Spanner could not be reached or refused; they stay open, which is harmless.
@@ -129,6 +186,7 @@ def close(database: "Database", intent_ids: Sequence[str], *, ended: Collection[
         for one in intent_ids
     ]
     mutations = [mutation("update", TABLE, row) for row in rows]
+    mutations += [forget_executor(one) for one in executors]
     apply(database, mutations, timeout=PARTING, doing=_DOING, settling=True)
 
 

@@ -226,7 +226,7 @@ class Execution(Resolution, Generic[T]):
         message.request_options.transaction_tag = self.provenance.tag or ""
         insert = message.mutations.add().insert
         insert.table = receipts.TABLE
-        written = receipts.insert(self.database, self._receipt_of(transaction, kept))
+        written = receipts.insert(self._receipt_of(transaction, kept))
         insert.columns.extend(written)
         insert.values.append(values.encode_row(written.values()))
         return request

@@ -63,9 +63,6 @@ COLUMNS: tuple[str, ...] = (
 )
 """The columns of a receipt's row, in the order of :func:`row` (``shard`` is generated)."""
 
-_BEFORE = {2: COLUMNS[:-1]}
-"""What there is of them in a ledger of an older version."""
-
 _PROVENANCE = frozenset(Provenance.__dataclass_fields__)
 _STANDINGS = ("initiator_standing", "executor_standing", "executor_chain_standing")
 _CHAINS = ("initiator_chain", "executor_chain")
@@ -104,14 +101,9 @@ def row(receipt: Receipt) -> tuple[Any, ...]:
     return tuple(values[column] for column in COLUMNS)
 
 
-def columns(database: "Database") -> tuple[str, ...]:
-    """Return those of :data:`COLUMNS` that a database's ledger has, in their order."""
-    return _BEFORE.get(database.ledger.schema_version, COLUMNS)
-
-
-def insert(database: "Database", receipt: Receipt) -> dict[str, Any]:
+def insert(receipt: Receipt) -> dict[str, Any]:
     """Return what to insert for a receipt, by column; what is unset costs no mutation."""
-    written = zip(columns(database), row(receipt), strict=False)
+    written = zip(COLUMNS, row(receipt), strict=True)
     return {column: value for column, value in written if value is not None}
 
 
@@ -122,13 +114,13 @@ def statements_text(statements: Iterable[Statement]) -> str:
 
 
 def receipt(row: Sequence[Any]) -> Receipt:  # noqa: PLR0917, RUF100 - one row
-    """Read a row that was read with :func:`columns`.
+    """Read a row of :data:`COLUMNS`.
 
     Raises:
         SchemaVersionError: A newer spanctl wrote it in a way that this one doesn't know.
     """
     values: dict[str, Any] = dict.fromkeys(COLUMNS)
-    values |= dict(zip(COLUMNS, row, strict=False))
+    values |= dict(zip(COLUMNS, row, strict=True))
     source = {name: values.pop(name) for name in _PROVENANCE}
     try:
         # Receipts of version 1 have none of these: all that they said was claimed.
@@ -171,7 +163,7 @@ def get_many(
     found = {}
     for start in range(0, len(wanted), _FETCH):
         keys = KeySet(keys=[[txn_id] for txn_id in wanted[start : start + _FETCH]])
-        for values in database.read(TABLE, columns(database), keys, timeout=timeout):
+        for values in database.read(TABLE, COLUMNS, keys, timeout=timeout):
             one = receipt(values)
             found[one.txn_id] = one
     return found
@@ -190,7 +182,7 @@ def find(database: "Database", prefix: str, *, limit: int = 2) -> list[Receipt]:
         raise UsageError(msg, hint="give 8 or more of its first characters")
     start = _hyphenated(prefix)
     span = KeyRange(start_closed=[start], end_open=[start + "g"])  # g: after every hex digit
-    rows = database.read(TABLE, columns(database), KeySet(ranges=[span]), limit=limit)
+    rows = database.read(TABLE, COLUMNS, KeySet(ranges=[span]), limit=limit)
     return [receipt(values) for values in rows]
 
 

@@ -20,7 +20,7 @@ from spanctl.ledger.digests import VERSION, keyed
 from spanctl.ledger.keys import KEYED, NAMESPACE, keyed_root
 from spanctl.spanner import leases, receipts
 from spanctl.spanner.applying import apply, mutation
-from spanctl.spanner.identity import versioned_at
+from spanctl.spanner.identity import requests_since
 from spanctl.spanner.keysets import one
 
 if TYPE_CHECKING:
@@ -28,11 +28,9 @@ if TYPE_CHECKING:
 
     from spanctl.ledger.receipt import Receipt
     from spanctl.spanner.client import Database
-    from spanctl.spanner.leases import Intent
+    from spanctl.spanner.leases import Holder, Intent
 
 COLUMN: Final = "request"
-SINCE: Final = 3
-"""The version of the schema that has the column."""
 _TYPED: Final = "typed/1"
 _TIMEOUT: Final = 30.0
 
@@ -53,14 +51,12 @@ def _is_kept_as(kept: str, database: "Database", asked: str) -> bool:
     return any(hmac.compare_digest(kept, one) for one in told)
 
 
-def typed(database: "Database", person: str, what: "Mapping[str, Any]") -> str | None:
-    """Return how it is kept who typed what; None in a ledger that has no place for it.
+def typed(database: "Database", person: str, what: "Mapping[str, Any]") -> str:
+    """Return how it is kept who typed what.
 
     Raises:
         SpanctlError: The ledger could not be read.
     """
-    if database.ledger.schema_version < SINCE:
-        return None
     told = canonical_bytes([_TYPED, person, what])
     return hmac.new(database.ledger.key, told, hashlib.sha256).hexdigest()
 
@@ -76,8 +72,6 @@ def read(database: "Database", root: str) -> str | None:
     Raises:
         SpanctlError: The ledger could not be read.
     """
-    if database.ledger.schema_version < SINCE:
-        return None
     rows = list(database.read(leases.TABLE, [COLUMN], one(row_id(root))))
     return str(rows[0][0]) if rows else None
 
@@ -91,7 +85,7 @@ def is_new(database: "Database", root: str, asked: str) -> bool:
         KeyReusedError: Something else was asked for under the key.
         SpanctlError: The ledger could not be read.
     """
-    if database.ledger.schema_version < SINCE or (root, asked) in database.requests:
+    if (root, asked) in database.requests:
         return False
     key = root.removeprefix(KEYED)
     kept = read(database, root)
@@ -107,7 +101,13 @@ def is_new(database: "Database", root: str, asked: str) -> bool:
     return False
 
 
-def acknowledge(database: "Database", intents: "Sequence[Intent]", root: str, asked: str) -> None:
+def acknowledge(
+    database: "Database",
+    intents: "Sequence[Intent]",
+    root: str,
+    asked: str,
+    holder: "Holder",
+) -> None:
     """Insert the first leases of a run under a key, together with what was asked for.
 
     Raises:
@@ -118,18 +118,18 @@ def acknowledge(database: "Database", intents: "Sequence[Intent]", root: str, as
         kept = mutation("insert", leases.TABLE, _row(database, intents[0], root, asked))
         rows = [mutation("insert", leases.TABLE, intent.row()) for intent in intents]
         doing = "a request was written down"
-        if apply(database, [*rows, kept], timeout=_TIMEOUT, doing=doing):
+        if holder.apply(database, [*rows, kept], doing):
             database.requests.add((root, asked))
             return
         # Either the request or a lease is there, perhaps from an earlier send of the same commit.
         apply(database, [kept], timeout=_TIMEOUT, doing=doing)
         is_new(database, root, asked)
-    leases.acknowledge(database, intents)
+    leases.acknowledge(database, intents, holder)
 
 
 def _used_before(database: "Database", key: str) -> "Receipt | None":
     """Return what a run committed under a key before the ledger had a place for requests."""
-    since = versioned_at(database)
+    since = requests_since(database)
     return receipts.newest_of_key(database, key, until=since, committed=True)
 
 

@@ -9,14 +9,16 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from spanctl.closing import Closing
-from spanctl.errors import KeyReusedError, SpanctlError, UsageError
+from spanctl.errors import KeyReusedError, SpanctlError, SupersededError, UsageError
 from spanctl.ledger.digests import code_digest
 from spanctl.ledger.keys import OperationKey
 from spanctl.ledger.receipt import Provenance, TransactionResult
 from spanctl.shelter import sheltered
-from spanctl.spanner import fence, leases, requests
+from spanctl.spanner import executors, fence, heartbeat, leases, requests
 from spanctl.spanner.client import Database
-from spanctl.spanner.leases import LARGEST_BLOCK, LARGEST_LIST, Intent
+from spanctl.spanner.executors import Enrolment
+from spanctl.spanner.heartbeat import heart
+from spanctl.spanner.leases import LARGEST_BLOCK, LARGEST_LIST, Holder, Intent
 from spanctl.spanner.operation import Call, Identified, TransactionOptions
 from spanctl.spanner.protocol import Execution
 from spanctl.spanner.transaction import Transaction
@@ -38,12 +40,13 @@ class Run(Closing):
         database: Where it writes.
         root: First part of every operation key: names the job, the same whenever it is run again.
         executor: Id of this execution.
+        ancestors: The executors that it was started by, the nearest first.
         provenance: Goes into every receipt.
     """
 
     harmless = (SpanctlError,)  # the leases stay open, and what was done is done
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - who executes, told in full
         self,
         database: Database,
         root: str,
@@ -51,6 +54,7 @@ class Run(Closing):
         provenance: Provenance | None = None,
         asked: str | None = None,
         typed: str | None = None,
+        ancestors: Sequence[str] = (),
     ) -> None:
         """Start an execution; nothing is written before the first call.
 
@@ -61,13 +65,21 @@ class Run(Closing):
             asked: What was asked for under an idempotency key: another request is refused.
             typed: Digest of what a person typed, kept in the first lease until they are told what
                 came of it (:meth:`close`): who types it again learns that this one never ended.
+            ancestors: The executors that it was started by, the nearest first: once one of them
+                is superseded, this one is too.
         """
         self.database = database
         self.root = root
         self.provenance = provenance or Provenance()
         self.executor = str(uuid.uuid4())
+        self.ancestors = tuple(ancestors)
         self._asked = asked
         self._typed = typed
+        self._enrolment: Enrolment | None = None
+        self._enrolled = False
+        self._rows: list[str] = []
+        self._superseded: SupersededError | None = None
+        self._declared = TransactionOptions().deadline
         self._lock = threading.Lock()
         self._ordinals: dict[str, int] = defaultdict(int)
         self._through: dict[str, int] = {}
@@ -99,6 +111,8 @@ class Run(Closing):
         """
         calls = [Call(key) for key in keys]
         with self._lock:
+            if self._superseded is not None:
+                raise self._superseded
             wanted = self._wanted(keys)
             if wanted:
                 wanted[0] = replace(wanted[0], request=self._typed)
@@ -109,10 +123,92 @@ class Run(Closing):
 
     def _acknowledge(self, wanted: Sequence[Intent]) -> None:
         if self._asked is None:
-            leases.acknowledge(self.database, wanted)
+            leases.acknowledge(self.database, wanted, self._holder())
         else:
-            requests.acknowledge(self.database, wanted, self.root, self._asked)
+            requests.acknowledge(self.database, wanted, self.root, self._asked, self._holder())
+        self._begin()
         self._asked = self._typed = None
+
+    # -- the executor's row
+
+    @sheltered
+    def enrol(self) -> tuple[str, ...]:
+        """Write down the executor ahead of its first lease, for those that it starts elsewhere.
+
+        Returns:
+            The executors that these are started by: this one, then its own ancestors; none in a
+            ledger of an older version.
+
+        Raises:
+            SupersededError: One of its ancestors counts as dead.
+            SpanctlError: Spanner could not be reached or refused.
+        """
+        with self._lock:
+            self._holder().enrolled(self.database)
+            self._begin()
+            return self._guards
+
+    @property
+    def _guards(self) -> tuple[str, ...]:
+        return (self.executor, *self.ancestors) if self._enrolled else ()
+
+    def _holder(self) -> Holder:
+        if self._enrolled:
+            return Holder(guards=self._guards)
+        if self.database.ledger.schema_version < executors.SINCE or self.database.is_installing:
+            return Holder()
+        self._enrolment = Enrolment(
+            executor_id=self.executor,
+            ancestors=self.ancestors,
+            root=self.root,
+            root_run=self.provenance.root_run,
+            flow_run=self.provenance.flow_run or self.provenance.root_run,
+            deadline=self._declared,
+            interval=heartbeat.interval(),
+        )
+        return Holder(enrolment=self._enrolment, guards=self.ancestors)
+
+    def _begin(self) -> None:
+        if self._enrolled or self._enrolment is None:
+            return
+        self._enrolled = True
+        heart.start(self.executor, self._beat, self._enrolment.interval)
+
+    def _beat(self) -> bool:
+        """Say that this executor is alive; False where that has to wait."""
+        # An emulator aborts what is open where another transaction commits.
+        if self.database.target.is_emulated and not self.database.sessions.is_idle:
+            return False
+        guards = self._guards
+        if guards:
+            try:
+                executors.beat(self.database, guards, timeout=leases.PARTING)
+            except SupersededError as error:
+                with self._lock:
+                    if self._guards == guards:  # else it ended meanwhile, and took its row away
+                        self._superseded = error
+                        heart.stop(guards[0])
+        return True
+
+    def _declare(self, deadline: float) -> None:
+        """Write down that a transaction may take long: on an emulator it keeps heartbeats back."""
+        if not self._enrolled or not self.database.target.is_emulated:
+            return
+        with self._lock:
+            if deadline > self._declared:
+                executors.declare(self.database, self._guards, deadline)
+                self._declared = deadline
+
+    def guard(self, transaction: Transaction) -> None:
+        """Refuse a transaction, from within it, once this executor counts as dead.
+
+        For what is written down before something that no transaction holds, as DDL.
+
+        Raises:
+            SupersededError: It does.
+        """
+        if self._guards:
+            executors.guard(self._guards)(transaction)
 
     def _wanted(self, keys: Sequence[OperationKey]) -> list[Intent]:
         highest: dict[str, int] = {}
@@ -176,8 +272,10 @@ class Run(Closing):
             root_run=self.provenance.root_run,
             epoch=call.epoch,
         )
-        leases.acknowledge(self.database, [intent])
         with self._lock:
+            if self._superseded is not None:
+                raise self._superseded
+            leases.acknowledge(self.database, [intent], self._holder())
             self._open.append(intent)
 
     # -- running
@@ -208,6 +306,8 @@ class Run(Closing):
         if not leased:
             msg = f"operation {call.key} is not leased"
             raise UsageError(msg, hint="lease it first, once for each time that it is executed")
+        options = options or TransactionOptions()
+        self._declare(options.deadline)
         execution = self.database.execution(
             call,
             body,
@@ -306,14 +406,33 @@ class Run(Closing):
                 one = self._untold[-1]
                 leases.forget(self.database, one, close=False, timeout=leases.PARTING)
                 self._untold.pop()
-            if self._pending or not self._open:
+            heart.stop(self.executor)
+            if self._pending:
+                self._end()
                 return not self._open
+            if self._enrolled:
+                self._rows.append(self.executor)
+            if not self._open and not self._rows:
+                return True
             typed = [intent.intent_id for intent in self._open if intent.request]
             ended = typed if told else []
-            leases.close(self.database, [one.intent_id for one in self._open], ended=ended)
+            intents = [one.intent_id for one in self._open]
+            leases.close(self.database, intents, ended=ended, executors=self._rows)
             self._untold += [] if told else typed
             self._open.clear()
-            self.executor = str(uuid.uuid4())  # else a block of the same size would be a closed one
-            self._through.clear()
-            self._keyed.clear()
+            self._rows.clear()
+            self._renew()
             return True
+
+    def _end(self) -> None:
+        """Note that this executor has ended: should it be called again, it goes on as another."""
+        if self._enrolled:
+            executors.end(self.database, self.executor, timeout=leases.PARTING)
+            self._rows.append(self.executor)
+            self._renew()
+
+    def _renew(self) -> None:
+        self.executor = str(uuid.uuid4())  # else a block of the same size would be a closed one
+        self._enrolment, self._enrolled = None, False
+        self._through.clear()
+        self._keyed.clear()

@@ -17,12 +17,14 @@ from spanctl.spanner.identity import (
     DATABASE,
     LEDGER_ID,
     LEDGER_KEY,
+    REQUESTS_SINCE,
     SCHEMA_VERSION,
     SETTINGS,
     VERSION,
     Incarnation,
     ledger_of,
     read_settings,
+    requests_since,
 )
 from spanctl.spanner.keysets import KeySet
 from spanctl.spanner.run import Run
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from spanctl.spanner.transaction import Transaction
 
 _KEY_BYTES: Final = 32
+_REQUESTS: Final = 3
+"""The version of the schema that first kept requests."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,6 +258,8 @@ def _complete(
     changes = {}
     if int(settings[VERSION]) < SCHEMA_VERSION:
         changes[VERSION] = str(SCHEMA_VERSION)
+        if int(settings[VERSION]) >= _REQUESTS and (since := requests_since(database)):
+            changes[REQUESTS_SINCE] = since.isoformat()
     ledger = ledger_of(settings)
     if adopt and (ledger.bound is None or ledger.is_elsewhere(actual)):
         before = [ledger.ledger_id, *settings.get(ANCESTOR, "").split()]

@@ -132,6 +132,11 @@ class SessionPool:
                 self._free.append((lease.session, monotonic()))
             self._changed.notify()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no session is on loan, so that no transaction is open."""
+        return self._in_use == 0
+
     def exchange(self, lease: "Lease", *, timeout: float = _CREATE_TIMEOUT) -> None:
         """Give the borrower another session for one that is lost.
 

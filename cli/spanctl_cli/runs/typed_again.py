@@ -120,8 +120,7 @@ def _twins(app: AppContext, script: "Script", database: "Database") -> "list[Twi
     claimed = user_at_host()
     person = database.actors.asked(Provenance(initiator=claimed)).initiator or claimed
     digests = [requests.typed(database, one, script.arguments) for one in (person, claimed)]
-    known = [one for one in digests if one is not None]
-    return twins.find(database, known, clock.parse_since(window)) if known else []
+    return twins.find(database, digests, clock.parse_since(window))
 
 
 def _resume(app: AppContext, wanted: str, found: "Sequence[Twin]") -> Dealt:
