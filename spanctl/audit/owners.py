@@ -1,47 +1,20 @@
-"""Who owns an operation without a receipt, and whether that run still goes on."""
+"""Who owns an operation without a receipt, and whether somebody still sees to it."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
+from datetime import datetime, timedelta
 from typing import Final
 
-from spanctl.audit.processes import Process, of_lease
+from spanctl.clock import now
 from spanctl.errors import NotPermittedError, SpanctlError, UnreachableError
 from spanctl.orchestration.api import PrefectApi
-from spanctl.orchestration.model import FlowRun, State, StateType
+from spanctl.orchestration.model import FlowRun, StateType
+from spanctl.spanner.executors import Executor
 from spanctl.spanner.limbo import Leased, OpenLease
+from spanctl.spanner.liveness import Judge, Judged, Verdict
 
-
-class Owner(StrEnum):
-    """How the run that owns an operation is.
-
-    ALIVE and WAITING (it will be run again, or is paused) see to their operations themselves. A
-    ZOMBIE's process goes on although its run is over. UNKNOWN is what nobody here can tell.
-    """
-
-    ALIVE = "alive"
-    WAITING = "waiting"
-    UNKNOWN = "unknown"
-    ZOMBIE = "zombie"
-    CANCELLED = "cancelled"
-    CRASHED = "crashed"
-    ENDED = "ended"
-
-    @property
-    def is_in_charge(self) -> bool:
-        """Whether the run will settle the operation by itself."""
-        return self in {Owner.ALIVE, Owner.WAITING}
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the run is known not to settle it any more."""
-        return not self.is_in_charge and self is not Owner.UNKNOWN
-
-
-_ENDED: Final = {StateType.CANCELLED: Owner.CANCELLED, StateType.CRASHED: Owner.CRASHED}
-_GOING: Final = frozenset({StateType.RUNNING, StateType.CANCELLING})
-_ORDER: Final = tuple(Owner)
-"""Of several executors of one operation, the first of these counts."""
+_BEGINNING: Final = frozenset({StateType.RUNNING, StateType.PENDING, StateType.SCHEDULED})
+_ORDER: Final = tuple(Verdict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +22,33 @@ class Owned:
     """What is known of an operation's owner.
 
     Attributes:
-        owner: How the owning run is.
+        verdict: How the executor is that owns it.
         lease: The lease of the executor that counts.
         note: How that is known, in a few words.
         run: The root flow run, as Prefect tells it; None where it doesn't.
     """
 
-    owner: Owner
+    verdict: Verdict
     lease: OpenLease
     note: str
     run: FlowRun | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadRun:
+    """A root flow run that has not ended, and whose executor is dead.
+
+    Attributes:
+        run: The flow run, as Prefect tells it.
+        executor: The executor of its engine.
+        verdict: How that is.
+        note: How that is known, in a few words.
+    """
+
+    run: FlowRun
+    executor: Executor
+    verdict: Verdict
+    note: str
 
 
 @dataclass(slots=True)
@@ -67,21 +57,22 @@ class Owners:
 
     Attributes:
         api: Prefect's API; None when none is set.
-        leases: Every open lease: an executor that is alive speaks for all of its run.
-        look: Tells whether the process of a lease still runs.
+        leases: Every open lease.
+        judge: Judges executors.
         trouble: Why Prefect could not be asked; empty when it could.
     """
 
     api: PrefectApi | None
     leases: Sequence[OpenLease] = ()
-    look: Callable[[OpenLease], Process] = of_lease
+    judge: Judge = field(default_factory=Judge)
     trouble: str = ""
     _runs: dict[str, FlowRun | None] = field(default_factory=dict)
-    _processes: dict[str, Process] = field(default_factory=dict)
+    _judged: dict[str, Judged] = field(default_factory=dict)
 
     def ask(self) -> None:
-        """Read the root flow runs of the leases, all at once."""
-        roots = sorted({one.root_run for one in self.leases if one.root_run})
+        """Read the root flow runs of the leases and executors, all at once."""
+        held = {one.root_run for one in self.leases}
+        roots = sorted(filter(None, held | {one.root_run for one in self._executors}))
         if not roots:
             return
         if self.api is None:
@@ -96,6 +87,14 @@ class Owners:
         else:
             self._runs = {root: found.get(root) for root in roots}
 
+    @property
+    def _executors(self) -> Iterable[Executor]:
+        return self.judge.executors.values()
+
+    def run(self, root_run: str) -> FlowRun | None:
+        """Return a root flow run; None where Prefect doesn't know it, or could not be asked."""
+        return self._runs.get(root_run)
+
     def of(self, operation: Leased) -> Owned:
         """Return how the owner of an operation is."""
         return self.of_all(operation.leases)
@@ -103,58 +102,52 @@ class Owners:
     def of_all(self, leases: Iterable[OpenLease]) -> Owned:
         """Return how the owner of what one or more leases hold is."""
         judged = [self.of_lease(lease) for lease in leases]
-        return min(judged, key=lambda owned: _ORDER.index(owned.owner))
+        return min(judged, key=lambda owned: _ORDER.index(owned.verdict))
 
     def of_lease(self, lease: OpenLease) -> Owned:
-        """Return how the run of an executor is."""
-        process = self._process(lease)
-        where = f"process {lease.pid} on {lease.host}"
-        if lease.root_run is None:
-            told = {
-                Process.RUNNING: (Owner.ALIVE, f"{where} runs"),
-                Process.GONE: (Owner.CRASHED, f"{where} is gone"),
-                Process.ELSEWHERE: (Owner.UNKNOWN, f"{where} can't be looked at from here"),
-            }
-            return Owned(told[process][0], lease, told[process][1])
-        if self.trouble:
-            gone = f"; {where} is gone" if process is Process.GONE else ""
-            return Owned(Owner.UNKNOWN, lease, f"{self.trouble}{gone}")
-        run = self._runs.get(lease.root_run)
-        if run is None or run.state is None:
-            told = {
-                Process.RUNNING: (Owner.ALIVE, f"{where} runs; Prefect doesn't know the run"),
-                Process.GONE: (Owner.CRASHED, f"{where} is gone; Prefect doesn't know the run"),
-                Process.ELSEWHERE: (Owner.UNKNOWN, f"Prefect doesn't know the run of {where}"),
-            }
-            return Owned(told[process][0], lease, told[process][1], run)
-        owner, note = self._in_state(run.state, lease, process)
-        return Owned(owner, lease, note, run)
+        """Return how the executor of a lease is; one of the same run that lives speaks for it."""
+        judged = self._of(lease)
+        run = self.run(lease.root_run) if lease.root_run else None
+        says = f"; Prefect says {run.state.name}" if run and run.state else ""
+        again = self._goes_on(lease.root_run, lease.since) if judged.verdict.is_dead else None
+        if again is not None:
+            return Owned(again.verdict, lease, f"{judged.evidence}; {again.evidence}", run)
+        return Owned(judged.verdict, lease, f"{judged.evidence}{says}", run)
 
-    def _in_state(self, state: State, lease: OpenLease, process: Process) -> tuple[Owner, str]:
-        says, where = f"Prefect says {state.name}", f"process {lease.pid} on {lease.host}"
-        if state.type.is_final and process is Process.RUNNING:
-            return Owner.ZOMBIE, f"{says}, but {where} runs"
-        if state.type.is_final:
-            return _ENDED.get(state.type, Owner.ENDED), says
-        if state.type not in _GOING:
-            return Owner.WAITING, says
-        if process is not Process.GONE:
-            return Owner.ALIVE, says
-        if self._goes_on_elsewhere(state, lease):
-            return Owner.ALIVE, f"{says}: executed again, {where} is gone"
-        owner = Owner.CANCELLED if state.type is StateType.CANCELLING else Owner.CRASHED
-        return owner, f"{says}, but {where} is gone"
+    def dead_runs(self) -> list[DeadRun]:
+        """Return the root flow runs that nobody executes any more and that have not ended."""
+        found: dict[str, DeadRun] = {}
+        for one in self._executors:
+            run = self.run(one.root_run) if one.root_run else None
+            if run is None or run.state is None or run.state.type.is_final or one.parent:
+                continue
+            judged = self.judge.of(one)
+            if judged.verdict.is_dead and self._goes_on(run.id, one.started_at) is None:
+                note = f"Prefect says {run.state.name}, but {judged.evidence}"
+                found[run.id] = DeadRun(run, one, judged.verdict, note)
+        return list(found.values())
 
-    def _goes_on_elsewhere(self, state: State, lease: OpenLease) -> bool:
-        """Tell whether another process executes the run of a lease whose own process is gone."""
-        if state.type is StateType.RUNNING and state.timestamp > lease.since:
-            return True
-        return any(
-            other.root_run == lease.root_run and self._process(other) is Process.RUNNING
-            for other in self.leases
-        )
+    def _of(self, lease: OpenLease) -> Judged:
+        if lease.intent_id not in self._judged:
+            self._judged[lease.intent_id] = self.judge.of_lease(lease)
+        return self._judged[lease.intent_id]
 
-    def _process(self, lease: OpenLease) -> Process:
-        if lease.intent_id not in self._processes:
-            self._processes[lease.intent_id] = self.look(lease)
-        return self._processes[lease.intent_id]
+    def _goes_on(self, root: str | None, since: datetime) -> Judged | None:
+        """Return who goes on with the run of a dead executor; None where nobody is known to."""
+        if root is None:
+            return None
+        if other := self.judge.alive(root):
+            told = f"its run goes on in process {other.pid} on {other.host}"
+            return Judged(Verdict.ALIVE, told)
+        for one in self.leases:
+            if one.root_run == root and self._of(one).verdict is Verdict.ALIVE:
+                told = f"its run goes on in process {one.pid} on {one.host}"
+                return Judged(Verdict.ALIVE, told)
+        run = self.run(root)
+        state = run.state if run else None
+        if state is None or state.type not in _BEGINNING or state.timestamp <= since:
+            return None
+        # Executed again, it may not have come to its first lease yet.
+        if now() - state.timestamp > timedelta(seconds=self.judge.bound):
+            return None
+        return Judged(Verdict.NOT_KNOWN, f"Prefect says {state.name}, since a moment ago")

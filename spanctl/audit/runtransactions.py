@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 
 from spanctl.audit import ending
 from spanctl.audit.operations import is_of_run
-from spanctl.audit.processes import Process, of_lease
 from spanctl.audit.settling import Phase, survey
 from spanctl.clock import monotonic
 from spanctl.errors import SpanctlError
@@ -18,6 +17,7 @@ from spanctl.ledger.report import TransactionReport
 from spanctl.orchestration.api import PrefectApi
 from spanctl.spanner import limbo, receipts
 from spanctl.spanner.holders import is_own
+from spanctl.spanner.processes import Process, of_lease
 
 if TYPE_CHECKING:
     from spanctl.audit.settling import Unsettled

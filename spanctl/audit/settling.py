@@ -1,18 +1,21 @@
 """Operations in flight and in limbo: who owns them, and how those in limbo are made final."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from spanctl.audit.owners import Owned, Owners
+from spanctl.audit.owners import DeadRun, Owned, Owners
 from spanctl.errors import UnreachableError
 from spanctl.ledger.keys import OperationKey
 from spanctl.ledger.receipt import Outcome, Provenance, Receipt
 from spanctl.orchestration.api import PrefectApi
-from spanctl.spanner import fence, leases, limbo
+from spanctl.orchestration.model import State, StateType
+from spanctl.spanner import fence, leases, limbo, liveness
 from spanctl.spanner.client import Database
 from spanctl.spanner.fence import Standing
 from spanctl.spanner.limbo import Leased, OpenLease
+from spanctl.spanner.liveness import Verdict
 
 _BATCH: Final = 500
 
@@ -38,8 +41,8 @@ class Unsettled:
 
     @property
     def phase(self) -> Phase:
-        """In flight while its run sees to it, else in limbo."""
-        return Phase.IN_FLIGHT if self.owned.owner.is_in_charge else Phase.LIMBO
+        """In flight while an executor that is alive sees to it, else in limbo."""
+        return Phase.IN_FLIGHT if self.owned.verdict is Verdict.ALIVE else Phase.LIMBO
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +53,13 @@ class Survey:
         operations: The operations, the oldest first.
         leases: Every open lease, also those whose operations are all settled.
         owners: Who owns them.
+        dead_runs: The root flow runs that have not ended, and that nobody executes any more.
     """
 
     operations: tuple[Unsettled, ...]
     leases: tuple[OpenLease, ...]
     owners: Owners
+    dead_runs: tuple[DeadRun, ...] = ()
 
     def owned(self, key: OperationKey) -> Owned | None:
         """Return who owns an operation; None when nobody leases it.
@@ -70,7 +75,7 @@ class Survey:
 
     @property
     def limbo(self) -> tuple[Unsettled, ...]:
-        """The operations that no run sees to."""
+        """The operations that nobody who is alive sees to."""
         return tuple(one for one in self.operations if one.phase is Phase.LIMBO)
 
 
@@ -118,11 +123,11 @@ def survey(database: Database, api: PrefectApi | None) -> Survey:
     """
     _ = database.ledger  # says what to do where there is none
     leased = tuple(limbo.open_leases(database))
-    owners = Owners(api, leased)
+    owners = Owners(api, leased, liveness.judge(database))
     owners.ask()
     operations = limbo.unsettled(database, leased)
     listed = tuple(Unsettled(one, owners.of(one)) for one in operations)
-    return Survey(listed, leased, owners)
+    return Survey(listed, leased, owners, tuple(owners.dead_runs()))
 
 
 def settle(
@@ -143,9 +148,9 @@ def settle(
     before = fence.standing(database, key)
     if before.entry is not None:
         return _settled(before, owned, Way.FOUND)
-    if owned is not None and not owned.owner.is_over and not force:
-        note = f"its run is {owned.owner.value}: {owned.note}"
-        return _left(before, owned, note)
+    if owned is not None and not owned.verdict.is_dead and not force:
+        word = owned.verdict.value.replace("_", " ")
+        return _left(before, owned, f"its executor is {word}: {owned.note}")
     try:
         after = fence.close(database, key, provenance=provenance)
     except UnreachableError as error:
@@ -175,6 +180,16 @@ def _left(stands: Standing, owned: Owned | None, note: str) -> Settled:
     )
 
 
+def end_dead(api: PrefectApi, dead: DeadRun) -> State:
+    """End a flow run as Crashed whose executor is dead, and return its state then.
+
+    Raises:
+        NotFoundError: Prefect doesn't know it any more.
+        UnreachableError: Prefect did not answer.
+    """
+    return api.set_state(dead.run.id, StateType.CRASHED, message=dead.note)
+
+
 def tidy(database: Database, found: Survey, *, force: bool = False) -> int:
     """Close the leases of runs that are over and of which nothing is open; return how many.
 
@@ -188,8 +203,25 @@ def tidy(database: Database, found: Survey, *, force: bool = False) -> int:
         lease.intent_id
         for lease in found.leases
         # An executor that goes on counts on the leases that it holds.
-        if lease.intent_id not in held and (force or found.owners.of_lease(lease).owner.is_over)
+        if lease.intent_id not in held and (force or found.owners.of_lease(lease).verdict.is_dead)
     ]
     for start in range(0, len(finished), _BATCH):
         leases.close(database, finished[start : start + _BATCH])
+    _prune(database, found, {one.executor for one in found.leases if one.intent_id not in finished})
     return len(finished)
+
+
+def _prune(database: Database, found: Survey, holding: Collection[str]) -> None:
+    """Delete the rows of dead executors that hold nothing, and whose runs are known to be over."""
+    unended = {one.executor.executor_id for one in found.dead_runs}
+    judge = found.owners.judge
+    rows = [
+        one.executor_id
+        for one in judge.executors.values()
+        if one.executor_id not in holding
+        and one.executor_id not in unended
+        and not (one.root_run and found.owners.trouble)
+        and judge.of(one).verdict.is_dead
+    ]
+    for start in range(0, len(rows), _BATCH):
+        leases.close(database, [], executors=rows[start : start + _BATCH])

@@ -11,13 +11,13 @@ from datetime import datetime
 from typing import Final
 
 from spanctl.audit.outside import Outside, outside
-from spanctl.audit.processes import Process, of_lease
 from spanctl.ledger.phases import AT_LEAST_ONCE, Phase
 from spanctl.ledger.receipt import EntryKind, Outcome, StatementKind
-from spanctl.spanner import fence, leases, limbo
+from spanctl.spanner import fence, leases, limbo, liveness
 from spanctl.spanner.client import Database
 from spanctl.spanner.fence import Standing
 from spanctl.spanner.limbo import OpenLease
+from spanctl.spanner.liveness import Judged, Verdict
 
 _OUTCOMES: Final = {
     EntryKind.COMMITTED: Outcome.COMMITTED,
@@ -31,21 +31,21 @@ class Twin:
 
     Attributes:
         lease: Its first lease.
-        process: How the process is that took it.
+        judged: How the executor is that took it.
         stands: Where its operations stand.
         outside: What its pair of entries tells of DDL or partitioned DML that was started; None
             for what is in a transaction.
     """
 
     lease: OpenLease
-    process: Process
+    judged: Judged
     stands: tuple[Standing, ...]
     outside: Outside | None = None
 
     @property
     def is_alive(self) -> bool:
-        """Whether its process is known to run."""
-        return self.process is Process.RUNNING
+        """Whether its executor is known to be alive."""
+        return self.judged.verdict is Verdict.ALIVE
 
     @property
     def name(self) -> str:
@@ -75,15 +75,12 @@ class Twin:
 
     @property
     def told(self) -> str:
-        """How its process is, and what came of what it did, in a few words."""
-        where = f"process {self.lease.pid} on {self.lease.host}"
-        ended = "did not note its end in its lease" if self._has_ended else "never ended"
-        how = {
-            Process.RUNNING: f"goes on in {where}",
-            Process.GONE: f"{ended}, {where} is gone",
-            Process.ELSEWHERE: f"{ended}, {where} can't be looked at from here",
-        }
-        return f"{how[self.process]}: {self._told_outcome}"
+        """How its executor is, and what came of what it did, in a few words."""
+        if self.is_alive:
+            how = "goes on"
+        else:
+            how = "did not note its end in its lease" if self._has_ended else "never ended"
+        return f"{how}, {self.judged.evidence}: {self._told_outcome}"
 
     @property
     def _has_ended(self) -> bool:
@@ -114,13 +111,14 @@ def find(database: Database, digests: Iterable[str], since: datetime) -> list[Tw
         SpanctlError: The database could not be read.
     """
     found: list[Twin] = []
+    judge = liveness.judge(database)
     for lease in limbo.typed(database, list(dict.fromkeys(digests)), since):
         if lease.keys and lease.root_run not in {one.lease.root_run for one in found}:
             stands = tuple(fence.standings(database, lease.keys).values())
             entry = stands[0].entry
             pair = outside(database, [entry]) if entry is not None else {}
             noted = pair.get(stands[0].call.txn_id)
-            found.append(Twin(lease, of_lease(lease), stands, noted))
+            found.append(Twin(lease, judge.of_lease(lease), stands, noted))
     return found
 
 

@@ -22,6 +22,7 @@ from spanctl.flows.cutting import Chunk
 from spanctl.flows.importjob import ImportJob, Tell, committed
 from spanctl.flows.importplan import ImportPlan
 from spanctl.flows.rowbatches import Batches
+from spanctl.flows.runs import registry
 from spanctl.ledger.receipt import Provenance, Receipt, TransactionResult
 
 if TYPE_CHECKING:
@@ -301,6 +302,7 @@ def write(
     """
     from spanctl.spanner.run import Run
 
+    registry.touch(job.database.target, job.root, provenance.root_run)
     run = Run(job.database, job.root, provenance=provenance)
     try:
         writer = _Writer(job, run, look_first=again or job.resumed, tell=tell)

@@ -10,7 +10,8 @@ import json
 import os
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,14 @@ class Registry:
         self._entries: defaultdict[str, dict[Place, TransactionReport]] = defaultdict(dict)
         self._attended: dict[str, str] = {}
         self._pinned: dict[tuple[Target, str], Pinned | None] = {}
+        self._touched: defaultdict[str, set[tuple[Target, str]]] = defaultdict(set)
         self._observers: list[Callable[[TransactionReport], None]] = []
+
+    def touch(self, target: "Target", root: str, root_run: str | None) -> None:
+        """Note that a root flow run writes to a database, under this root of its keys."""
+        with self._lock:
+            if root_run is not None and root_run in self._attended:
+                self._touched[root_run].add((target, root))
 
     def attend(self, run: str, until: str) -> None:
         """Expect the end of flow run ``until`` in this process: it ends what is kept of ``run``."""
@@ -83,6 +91,7 @@ class Registry:
 
         root_run = origin.provenance.root_run
         place = (origin.target, origin.key.root, root_run)
+        self.touch(*place)
         with self._lock:
             run = self._runs.get(place)
             if run is None:
@@ -147,8 +156,10 @@ class Registry:
         with self._lock:
             return list(self._entries.get(flow_run, {}).values())
 
-    def leave(self, flow_run: str) -> None:
+    def leave(self, flow_run: str, *, completed: bool = False) -> None:
         """Note that a flow run has ended here, and close the leases that it was to end.
+
+        Where the root flow run is complete, what its dead executors have left is settled.
 
         Raises:
             SpanctlError: A database could not be reached; its leases stay open, which is harmless.
@@ -159,8 +170,11 @@ class Registry:
                 del self._attended[run]
             runs = [self._runs.pop(place) for place in list(self._runs) if place[2] in ended]
             pinned = [self._pinned.pop(key) for key in list(self._pinned) if key[1] in ended]
+            touched = {run: self._touched.pop(run, set()) for run in ended}
         try:
             _close(runs)
+            if completed:
+                _settle_predecessors(touched)
         finally:
             _release(pinned)
 
@@ -175,6 +189,15 @@ class Registry:
             _close(runs)
         finally:
             _release(pinned)
+
+
+def _settle_predecessors(touched: "Mapping[str, AbstractSet[tuple[Target, str]]]") -> None:
+    from spanctl.spanner import predecessors
+    from spanctl.spanner.client import shared
+
+    for run, places in touched.items():
+        for target, root in places:
+            predecessors.settle(shared(target), root, run, by=run)
 
 
 def _release(pinned: "Sequence[Pinned | None]") -> None:
@@ -288,7 +311,7 @@ def spanctl_transactions(flow: "Flow[Any, Any]", flow_run: FlowRun, state: "Stat
         except (httpx.HTTPError, PrefectException) as error:
             logger.warning("no artifact of the transactions: %s", type(error).__name__)
     try:
-        registry.leave(str(flow_run.id))
+        registry.leave(str(flow_run.id), completed=state.is_completed())
     except SpanctlError as error:
         logger.warning("leases stay open: %s", error.message)
 

@@ -166,6 +166,7 @@ class Committing:
             asked=origin.request,
             typed=None if root.startswith(KEYED) else requests.typed(database, person, typed),
         )
+        registry.touch(origin.target, root, self._provenance.root_run)
         _open.setdefault(root, []).append(self._run)
         self._awaited = (awaited := _awaiting.get()) is not None
         if awaited is not None:

@@ -22,20 +22,26 @@ def limbo(around: Surroundings) -> Answer:
         with PrefectApi(reached, timeout=around.timeout / 2) as api:
             found = survey(database, api)
     open_, flying = len(found.limbo), len(found.operations) - len(found.limbo)
+    dead = [one.run.id for one in found.dead_runs]
     facts = {
         "limbo": open_,
         "in_flight": flying,
         "leases": len(found.leases),
         "txn_ids": [one.operation.txn_id for one in found.limbo],
+        "dead_runs": dead,
     }
     flight = f"{flying:,} in flight"
+    hint = "run: spanctl txn list --unresolved, then: spanctl txn resolve --all"
+    if dead and not open_:
+        runs = "a flow run is" if len(dead) == 1 else f"{len(dead):,} flow runs are"
+        told = f"{runs} dead and not ended: {', '.join(dead[:3])}; {flight}"
+        return fail(OutcomeUnknownError(told, hint=hint), **facts)
     if not open_:
         return ok(f"nothing in limbo, {flight}", **facts)
     oldest = min(one.operation.since for one in found.limbo)
     age = int((now() - oldest).total_seconds())
     told = f"{open_:,} operation{'' if open_ == 1 else 's'} may be open, for {age:,} s; {flight}"
     if found.owners.trouble:
-        told = f"{told}; whose run is alive can't be told: {found.owners.trouble}"
+        told = f"{told}; which runs have ended can't be told: {found.owners.trouble}"
         return warn(told, "spanctl txn list --unresolved", **facts)
-    hint = "run: spanctl txn list --unresolved, then: spanctl txn resolve --all"
     return fail(OutcomeUnknownError(told, hint=hint), **facts)

@@ -4,10 +4,12 @@ A look-up that finds no receipt proves nothing while a commit may still be on it
 takes the receipt's place: whoever comes second meets ALREADY_EXISTS.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
+
+from google.cloud.spanner_v1.types import Mutation
 
 from spanctl import __version__
 from spanctl.clock import now
@@ -23,6 +25,7 @@ from spanctl.spanner.operation import Call
 if TYPE_CHECKING:
     from spanctl.spanner.client import Database
 
+_BATCH: Final = 500
 TIMEOUT: Final = 60.0
 """Seconds to try: a lock of a killed client is held until the server's idle limit."""
 
@@ -127,7 +130,11 @@ def place(
         UnreachableError: Spanner did not answer in time; the fence may be there all the same.
         SpanctlError: Spanner refused.
     """
-    fence = Receipt(
+    return _stand(database, _fence(call, author, provenance), timeout)
+
+
+def _fence(call: Call, author: Author, provenance: Provenance) -> Receipt:
+    return Receipt(
         txn_id=call.txn_id,
         kind=EntryKind.FENCED,
         commit_timestamp=now(),
@@ -137,7 +144,40 @@ def place(
         result=fences.note(author),
         client_version=__version__,
     )
-    return _stand(database, fence, timeout)
+
+
+def place_all(
+    database: "Database",
+    calls: Sequence[Call],
+    *,
+    author: Author,
+    provenance: Provenance,
+    timeout: float = TIMEOUT,
+) -> None:
+    """Fence many operations, in few commits; what has its receipt by then keeps it.
+
+    Args:
+        database: Where.
+        calls: The operations, each in the epoch that is fenced.
+        author: On whose behalf.
+        provenance: Who, and why.
+        timeout: Seconds to try, for each commit.
+
+    Raises:
+        UnreachableError: Spanner did not answer in time; some may be there all the same.
+        SpanctlError: Spanner refused.
+    """
+    for start in range(0, len(calls), _BATCH):
+        left = list(calls[start : start + _BATCH])
+        while left:
+            entries = [_fence(one, author, provenance) for one in left]
+            inserts = [_insert(database, one) for one in entries]
+            doing = "fences were placed"
+            if apply(database, inserts, timeout=timeout, doing=doing, settling=True):
+                break
+            # A receipt was faster, or these fences are there from an earlier send.
+            found = receipts.get_many(database, [one.txn_id for one in left], timeout=timeout)
+            left = [one for one in left if one.txn_id not in found]
 
 
 def close(
@@ -192,9 +232,13 @@ def reopen(
     return found.entry, _stand(database, entry, timeout)
 
 
-def _stand(database: "Database", entry: Receipt, timeout: float) -> Receipt:
+def _insert(database: "Database", entry: Receipt) -> Mutation:
     entry = replace(entry, provenance=database.actors.written(entry.provenance))
-    insert = mutation("insert", receipts.TABLE, receipts.insert(entry))
+    return mutation("insert", receipts.TABLE, receipts.insert(entry))
+
+
+def _stand(database: "Database", entry: Receipt, timeout: float) -> Receipt:
+    insert = _insert(database, entry)
     apply(database, [insert], timeout=timeout, doing="a fence was placed", settling=True)
     stands = receipts.get(database, entry.txn_id, timeout=timeout)
     if stands is None:

@@ -12,22 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-from spanctl import settings
-from spanctl.clock import monotonic, parse_duration
-from spanctl.errors import SpanctlError
+from spanctl.clock import monotonic
 
 _POLL: Final = 0.5
 _LINGER: Final = 20
 """Looks in vain after which the thread ends."""
-_DEFAULT: Final = 15.0
-
-
-def interval() -> float:
-    """Return the seconds between two heartbeats, as the setting says."""
-    try:
-        return parse_duration(settings.resolve().require("heartbeat_interval"))
-    except SpanctlError:
-        return _DEFAULT  # settings that can't be read are told where they matter
 
 
 @dataclass(slots=True)

@@ -102,7 +102,7 @@ class Holder:
         made = [self.enrolment.mutation()] if self.enrolment else []
         return apply(
             database,
-            [*made, *mutations],
+            [*mutations, *made],
             timeout=_TIMEOUT,
             doing=doing,
             admit=guard(self.guards) if self.guards else None,

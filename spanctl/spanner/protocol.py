@@ -143,8 +143,8 @@ class Execution(Resolution, Generic[T]):
         while True:
             try:
                 # On no session: what leases takes one of its own, and all may be on loan.
-                if self._reopened:
-                    self._go_on_reopened()
+                if self._fenced:
+                    self._go_on()
                 with self.database.sessions.writer(self.options.deadline) as lease:
                     return self._on_session(lease)
             except NextEpochError:
@@ -161,7 +161,7 @@ class Execution(Resolution, Generic[T]):
             except AttemptLostError as lost:
                 if (error := self._gives_up(lost.cause, lease)) is not None:
                     raise _EndedError(error) from None
-                if self._reopened:
+                if self._fenced:
                     raise NextEpochError from None
 
     def _attempt(self, lease: Lease) -> TransactionResult:
@@ -202,12 +202,12 @@ class Execution(Resolution, Generic[T]):
         self._sent[transaction.id.hex()] = Sent(returned, transaction.row_counts)
         return self._commit(request, transaction, lease)
 
-    def _go_on_reopened(self) -> None:
+    def _go_on(self) -> None:
         try:
             self.lease_anew(self.call)
         except SpanctlError as error:
             raise _EndedError(error) from None
-        self._reopened = False
+        self._fenced = False
 
     def _roll_back(self, transaction: Transaction) -> None:
         with interrupts.shielded():

@@ -20,7 +20,6 @@ from spanctl.errors import (
     SpanctlError,
     UnreachableError,
 )
-from spanctl.ledger import fences
 from spanctl.ledger.digests import arguments_digest, is_digest_of
 from spanctl.ledger.fences import Author
 from spanctl.ledger.keys import OUTSIDE
@@ -64,8 +63,8 @@ class Resolution:
             first.
         arguments: What the body was called with; None when there is nothing to compare.
         identified: Which function the body is; None when there is nothing to compare.
-        lease_anew: Leases the operation once more, for the epoch in which it goes on: an older
-            lease holds nothing of what an operator has closed and opened again.
+        lease_anew: Leases the operation once more, for the epoch in which it goes on behind a
+            fence: an older lease holds nothing of that.
         in_doubt: Whether the outcome is open: a Commit was sent whose reply did not tell, or the
             receipt that would tell can't be read.
     """
@@ -79,7 +78,7 @@ class Resolution:
     arguments: Mapping[str, Any] | None = None
     identified: Identified | None = None
     in_doubt: bool = False
-    _reopened: bool = False
+    _fenced: bool = False
     _landed: bool = False
     _elsewhere: bool = False
     _attempts: int = 0
@@ -116,7 +115,8 @@ class Resolution:
                 return found
             self.call = replace(self.call, epoch=found.epoch + 1)
             self.in_doubt = False
-            self._reopened |= fences.closes(found)
+            # Whoever meets a fence may count as dead by now: its next lease says so.
+            self._fenced = True
 
     def _until_told(self, look: "Callable[[], Receipt | None]") -> Receipt | None:
         """Look until time is up, whatever a single read answers."""

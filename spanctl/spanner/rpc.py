@@ -24,6 +24,7 @@ from google.cloud.spanner_v1.types import (
     Transaction,
 )
 
+from spanctl.clock import parse_duration
 from spanctl.credentials.endpoints import Endpoints
 from spanctl.credentials.hardening import forget_locals
 from spanctl.credentials.live import LiveCredentials
@@ -55,6 +56,9 @@ class Target:
         identity: Where Google's identity services are, and the roots that servers are verified by.
         sign_as: The service accounts whose signature says who asked for a deployment's run,
             separated by commas; the one that the credentials act as when left out.
+        heartbeat_interval: Seconds after which a process that writes there says that it is alive.
+        presumed_dead_after: Seconds of silence after which one that can't be looked at counts as
+            dead.
     """
 
     database: DatabaseName
@@ -64,6 +68,8 @@ class Target:
     secret_reader: str = DEFAULT
     identity: Endpoints = _GOOGLE
     sign_as: str | None = None
+    heartbeat_interval: float = 15.0
+    presumed_dead_after: float = 60.0
 
     @classmethod
     def from_settings(cls, settings: Settings, database: DatabaseName | None = None) -> Self:
@@ -77,9 +83,15 @@ class Target:
             ConfigurationError: Project, instance or database is unset, or a URL is not HTTPS.
         """
         name = database or settings.database
+        interval = parse_duration(settings.require("heartbeat_interval"))
+        silence = parse_duration(settings.require("presumed_dead_after"))
         if emulator := settings.get("emulator_host"):
             return cls(
-                database=name, emulator_host=emulator, endpoint=settings.require("spanner_endpoint")
+                database=name,
+                emulator_host=emulator,
+                endpoint=settings.require("spanner_endpoint"),
+                heartbeat_interval=interval,
+                presumed_dead_after=silence,
             )
         return cls(
             database=name,
@@ -88,6 +100,8 @@ class Target:
             secret_reader=settings.require("secret_reader"),
             identity=Endpoints.from_settings(settings),
             sign_as=settings.get("sign_as"),
+            heartbeat_interval=interval,
+            presumed_dead_after=silence,
         )
 
     @property

@@ -14,7 +14,7 @@ from spanctl.ledger.digests import code_digest
 from spanctl.ledger.keys import OperationKey
 from spanctl.ledger.receipt import Provenance, TransactionResult
 from spanctl.shelter import sheltered
-from spanctl.spanner import executors, fence, heartbeat, leases, requests
+from spanctl.spanner import executors, fence, leases, requests
 from spanctl.spanner.client import Database
 from spanctl.spanner.executors import Enrolment
 from spanctl.spanner.heartbeat import heart
@@ -164,7 +164,7 @@ class Run(Closing):
             root_run=self.provenance.root_run,
             flow_run=self.provenance.flow_run or self.provenance.root_run,
             deadline=self._declared,
-            interval=heartbeat.interval(),
+            interval=self.database.target.heartbeat_interval,
         )
         return Holder(enrolment=self._enrolment, guards=self.ancestors)
 

@@ -16,6 +16,7 @@ from spanctl_cli.txns import facts
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from spanctl.audit.owners import DeadRun
     from spanctl.audit.settling import Settled, Survey, Unsettled
     from spanctl.ledger.keys import OperationKey
     from spanctl.ledger.receipt import Provenance
@@ -26,15 +27,12 @@ app = typer.Typer(help="List transactions in flight or in limbo, and make them f
 
 
 class ListedOwner(StrEnum):
-    """How the run that owns an operation may be."""
+    """How the executor that owns an operation may be."""
 
     ALIVE = "alive"
-    WAITING = "waiting"
-    UNKNOWN = "unknown"
-    ZOMBIE = "zombie"
-    CANCELLED = "cancelled"
-    CRASHED = "crashed"
-    ENDED = "ended"
+    NOT_KNOWN = "not_known"
+    PRESUMED_DEAD = "presumed_dead"
+    GONE = "gone"
 
 
 _FlowRunOption = Annotated[
@@ -61,7 +59,7 @@ def list_(  # noqa: PLR0913 - one parameter an option
     flow_run: _FlowRunOption = None,
     owner: Annotated[
         ListedOwner | None,
-        typer.Option("--owner", case_sensitive=False, help="Only those whose run is so."),
+        typer.Option("--owner", case_sensitive=False, help="Only those whose executor is so."),
     ] = None,
     step: Annotated[
         str | None, typer.Option("--step", metavar="TEXT", help="Only steps named like this.")
@@ -75,9 +73,10 @@ def list_(  # noqa: PLR0913 - one parameter an option
     output: OutputOption = None,
     fields: FieldsOption = None,
 ) -> None:
-    """List what is leased and has no receipt, the oldest first, and how its run is.
+    """List what is leased and has no receipt, the oldest first, and how its executor is.
 
-    In flight is what a run that is alive, or waits to be run again, sees to; all else is in limbo.
+    What an executor that is alive sees to is in flight; all else is in limbo. So is a flow run that
+    has not ended and whose executor is dead, also where none of its transactions is open.
 
     Example: spanctl txn list --unresolved -o name
     """
@@ -88,18 +87,29 @@ def list_(  # noqa: PLR0913 - one parameter an option
         found = survey(database, api)
         _tell_trouble(app_context, found)
         wanted = _of_run(api, found.limbo if unresolved else found.operations, flow_run)
+        dead = _dead_runs(api, found, flow_run)
     wanted = [
         one
         for one in wanted
-        if (owner is None or one.owned.owner.value == owner.value)
+        if (owner is None or one.owned.verdict.value == owner.value)
         and (step is None or step in one.operation.step)
     ]
     rows = [facts.listed(one) for one in wanted]
     rows = [row for row in rows if older is None or row["age"] > older]
     empty = "nothing is in limbo" if unresolved else "nothing is in flight or in limbo"
-    emit(Listing("txn.list", facts.LISTED, rows, empty=empty), output, fields=fields)
-    if unresolved and rows:
+    listing = Listing(
+        "txn.list",
+        facts.LISTED,
+        rows,
+        empty="" if dead else empty,
+        facts={"runs": [facts.dead_run(one) for one in dead]},
+    )
+    emit(listing, output, fields=fields)
+    for one in dead:
+        app_context.warn(f"flow run {one.run.id} ({one.run.name}) is dead: {one.note}")
+    if rows if unresolved else dead:
         app_context.note("next: spanctl txn resolve --all")
+    if unresolved and (rows or dead):
         raise typer.Exit(ExitCode.UNKNOWN)
 
 
@@ -122,7 +132,8 @@ def resolve(  # noqa: PLR0913 - one parameter an option
     """Make outcomes final: find each receipt, or fence what has none.
 
     What is fenced can never commit any more, and its operation is closed until it is reopened.
-    Nothing is fenced whose run is alive. With --all, exit 0 says that nothing is left in limbo.
+    Nothing is fenced whose executor is alive. Flow runs that have not ended and whose executor is
+    dead are ended as Crashed. With --all, exit 0 says that nothing is left in limbo.
 
     Example: spanctl txn resolve --all
     """
@@ -152,6 +163,9 @@ def resolve(  # noqa: PLR0913 - one parameter an option
             )
             for key in keys
         ]
+        if wanted is None:
+            _end_dead(app_context, api, _dead_runs(api, found, flow_run))
+            found = settling.survey(database, api)
         settling.tidy(database, found, force=force)
     if wanted is not None:
         _refuse_left(done)
@@ -278,8 +292,27 @@ def _reopen(database: "Database", key: "OperationKey", reason: str) -> dict[str,
 
 
 def _tell_trouble(app_context: AppContext, found: "Survey") -> None:
-    if found.owners.trouble and found.operations:
-        app_context.warn(f"{found.owners.trouble}: how the owning runs are isn't known")
+    if found.owners.trouble and (found.operations or found.owners.judge.executors):
+        app_context.warn(f"{found.owners.trouble}: which runs have ended isn't known")
+
+
+def _dead_runs(api: "PrefectApi | None", found: "Survey", flow_run: str | None) -> "list[DeadRun]":
+    from spanctl.audit.operations import root_of
+
+    if flow_run is None:
+        return list(found.dead_runs)
+    root = root_of(api, flow_run)
+    return [one for one in found.dead_runs if one.run.id == root]
+
+
+def _end_dead(app_context: AppContext, api: "PrefectApi | None", dead: "Sequence[DeadRun]") -> None:
+    from spanctl.audit.settling import end_dead
+
+    if api is None:
+        return
+    for one in dead:
+        state = end_dead(api, one)
+        app_context.note(f"flow run {one.run.id} ({one.run.name}) is {state.name} now: {one.note}")
 
 
 def _tell_strange(
@@ -341,12 +374,13 @@ def _emit_settled(
     fields: FieldsOption,
 ) -> None:
     from spanctl.audit.settling import Way
+    from spanctl.spanner.liveness import Verdict
 
     rows = [facts.settled(one) for one in done]
     empty = "nothing is in limbo"
     emit(Listing("txn.resolve", facts.SETTLED, rows, empty=empty), output, fields=fields)
     left = [one for one in done if one.way is Way.LEFT]
-    in_charge = [one for one in left if one.owned and one.owned.owner.is_in_charge]
+    in_charge = [one for one in left if one.owned and one.owned.verdict is Verdict.ALIVE]
     if in_charge:
         app_context.note(f"{len(in_charge):,} in flight: left to their runs")
     if len(left) > len(in_charge):

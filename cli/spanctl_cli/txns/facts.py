@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from spanctl_cli.output import Column, Kind
 
 if TYPE_CHECKING:
+    from spanctl.audit.owners import DeadRun
     from spanctl.audit.settling import Settled, Unsettled
     from spanctl.ledger.keys import OperationKey
     from spanctl.ledger.receipt import Receipt
@@ -59,7 +60,7 @@ def listed(one: "Unsettled") -> dict[str, Any]:
         "state": one.phase,
         "age": max(0.0, (now() - operation.since).total_seconds()),
         "step": operation.step,
-        "owner": owned.owner,
+        "owner": owned.verdict,
         "note": owned.note,
         "flow_run": operation.root_run,
         "run_name": owned.run.name if owned.run else None,
@@ -69,6 +70,21 @@ def listed(one: "Unsettled") -> dict[str, Any]:
         "since": operation.since,
         "epoch": operation.epoch,
         "operation_key": str(operation.key),
+    }
+
+
+def dead_run(one: "DeadRun") -> dict[str, Any]:
+    """Return what JSON tells of a flow run that has not ended and whose executor is dead."""
+    return {
+        "flow_run": one.run.id,
+        "name": one.run.name,
+        "state": one.run.state.name if one.run.state else None,
+        "owner": one.verdict,
+        "executor_id": one.executor.executor_id,
+        "host": one.executor.host,
+        "pid": one.executor.pid,
+        "heartbeat": one.executor.heartbeat,
+        "note": one.note,
     }
 
 
@@ -82,7 +98,7 @@ def settled(one: "Settled") -> dict[str, Any]:
         "outcome": one.outcome,
         "how": one.way,
         "step": step_of(one.key),
-        "owner": one.owned.owner if one.owned else None,
+        "owner": one.owned.verdict if one.owned else None,
         "commit_timestamp": entry.commit_timestamp if entry else None,
         "note": one.note,
         "flow_run": one.owned.lease.root_run if one.owned else None,

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from spanctl.audit.owners import Owner, Owners
-from spanctl.audit.processes import Process, look, started_at
+from spanctl.spanner.processes import Process, look, started_at
 from spanctl.errors import UnreachableError
 from spanctl.ledger.keys import OperationKey, txn_id
 from spanctl.orchestration.model import FlowRun, State, StateType

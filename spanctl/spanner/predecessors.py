@@ -1,0 +1,96 @@
+"""What dead executors of a root have left, settled by the one that completes it.
+
+Their leases may reach beyond what was ever begun. Once the root is complete, nothing of it is to be
+run again, so what they hold without a receipt is fenced, by executor's fences: these close nothing.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from spanctl.ledger.fences import Author
+from spanctl.ledger.keys import OUTSIDE
+from spanctl.ledger.receipt import Provenance
+from spanctl.spanner import executors, fence, leases, limbo, liveness
+from spanctl.spanner.limbo import OpenLease
+from spanctl.spanner.operation import Call
+
+if TYPE_CHECKING:
+    from spanctl.spanner.client import Database
+
+_BATCH: Final = 500
+_REASON: Final = "left by a dead executor of a root that is complete"
+
+
+def settle(database: "Database", root: str, root_run: str | None, *, by: str) -> int:
+    """Supersede the dead executors of a root, fence what they hold, and close their leases.
+
+    Executors that are alive, or of which that is not known, keep theirs. Outside of flows, keys
+    without a job's name have no root of their own: nothing is settled there.
+
+    Args:
+        database: Where.
+        root: First part of the root's operation keys.
+        root_run: The root flow run's id; None where there is none.
+        by: Who completes it: an executor's or a flow run's id.
+
+    Returns:
+        How many leases were closed.
+
+    Raises:
+        SpanctlError: The database could not be read or written; leases stay open, which is
+            harmless.
+    """
+    if root == OUTSIDE:
+        return 0
+    held = [one for one in limbo.open_leases(database) if _is_of(one, root, root_run)]
+    judge = liveness.judge(database)
+    dead = [one for one in held if judge.of_lease(one).verdict.is_dead]
+    rows = {
+        one.executor_id
+        for one in judge.executors.values()
+        if one.root == root or (root_run is not None and one.root_run == root_run)
+        if judge.of(one).verdict.is_dead
+    }
+    if not dead and not rows:
+        return 0
+    executors.supersede(database, {*rows, *(one.executor for one in dead)}, by=by)
+    settle_leases(database, dead, held, reason=_REASON)
+    still = {one.executor for one in limbo.open_leases(database)}
+    leases.close(database, [], executors=sorted(rows - still))
+    return len(dead)
+
+
+def settle_leases(
+    database: "Database", dead: Sequence[OpenLease], held: Iterable[OpenLease], *, reason: str
+) -> None:
+    """Fence what superseded executors hold without a receipt, then close their leases.
+
+    What an executor that isn't among them holds as well is left to that one.
+
+    Args:
+        database: Where.
+        dead: The leases of superseded executors.
+        held: All open leases of the same root.
+        reason: Why, for the fences.
+
+    Raises:
+        SpanctlError: The database could not be read or written.
+    """
+    closing = {one.intent_id for one in dead}
+    spared = {key for one in held if one.intent_id not in closing for key in one.keys}
+    for start in range(0, len(dead), _BATCH):
+        some = dead[start : start + _BATCH]
+        left = [one for one in limbo.unsettled(database, some) if one.key not in spared]
+        fence.place_all(
+            database,
+            [Call(one.key, one.epoch) for one in left],
+            author=Author.EXECUTOR,
+            provenance=Provenance(root_run=some[0].root_run, reason=reason),
+        )
+        leases.close(database, [one.intent_id for one in some])
+
+
+def _is_of(lease: OpenLease, root: str, root_run: str | None) -> bool:
+    if root_run is not None and lease.root_run == root_run:
+        return True
+    return any(key.root == root for key in lease.keys[:1])
