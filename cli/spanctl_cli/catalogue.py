@@ -212,6 +212,12 @@ ERRORS: Final[dict[str, Explanation]] = {
         "See what is in and what isn't: spanctl audit RUN. An --idempotency-key lets the same"
         " command go on.",
     ),
+    "superseded": Explanation(
+        ExitCode.CANCELLED,
+        "A recovery counts this process as dead, so it writes nothing any more; its run goes on in"
+        " another one, or has ended.",
+        "See where it goes on: spanctl runs list; what it had committed stays: spanctl audit RUN.",
+    ),
     "flow_cancelled": Explanation(
         ExitCode.CANCELLED,
         "The flow run was cancelled, crashed, or was ended by --timeout.",

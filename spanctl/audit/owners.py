@@ -114,6 +114,11 @@ class Owners:
             return Owned(again.verdict, lease, f"{judged.evidence}; {again.evidence}", run)
         return Owned(judged.verdict, lease, f"{judged.evidence}{says}", run)
 
+    @property
+    def has_dead(self) -> bool:
+        """Whether an executor of a flow run is dead: whether that run has ended Prefect knows."""
+        return any(self.judge.of(one).verdict.is_dead for one in self._executors if one.root_run)
+
     def dead_runs(self) -> list[DeadRun]:
         """Return the root flow runs that nobody executes any more and that have not ended."""
         found: dict[str, DeadRun] = {}

@@ -44,8 +44,8 @@ class Twin:
 
     @property
     def is_alive(self) -> bool:
-        """Whether its executor is known to be alive."""
-        return self.judged.verdict is Verdict.ALIVE
+        """Whether its process is known to run: a heartbeat from before it died is no proof."""
+        return self.judged.verdict is Verdict.ALIVE and self.judged.is_seen
 
     @property
     def name(self) -> str:

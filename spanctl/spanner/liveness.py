@@ -46,10 +46,12 @@ class Judged:
     Attributes:
         verdict: How it is.
         evidence: How that is known, in a few words.
+        is_seen: Whether its process was looked at: a heartbeat says only that it was alive then.
     """
 
     verdict: Verdict
     evidence: str
+    is_seen: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -126,8 +128,8 @@ class Judge:
 
 def _by_process(process: Process, where: str) -> Judged:
     if process is Process.RUNNING:
-        return Judged(Verdict.ALIVE, f"{where} runs")
-    return Judged(Verdict.GONE, f"{where} is gone")
+        return Judged(Verdict.ALIVE, f"{where} runs", is_seen=True)
+    return Judged(Verdict.GONE, f"{where} is gone", is_seen=True)
 
 
 def judge(database: "Database", found: Iterable[Executor] | None = None) -> Judge:

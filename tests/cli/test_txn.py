@@ -98,7 +98,7 @@ def test_after_death_limbo_is_listed_resolved_and_gone(
     assert result.exit_code == 9
     rows = items(result)
     assert [row["txn_id"] for row in rows] == [calls[1].txn_id, calls[2].txn_id]
-    assert {(row["state"], row["owner"]) for row in rows} == {("limbo", "crashed")}
+    assert {(row["state"], row["owner"]) for row in rows} == {("limbo", "gone")}
     assert rows[0]["step"] == "pay=1"
     assert rows[0]["age"] >= 0
     assert "is gone" in rows[0]["note"]
@@ -133,28 +133,26 @@ def test_what_is_alive_is_in_flight_and_spared(
     assert "1 in flight" in result.stderr
     result = spanctl("txn", "resolve", call.txn_id)
     assert result.exit_code == 6
-    assert "its run is alive" in result.stderr
+    assert "its executor is alive" in result.stderr
     assert receipts.get(database, call.txn_id) is None
     result = spanctl("txn", "resolve", call.txn_id, "--force", "-o", "json")
     assert result.exit_code == 0
     assert [row["outcome"] for row in items(result)] == ["NOT_COMMITTED"]
 
 
-def test_unreachable_prefect_is_said_and_nothing_is_fenced(
+def test_unreachable_prefect_is_said_and_the_process_decides(
     spanctl: Spanctl, database: Database, leave: Leave, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether a flow run will be retried only Prefect knows: unknown, exit 9, --force resolves."""
+    """What a dead executor holds is in limbo whatever Prefect says: its fences close it."""
     monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{free_port()}/api")
     (call,) = leave(root_run=str(uuid.uuid4()))
     result = spanctl("txn", "list", "--unresolved", "-o", "json")
     assert result.exit_code == 9
-    assert [row["owner"] for row in items(result)] == ["unknown"]
-    assert "isn't known" in result.stderr
-    result = spanctl("txn", "resolve", "--all")
-    assert result.exit_code == 9
-    assert "--force" in result.stderr
-    assert receipts.get(database, call.txn_id) is None
-    assert spanctl("txn", "resolve", "--all", "--force").exit_code == 0
+    assert [row["owner"] for row in items(result)] == ["gone"]
+    assert "which runs have ended isn't known" in result.stderr
+    assert spanctl("txn", "resolve", "--all").exit_code == 0
+    entry = receipts.get(database, call.txn_id)
+    assert (entry and entry.kind) is EntryKind.FENCED
     assert spanctl("txn", "list", "--unresolved").exit_code == 0
 
 
@@ -212,7 +210,7 @@ def test_what_was_reopened_is_its_living_executors(
     spanctl("txn", "reopen", call.txn_id, "--reason", "right after all")
     assert spanctl("txn", "list", "--unresolved").exit_code == 0
     spared = spanctl("txn", "resolve", str(call.key), "-o", "json")
-    assert (spared.exit_code, "its run is alive" in spared.stderr) == (6, True)
+    assert (spared.exit_code, "its executor is alive" in spared.stderr) == (6, True)
     result = Run(database, call.key.root).step("pay", lambda _: None, key="0")
     assert result.txn_id == Call(call.key, 1).txn_id
 
@@ -283,7 +281,7 @@ def test_filters(spanctl: Spanctl, leave: Leave) -> None:
         return set(spanctl("txn", "list", "-o", "name", *args).stdout.split())
 
     assert listed() == {dead.txn_id, alive.txn_id}
-    assert listed("--owner", "crashed") == {dead.txn_id}
+    assert listed("--owner", "gone") == {dead.txn_id}
     assert listed("--step", "pay=0") == {dead.txn_id, alive.txn_id}
     assert listed("--step", "collect") == set()
     assert listed("--older-than", "1h") == set()

@@ -10,9 +10,9 @@ import pytest
 from spanctl.errors import SchemaVersionError
 from spanctl.ledger.receipt import Standing
 from spanctl.resources import DatabaseName
-from spanctl.spanner import admin, ddl, receipts, schema
+from spanctl.spanner import admin, ddl, executors, receipts, schema
 from spanctl.spanner.client import Database, Target
-from spanctl.spanner.identity import SETTINGS, read_settings
+from spanctl.spanner.identity import SETTINGS, read_settings, requests_since
 from spanctl.spanner.run import Run
 from tests.faults import raw
 from tests.fixtures.cli import Spanctl
@@ -20,7 +20,13 @@ from tests.fixtures.cli import Spanctl
 pytestmark = pytest.mark.emulator
 
 OLD = str(uuid.UUID(int=1))
-TABLES = {"spanctl_attestations": 2, "spanctl_watches": 3}
+TABLES = {
+    "spanctl_attestations": 2,
+    "spanctl_watches": 3,
+    "spanctl_executors": 4,
+    "spanctl_observations": 4,
+    "spanctl_recoveries": 4,
+}
 INDEXES = {receipts.BY_KEY: 2, "spanctl_intents_by_request": 3}
 
 
@@ -92,10 +98,10 @@ def test_an_old_ledger_is_migrated_once(old: Target, spanctl: Spanctl) -> None:
         half = [one for one in statements if one.startswith("ALTER")][:3]
         admin.execute_ddl(old, half)
         done = json.loads(spanctl("init", "-o", "json").stdout)
-        assert (done["schema_version"], done["created"]) == (3, False)
+        assert (done["schema_version"], done["created"]) == (4, False)
         assert done["executed"] == len(statements) - len(half)
         again = json.loads(spanctl("init", "-o", "json").stdout)
-        assert (again["schema_version"], again["executed"]) == (3, 0)
+        assert (again["schema_version"], again["executed"]) == (4, 0)
         assert again["ledger_id"] == "L"
         kept = receipts.get(database, OLD)
         assert kept is not None
@@ -105,7 +111,7 @@ def test_an_old_ledger_is_migrated_once(old: Target, spanctl: Spanctl) -> None:
             run.step("s", lambda _: None, arguments={"a": 1})
 
 
-@pytest.mark.parametrize("old", [2], indirect=True)
+@pytest.mark.parametrize("old", [3], indirect=True)
 def test_the_version_before_is_worked_with(old: Target) -> None:
     """Before and after ``init``: what the old version holds is replayed under the new one."""
     with Database(old) as database:
@@ -116,7 +122,11 @@ def test_the_version_before_is_worked_with(old: Target) -> None:
         assert found.operation_key == "r/s=k"
         assert found.step_identity is None
         assert [one.txn_id for one in receipts.find(database, first.txn_id[:8])] == [first.txn_id]
-        assert schema.install(database).schema_version == 3
+        assert executors.read(database) == []
+        since = requests_since(database)
+        assert schema.install(database).schema_version == 4
+        assert requests_since(database) == since
+        assert read_settings(database)["requests_since"]
         with Run(database, "r") as run:
             again = run.step("s", lambda _: None, key="k", arguments={"a": 1})
         assert (again.txn_id, again.replayed) == (first.txn_id, True)
@@ -126,12 +136,12 @@ def test_a_newer_ledger_is_refused(old: Target) -> None:
     """Neither a flow nor ``init`` touches a version that it doesn't know."""
     with Database(old) as database:
         schema.install(database)
-        row = ("schema_version", "4", receipts.COMMIT_TIMESTAMP)
+        row = ("schema_version", "5", receipts.COMMIT_TIMESTAMP)
         made = raw.database(str(old.emulator_host), old.database.database)
         with made as google, google.batch() as batch:
             batch.update(SETTINGS, ("name", "value", "updated_at"), [row])
         database.forget_ledger()
         for touch in (lambda: database.ledger, lambda: schema.install(database)):
-            with pytest.raises(SchemaVersionError, match="version 4, this spanctl knows 3") as told:
+            with pytest.raises(SchemaVersionError, match="version 5, this spanctl knows 4") as told:
                 touch()
             assert told.value.hint == "upgrade spanctl"

@@ -11,6 +11,7 @@ from prefect import flow
 from prefect.task_runners import ProcessPoolTaskRunner
 
 from spanctl.flows import transaction
+from spanctl.ledger.receipt import EntryKind
 from tests.faults.proxy import FaultProxy, fail
 from tests.fixtures.cli import Ended, Spanctl
 from tests.flows.bank import Bank
@@ -21,11 +22,16 @@ __all__ = ["deploy", "worker"]  # fixtures
 pytestmark = [pytest.mark.emulator, pytest.mark.prefect, pytest.mark.usefixtures("prefect")]
 
 FLOWS = """
-import contextlib, os, subprocess, sys
-from prefect import flow, get_run_logger, task
+import contextlib, os, socket, subprocess, sys
+from prefect import flow, get_run_logger, runtime, task
 from prefect.task_runners import ProcessPoolTaskRunner
 from prefect.task_worker import serve
+from spanctl import settings
 from spanctl.flows import transaction
+from spanctl.ledger.keys import OperationKey
+from spanctl.ledger.receipt import Provenance
+from spanctl.spanner.client import Target, shared
+from spanctl.spanner.run import Run
 
 
 @transaction
@@ -81,6 +87,12 @@ def careless():
         die.submit().result()
 
 
+@flow
+def haunted():
+    plant("x")
+    hold_elsewhere()
+
+
 @flow(task_runner=ProcessPoolTaskRunner(max_workers=1))
 def refused():
     plant.submit("x").result()
@@ -95,6 +107,18 @@ def deferred():
             plant.delay("x", key="x").wait(timeout=60)
         finally:
             worker.terminate()
+
+
+def hold_elsewhere():
+    """Lease an operation of this run as a process of another machine, which can't be looked at."""
+    root = runtime.flow_run.id
+    database = shared(Target.from_settings(settings.resolve()))
+    run = Run(database, root, provenance=Provenance(root_run=root))
+    known, socket.gethostname = socket.gethostname, lambda: "another-machine"
+    try:
+        run.lease([OperationKey(root, (), "there", "k")])
+    finally:
+        socket.gethostname = known
 
 
 if __name__ == "__main__":
@@ -159,15 +183,27 @@ def test_a_repeat_in_other_processes_is_told_as_one(
 def test_an_open_outcome_in_another_process_is_the_exit_code(
     child: Callable[..., Ended], bank: Bank, flows: str
 ) -> None:
-    """A process that died with its transaction leaves it UNKNOWN, though the flow hides it."""
-    done = child("run", f"{flows}:careless", "-o", "json")
+    """What a process of another machine holds is UNKNOWN, though the flow has completed."""
+    done = child("run", f"{flows}:haunted", "-o", "json")
     assert (done.exit_code, done.stdout) == (9, ""), done.stderr
     error = json.loads(done.stderr)["error"]
     assert error["code"] == "outcome_unknown"
-    listed = child("txn", "list", "--unresolved", "-o", "json")
+    listed = child("txn", "list", "-o", "json")
     (opened,) = json.loads(listed.stdout)["items"]
     assert error["details"]["txn_id"] == opened["txn_id"]
     assert len(bank.receipts()) == 1
+
+
+def test_what_a_dead_process_of_a_complete_run_held_is_settled(
+    child: Callable[..., Ended], bank: Bank, flows: str
+) -> None:
+    """It was killed in its transaction, and the flow hides it: nothing is left in limbo."""
+    done = child("run", f"{flows}:careless", "-o", "json")
+    assert done.exit_code == 0, done.stderr
+    told = {one["step"]: one["outcome"] for one in json.loads(done.stdout)["transactions"]}
+    assert told == {"plant": "COMMITTED", "die": "NOT_COMMITTED"}
+    assert child("txn", "list", "--unresolved").exit_code == 0
+    assert bank.leases(only_open=True) == 0
 
 
 @pytest.mark.parametrize("output", [(), ("-o", "json")])
@@ -208,15 +244,16 @@ def test_a_ledger_that_does_not_answer_is_told(
     assert len(bank.receipts()) == 1
 
 
-def test_an_open_outcome_in_another_process_of_a_deployments_run(
+def test_a_death_in_another_process_of_a_deployments_run(
     spanctl: Spanctl, bank: Bank, deploy: Deploy, worker: Worker
 ) -> None:
-    """Whoever watches the run and whoever waits for it later hear of it, though it completed."""
+    """Whoever watches the run hears what it left: not committed, for good."""
     name = deploy(perilous)
     worker(name, deployed=perilous)
     done = spanctl("run", name, *PATIENT)
-    assert (done.exit_code, done.stdout) == (9, ""), done.stderr
-    assert "UNKNOWN" in done.stderr
-    (receipt,) = bank.receipts()
+    assert done.exit_code == 0, done.stderr
+    assert "NOT_COMMITTED" in done.stderr
+    (receipt,) = (one for one in bank.receipts() if one.kind is EntryKind.COMMITTED)
     waited = spanctl("runs", "wait", receipt.provenance.root_run or "")
-    assert waited.exit_code == 9, waited.stderr
+    assert waited.exit_code == 0, waited.stderr
+    assert bank.leases(only_open=True) == 0

@@ -253,7 +253,7 @@ def test_after_sigkill_limbo_is_listed_and_resolved(
     result = spanctl("txn", "list", "--unresolved", "-o", "json")
     assert result.exit_code == 9
     (row,) = json.loads(result.stdout)["items"]
-    assert (row["owner"], row["step"], row["pid"]) == ("crashed", "pay", process.pid)
+    assert (row["owner"], row["step"], row["pid"]) == ("gone", "pay", process.pid)
     assert row["run_name"]
     shown = spanctl("audit", row["txn_id"])
     assert shown.exit_code == 9

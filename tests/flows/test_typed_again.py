@@ -189,7 +189,7 @@ def test_whoever_closed_it(spanctl: Spanctl, bank: Bank, leave: Leave, committed
 def test_elsewhere_is_not_known(spanctl: Spanctl, bank: Bank, leave: Leave) -> None:
     leave(host="another-machine")
     error = error_of(spanctl(*SQL, "-o", "json"))
-    assert "can't be looked at from here" in error["message"]
+    assert "on another-machine was heard from" in error["message"]
     assert bank.balance() == 0
 
 
@@ -198,7 +198,7 @@ def test_a_living_one_is_noted(spanctl: Spanctl, bank: Bank, leave: Leave) -> No
     root = leave(alive=True)
     done = spanctl(*SQL)
     assert done.exit_code == 0
-    assert f"flow run {root} goes on in process {os.getpid()}" in done.stderr
+    assert f"flow run {root} goes on, process {os.getpid()} on" in done.stderr
     assert bank.balance() == 1
     refused = spanctl(*SQL, "--resume", root)
     assert refused.exit_code == 6
@@ -299,11 +299,16 @@ def test_on_a_terminal_it_asks(terminal: Callable[..., Ended], bank: Bank, leave
     assert bank.balance() == 1
 
 
-def test_a_ledger_of_the_version_before(spanctl: Spanctl, bank: Bank, emulator: str) -> None:
-    """It has no place for what was typed: nothing is asked."""
+def test_a_ledger_of_the_version_before(
+    spanctl: Spanctl, bank: Bank, emulator: str, leave: Leave
+) -> None:
+    """It has no executors: of another machine's process nothing is known."""
     with raw.database(emulator, bank.target.database.database) as google, google.batch() as batch:
-        batch.update("spanctl_settings", ["name", "value"], [["schema_version", "2"]])
+        batch.update("spanctl_settings", ["name", "value"], [["schema_version", "3"]])
     bank.database.forget_ledger()
-    assert spanctl(*SQL).exit_code == 0
     assert spanctl(*SQL, "--idempotency-key", "k").exit_code == 0
-    assert bank.balance() == 2
+    assert bank.balance() == 1
+    leave(host="another-machine")
+    error = error_of(spanctl(*SQL, "-o", "json"))
+    assert "can't be looked at from here" in error["message"]
+    assert bank.balance() == 1

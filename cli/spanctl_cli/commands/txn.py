@@ -292,7 +292,7 @@ def _reopen(database: "Database", key: "OperationKey", reason: str) -> dict[str,
 
 
 def _tell_trouble(app_context: AppContext, found: "Survey") -> None:
-    if found.owners.trouble and (found.operations or found.owners.judge.executors):
+    if found.owners.trouble and (found.limbo or found.owners.has_dead):
         app_context.warn(f"{found.owners.trouble}: which runs have ended isn't known")
 
 
