@@ -110,7 +110,7 @@ def deferred():
 
 
 def hold_elsewhere():
-    """Lease an operation of this run as a process of another machine, which can't be looked at."""
+    # A process of another machine, which can't be looked at, leases an operation of this run.
     root = runtime.flow_run.id
     database = shared(Target.from_settings(settings.resolve()))
     run = Run(database, root, provenance=Provenance(root_run=root))
