@@ -15,9 +15,8 @@ from spanctl.ledger.fences import closes
 from spanctl.ledger.receipt import Outcome, Receipt
 from spanctl.ledger.report import TransactionReport
 from spanctl.orchestration.api import PrefectApi
+from spanctl.processes import Process, is_own, look
 from spanctl.spanner import limbo, receipts
-from spanctl.spanner.holders import is_own
-from spanctl.spanner.processes import Process, of_lease
 
 if TYPE_CHECKING:
     from spanctl.audit.settling import Unsettled
@@ -140,7 +139,7 @@ def open_elsewhere(
 
 
 def _is_running(lease: "OpenLease") -> bool:
-    return of_lease(lease) is Process.RUNNING
+    return look(lease.host, lease.pid, lease.since, lease.mark) is Process.RUNNING
 
 
 def _left(one: "Leased", database: str) -> TransactionReport:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from spanctl import __version__
 from spanctl.errors import SupersededError
-from spanctl.spanner import ddl, holders
+from spanctl.processes import Mark, mark
+from spanctl.spanner import ddl
 from spanctl.spanner.applying import apply, deletion, mutation
-from spanctl.spanner.holders import Mark
 from spanctl.spanner.keysets import KeySet
 from spanctl.spanner.receipts import COMMIT_TIMESTAMP
 from spanctl.spanner.transaction import Transaction
@@ -126,14 +126,14 @@ class Enrolment:
 
     def mutation(self) -> "Mutation":
         """Return the insert of its row."""
-        mark = holders.mark()
+        mine = mark()
         row = {
             "executor_id": self.executor_id,
             "host": socket.gethostname(),
-            "boot": mark.boot if mark else None,
-            "pid_namespace": mark.namespace if mark else None,
+            "boot": mine.boot if mine else None,
+            "pid_namespace": mine.namespace if mine else None,
             "pid": os.getpid(),
-            "start_ticks": mark.ticks if mark else None,
+            "start_ticks": mine.ticks if mine else None,
             "parent": self.ancestors[0] if self.ancestors else None,
             "root": self.root,
             "root_run": self.root_run,
@@ -267,8 +267,8 @@ def read(
 def _executor(row: Sequence[Any]) -> Executor:
     values = dict(zip(_COLUMNS, row, strict=True))
     boot, namespace, ticks = (values.pop(name) for name in ("boot", "pid_namespace", "start_ticks"))
-    mark = None if None in {boot, namespace, ticks} else Mark(boot, namespace, ticks)
-    return Executor(interval=values.pop("heartbeat_interval"), **values, mark=mark)
+    known = None if None in {boot, namespace, ticks} else Mark(boot, namespace, ticks)
+    return Executor(interval=values.pop("heartbeat_interval"), **values, mark=known)
 
 
 def guard(executors: Sequence[str]) -> Callable[[Transaction], None]:

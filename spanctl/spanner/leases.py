@@ -12,9 +12,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from spanctl import processes
 from spanctl.errors import VerificationError
 from spanctl.ledger.keys import NAMESPACE
-from spanctl.spanner import ddl, holders
+from spanctl.spanner import ddl
 from spanctl.spanner.applying import apply, mutation
 from spanctl.spanner.executors import Enrolment, enrol, guard
 from spanctl.spanner.executors import forget as forget_executor
@@ -76,7 +77,7 @@ class Intent:
             "first": self.first,
             "last": self.last,
             "keys": list(self.keys) or None,
-            "host": holders.here(),
+            "host": processes.here(),
             "pid": os.getpid(),
             "leased_at": COMMIT_TIMESTAMP,
             "open_since": COMMIT_TIMESTAMP,

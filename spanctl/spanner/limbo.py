@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from spanctl import processes
 from spanctl.ledger.keys import OperationKey, step_of, txn_id
-from spanctl.spanner import fence, holders
-from spanctl.spanner.holders import Mark
+from spanctl.processes import Mark
+from spanctl.spanner import fence
 from spanctl.spanner.keysets import KeyRange, KeySet
 from spanctl.spanner.leases import BY_REQUEST, TABLE
 
@@ -185,7 +186,7 @@ def _open_rows(database: "Database", timeout: float) -> Iterator[Sequence[Any]]:
 
 def _lease(row: Sequence[Any]) -> OpenLease:
     intent_id, executor, prefix, first, last, keys, root_run, kept, pid, since = row
-    host, mark = holders.parse(kept)
+    host, mark = processes.parse(kept)
     return OpenLease(
         intent_id=intent_id,
         executor=executor,

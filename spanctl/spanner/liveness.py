@@ -11,11 +11,11 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from spanctl.processes import Process, look
 from spanctl.spanner import executors, observations
 from spanctl.spanner.executors import Executor
 from spanctl.spanner.limbo import OpenLease
 from spanctl.spanner.observations import Observation
-from spanctl.spanner.processes import Process, look
 
 if TYPE_CHECKING:
     from spanctl.spanner.client import Database
@@ -64,7 +64,7 @@ class Judge:
         now: Spanner's time at that reading.
         bound: Seconds of silence after which one counts as dead.
         is_emulated: Whether an emulator keeps heartbeats back while a transaction is open.
-        look: Tells whether a process runs; see :func:`spanctl.spanner.processes.look`.
+        look: Tells whether a process runs; see :func:`spanctl.processes.look`.
     """
 
     executors: Mapping[str, Executor] = field(default_factory=dict)

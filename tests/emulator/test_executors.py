@@ -17,10 +17,10 @@ from spanctl.errors import OutcomeUnknownError, SupersededError, UnreachableErro
 from spanctl.ledger.fences import Author
 from spanctl.ledger.keys import OperationKey
 from spanctl.ledger.receipt import EntryKind, Provenance
+from spanctl.processes import mark
 from spanctl.spanner import (
     executors,
     fence,
-    holders,
     leases,
     limbo,
     liveness,
@@ -99,7 +99,7 @@ def test_it_comes_with_the_first_lease_and_goes_with_the_last(database: Database
     found = row(database, run)
     assert found is not None
     assert (found.root, found.root_run, found.flow_run) == (run.root, flow_run, flow_run)
-    assert (found.pid, found.mark) == (subprocess.os.getpid(), holders.mark())
+    assert (found.pid, found.mark) == (subprocess.os.getpid(), mark())
     assert found.heartbeat >= found.started_at
     run.step("step", insert)
     assert [one.executor for one in limbo.open_leases(database)] == [first] * 2

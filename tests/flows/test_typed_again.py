@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from prefect.client.orchestration import get_client
 
+from spanctl import processes
 from spanctl.clock import monotonic
 from spanctl.flows.script import Script
 from spanctl.invocation import user_at_host
 from spanctl.ledger.keys import OperationKey
 from spanctl.ledger.receipt import Provenance
-from spanctl.spanner import holders, leases, requests
+from spanctl.spanner import leases, requests
 from spanctl.spanner.run import Run
 from tests.faults import raw
 from tests.faults.peek import Peek
@@ -62,7 +63,7 @@ def leave(bank: Bank, ended: int, monkeypatch: pytest.MonkeyPatch) -> Leave:
             if not alive:
                 patch.setattr(leases.os, "getpid", lambda: ended)
             if host:
-                patch.setattr(holders.socket, "gethostname", lambda: host)
+                patch.setattr(processes.socket, "gethostname", lambda: host)
             (call,) = run.lease([OperationKey(root, (), "sql", 0)])
         if committed:
             run.execute(call, lambda _: None)

@@ -11,10 +11,10 @@ from spanctl.clock import now
 from spanctl.errors import UnreachableError
 from spanctl.ledger.keys import OperationKey, txn_id
 from spanctl.orchestration.model import FlowRun, State, StateType
+from spanctl.processes import Process
 from spanctl.spanner.executors import Executor
 from spanctl.spanner.limbo import Leased, OpenLease
 from spanctl.spanner.liveness import Judge, Verdict
-from spanctl.spanner.processes import Process
 
 LEASED = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
 BEFORE = LEASED - timedelta(minutes=1)

@@ -93,13 +93,16 @@ def test_the_history_is_short_and_the_journal_bounded() -> None:
 
 
 def test_a_dead_process_is_gone_and_others_are_not() -> None:
-    """Only a process of this boot that has ended is gone; what can't be known isn't."""
+    """Only one of this boot and pid namespace that has ended is; what can't be known isn't."""
     mine = this_owner()
     assert not is_gone(mine)
     assert mine != this_owner()
-    boot, pid, started, chance = mine.split("/")
-    assert is_gone(f"{boot}/{pid}/{int(started) - 1}/{chance}")
-    for unknown in ("", "x", f"other-boot/{pid}/{started}/{chance}", "a/b/c"):
+    boot, namespace, started, pid, chance = mine.split("/")
+    assert is_gone(f"{boot}/{namespace}/{int(started) - 1}/{pid}/{chance}")
+    elsewhere = f"{boot}/{int(namespace) + 1}/{int(started) - 1}/{pid}/{chance}"
+    rebooted = f"other-boot/{namespace}/{started}/{pid}/{chance}"
+    older = f"{boot}/{pid}/{int(started) - 1}/{chance}"
+    for unknown in ("", "x", elsewhere, rebooted, older, "a/b/c"):
         assert not is_gone(unknown)
     code = "from spanctl.credentials.rotation.owner import this_owner; print(this_owner())"
     done = subprocess.run(

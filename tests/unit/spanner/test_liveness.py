@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from spanctl.processes import Process
 from spanctl.spanner.executors import Executor
 from spanctl.spanner.limbo import OpenLease
 from spanctl.spanner.liveness import Judge, Verdict
 from spanctl.spanner.observations import Observation
-from spanctl.spanner.processes import Process
 
 BEAT = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
 R, G, E = Process.RUNNING, Process.GONE, Process.ELSEWHERE

@@ -9,9 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from spanctl.spanner import holders
-from spanctl.spanner.holders import mark
-from spanctl.spanner.processes import Process, look, started_at
+from spanctl import processes
+from spanctl.processes import Process, look, mark, started_at
 
 
 def test_this_process_runs_and_one_that_ended_is_gone() -> None:
@@ -54,15 +53,15 @@ def test_a_number_counts_where_it_was_given_out() -> None:
 
 def test_what_a_lease_keeps_of_its_holder(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows from before marks were kept are read as they are; so is what a system can't tell."""
-    known = holders.Mark("a-boot", 4026531836, 17)
-    assert holders.parse(f"web-1 {known}") == ("web-1", known)
+    known = processes.Mark("a-boot", 4026531836, 17)
+    assert processes.parse(f"web-1 {known}") == ("web-1", known)
     for kept in ("web-1", "my machine", "web-1 x/y/z", "web-1 1/2", "", None):
-        assert holders.parse(kept) == (kept, None)
+        assert processes.parse(kept) == (kept, None)
     name = socket.gethostname()
-    assert holders.parse(holders.here()) == (name, mark())
-    assert holders.is_own(name, os.getpid(), mark())
-    monkeypatch.setattr(holders, "is_blind", lambda: True)
-    assert holders.here() == name
+    assert processes.parse(processes.here()) == (name, mark())
+    assert processes.is_own(name, os.getpid(), mark())
+    monkeypatch.setattr(processes, "is_blind", lambda: True)
+    assert processes.here() == name
     assert look(name, os.getppid(), datetime.now(UTC)) is Process.ELSEWHERE
 
 
