@@ -60,13 +60,14 @@ class Owners:
         leases: Every open lease.
         judge: Judges executors.
         trouble: Why Prefect could not be asked; empty when it could.
+        runs: The root flow runs, as Prefect told them; None for those that it doesn't know.
     """
 
     api: PrefectApi | None
     leases: Sequence[OpenLease] = ()
     judge: Judge = field(default_factory=Judge)
     trouble: str = ""
-    _runs: dict[str, FlowRun | None] = field(default_factory=dict)
+    runs: dict[str, FlowRun | None] = field(default_factory=dict)
     _judged: dict[str, Judged] = field(default_factory=dict)
 
     def ask(self) -> None:
@@ -85,7 +86,7 @@ class Owners:
         except SpanctlError as error:
             self.trouble = f"Prefect's answer can't be used: {error.message}"
         else:
-            self._runs = {root: found.get(root) for root in roots}
+            self.runs = {root: found.get(root) for root in roots}
 
     @property
     def _executors(self) -> Iterable[Executor]:
@@ -93,7 +94,7 @@ class Owners:
 
     def run(self, root_run: str) -> FlowRun | None:
         """Return a root flow run; None where Prefect doesn't know it, or could not be asked."""
-        return self._runs.get(root_run)
+        return self.runs.get(root_run)
 
     def of(self, operation: Leased) -> Owned:
         """Return how the owner of an operation is."""

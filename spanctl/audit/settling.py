@@ -10,7 +10,6 @@ from spanctl.errors import UnreachableError
 from spanctl.ledger.keys import OperationKey
 from spanctl.ledger.receipt import Outcome, Provenance, Receipt
 from spanctl.orchestration.api import PrefectApi
-from spanctl.orchestration.model import State, StateType
 from spanctl.spanner import fence, leases, limbo, liveness
 from spanctl.spanner.client import Database
 from spanctl.spanner.fence import Standing
@@ -178,16 +177,6 @@ def _left(stands: Standing, owned: Owned | None, note: str) -> Settled:
         owned=owned,
         note=note,
     )
-
-
-def end_dead(api: PrefectApi, dead: DeadRun) -> State:
-    """End a flow run as Crashed whose executor is dead, and return its state then.
-
-    Raises:
-        NotFoundError: Prefect doesn't know it any more.
-        UnreachableError: Prefect did not answer.
-    """
-    return api.set_state(dead.run.id, StateType.CRASHED, message=dead.note)
 
 
 def tidy(database: Database, found: Survey, *, force: bool = False) -> int:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from spanctl.audit import deaths
 from spanctl.clock import monotonic, now
-from spanctl.errors import PendingError, UnreachableError
+from spanctl.errors import PendingError, SpanctlError, UnreachableError
 from spanctl.ledger.receipt import Receipt
 from spanctl.orchestration.api import PrefectApi
 from spanctl.orchestration.model import FlowRun, Log, StateType
@@ -28,6 +29,8 @@ _DRAIN_OWED: Final = 30.0
 then it also logs a last one, and watching is over as soon as that has come."""
 _DRAIN_POLL: Final = 0.1
 _PATIENCE: Final = 60.0
+_LOOK: Final = 5.0
+"""Seconds after which it is looked at again whether the run's executor is alive."""
 _OVERDUE: Final = 10.0
 """Seconds that a worker usually needs at most to take a run that is due."""
 _WAITS: Final = {
@@ -122,7 +125,8 @@ class Following:
         self._owed = False
         self._last_line = False
         self._receipts: set[str] = {*after.receipts}
-        self._answered = monotonic()
+        self._answered = self._looked = monotonic()
+        self._was_dead = False
         self._ended: float | None = None
         self._age = 0.0
 
@@ -146,6 +150,7 @@ class Following:
         """Ask once, and tell what is new; a server that is silent for a while is asked again.
 
         Raises:
+            OutcomeUnknownError: The run's executor is dead.
             UnreachableError: Prefect did not answer for a minute; the run goes on.
         """
         try:
@@ -159,6 +164,20 @@ class Following:
             self._ended = monotonic()
             self._age = (now() - self.run.state.timestamp).total_seconds()
         self._note_overdue()
+        self._refuse_dead()
+
+    def _refuse_dead(self) -> None:
+        """Stop waiting where the run's executor is dead: its end would never come."""
+        if self._ended is not None or self._database is None or monotonic() < self._looked:
+            return
+        self._looked = monotonic() + _LOOK
+        try:
+            dead = deaths.of(self._database, self.run)
+        except SpanctlError:
+            return  # it is looked at again
+        if dead is not None and self._was_dead:
+            raise deaths.error(dead)
+        self._was_dead = dead is not None  # its worker may be about to end it
 
     def _look(self) -> None:
         self.run = run = self._api.flow_run(self.run.id)

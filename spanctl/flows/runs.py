@@ -22,9 +22,10 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import FlowRunContext
-from prefect.exceptions import MissingContextError, PrefectException
+from prefect.exceptions import MissingContextError, ObjectNotFound, PrefectException
 from prefect.logging.loggers import flow_run_logger, get_run_logger
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.states import Crashed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from spanctl.errors import SpanctlError
@@ -38,6 +39,7 @@ from spanctl.orchestration.model import TRANSACTIONS_ARTIFACT
 if TYPE_CHECKING:
     from prefect.flows import Flow
 
+    from spanctl.spanner.executors import Executor
     from spanctl.spanner.rpc import Target
     from spanctl.spanner.run import Run
 
@@ -197,7 +199,23 @@ def _settle_predecessors(touched: "Mapping[str, AbstractSet[tuple[Target, str]]]
 
     for run, places in touched.items():
         for target, root in places:
-            predecessors.settle(shared(target), root, run, by=run)
+            others = predecessors.settle(shared(target), root, run, by=run)
+            predecessors.forget(shared(target), [one for one in others if _crashed(one)])
+
+
+def _crashed(dead: "Executor") -> bool:
+    """End the flow run of a dead executor in Prefect, and tell whether it has ended there."""
+    told = f"process {dead.pid} on {dead.host} is gone; another run of its key has completed"
+    try:
+        with get_client(sync_client=True) as client:
+            run = client.read_flow_run(UUID(dead.root_run))
+            if run.state is None or not run.state.is_final():
+                client.set_flow_run_state(run.id, Crashed(message=told), force=True)
+    except ObjectNotFound:
+        return True
+    except (httpx.HTTPError, PrefectException, ValueError):
+        return False  # it stays listed, and can be ended by hand
+    return True
 
 
 def _release(pinned: "Sequence[Pinned | None]") -> None:

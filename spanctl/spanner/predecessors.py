@@ -11,6 +11,7 @@ from spanctl.ledger.fences import Author
 from spanctl.ledger.keys import OUTSIDE
 from spanctl.ledger.receipt import Provenance
 from spanctl.spanner import executors, fence, leases, limbo, liveness
+from spanctl.spanner.executors import Executor
 from spanctl.spanner.limbo import OpenLease
 from spanctl.spanner.operation import Call
 
@@ -21,7 +22,7 @@ _BATCH: Final = 500
 _REASON: Final = "left by a dead executor of a root that is complete"
 
 
-def settle(database: "Database", root: str, root_run: str | None, *, by: str) -> int:
+def settle(database: "Database", root: str, root_run: str | None, *, by: str) -> list[Executor]:
     """Supersede the dead executors of a root, fence what they hold, and close their leases.
 
     Executors that are alive, or of which that is not known, keep theirs. Outside of flows, keys
@@ -34,30 +35,43 @@ def settle(database: "Database", root: str, root_run: str | None, *, by: str) ->
         by: Who completes it: an executor's or a flow run's id.
 
     Returns:
-        How many leases were closed.
+        Those of other flow runs of the root: their rows are kept until these runs are ended, too.
 
     Raises:
         SpanctlError: The database could not be read or written; leases stay open, which is
             harmless.
     """
     if root == OUTSIDE:
-        return 0
+        return []
     held = [one for one in limbo.open_leases(database) if _is_of(one, root, root_run)]
     judge = liveness.judge(database)
     dead = [one for one in held if judge.of_lease(one).verdict.is_dead]
-    rows = {
-        one.executor_id
+    rows = [
+        one
         for one in judge.executors.values()
         if one.root == root or (root_run is not None and one.root_run == root_run)
         if judge.of(one).verdict.is_dead
-    }
+    ]
     if not dead and not rows:
-        return 0
-    executors.supersede(database, {*rows, *(one.executor for one in dead)}, by=by)
+        return []
+    ids = {*(one.executor_id for one in rows), *(one.executor for one in dead)}
+    executors.supersede(database, ids, by=by)
     settle_leases(database, dead, held, reason=_REASON)
-    still = {one.executor for one in limbo.open_leases(database)}
-    leases.close(database, [], executors=sorted(rows - still))
-    return len(dead)
+    others = [one for one in rows if one.root_run not in {None, root_run}]
+    forget(database, [one for one in rows if one not in others])
+    return others
+
+
+def forget(database: "Database", dead: Iterable[Executor]) -> None:
+    """Delete the rows of dead executors that hold no lease any more.
+
+    Raises:
+        SpanctlError: The database could not be read or written.
+    """
+    holding = {one.executor for one in limbo.open_leases(database)}
+    rows = [one.executor_id for one in dead if one.executor_id not in holding]
+    for start in range(0, len(rows), _BATCH):
+        leases.close(database, [], executors=rows[start : start + _BATCH])
 
 
 def settle_leases(

@@ -391,7 +391,7 @@ def test_it_settles_what_its_dead_executors_left(database: Database) -> None:
     dead = killed(database, name, 70)
     with Run(database, name) as run:
         done = run.step("step", insert)
-    assert predecessors.settle(database, name, None, by="the run") == 1
+    assert predecessors.settle(database, name, None, by="the run") == []
     left = [one for one in limbo.open_leases(database) if one.keys[0].root == name]
     assert (left, executors.read(database, [dead.executor])) == ([], [])
     entries = receipts.get_many(database, [Call(key(dead, n)).txn_id for n in range(70)])
@@ -418,7 +418,7 @@ def test_it_spares_the_living_and_the_unknown(database: Database) -> None:
         database, [mutation("update", leases.TABLE, unseen)], timeout=30, doing="a test"
     )
     other = killed(database, root(), 1)
-    assert predecessors.settle(database, name, root_run, by="the run") == 1
+    assert predecessors.settle(database, name, root_run, by="the run") == []
     still = {one.executor for one in limbo.open_leases(database)}
     assert {alive.executor, old.executor, other.executor} <= still
     assert dead.executor not in still

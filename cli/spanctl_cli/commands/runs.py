@@ -216,7 +216,8 @@ def watch(
 ) -> None:
     """Watch a run to its end: states, log lines and transactions; exit as the run ended.
 
-    Ctrl-C only ends the watching. With -o jsonl every piece of news is one line.
+    Ctrl-C only ends the watching. With -o jsonl every piece of news is one line. Exit 9 says that
+    the run's executor is dead.
 
     Example: spanctl runs watch bold-fox
     """
@@ -259,7 +260,8 @@ def wait(  # noqa: PLR0913 - one parameter an option
     """Wait until runs have ended, and exit as they did; 8 when the time is over.
 
     Of several runs each is told apart, and the worst exit code counts. With --for, 0 says that the
-    state was reached; a run that ended otherwise exits as it ended, or with 6.
+    state was reached; a run that ended otherwise exits as it ended, or with 6. Of a run whose
+    executor is dead nobody waits for the end: exit 9.
 
     Example: spanctl runs wait bold-fox --timeout 5m
     """
@@ -289,6 +291,7 @@ def cancel(  # noqa: PLR0913 - one parameter an option
     """Cancel a run, wait up to 30 s for its end, and tell what became of its transactions.
 
     Exit 8: it goes on still. Exit 9: transactions are left in limbo, which txn resolve makes final.
+    A run whose executor is dead is ended as Crashed, with nothing of it in limbo.
 
     Example: spanctl runs cancel bold-fox --reason "wrong day"
     """
@@ -326,7 +329,8 @@ def retry(  # noqa: PLR0913 - one parameter an option
     """Have workers run a run again that failed, crashed or was cancelled.
 
     It stays the same flow run: transactions that it committed are not done again, their receipts
-    are found. What is told and counted is this attempt's.
+    are found. What is told and counted is this attempt's. A run whose executor is dead is ended as
+    Crashed first.
 
     Example: spanctl runs retry bold-fox --reason "the disk was full"
     """
@@ -348,8 +352,7 @@ def retry(  # noqa: PLR0913 - one parameter an option
         if watch:
             again.retry(application, api, found, why, asked)
             return
-        api.retry(found, why)
-        emit(again.accepted(api, api.flow_run(found.id)), output)
+        emit(again.accept(application, api, found, why), output)
     application.note(f"accepted; next: spanctl runs watch {found.id}")
 
 

@@ -306,12 +306,12 @@ def _dead_runs(api: "PrefectApi | None", found: "Survey", flow_run: str | None) 
 
 
 def _end_dead(app_context: AppContext, api: "PrefectApi | None", dead: "Sequence[DeadRun]") -> None:
-    from spanctl.audit.settling import end_dead
+    from spanctl.audit import deaths
 
     if api is None:
         return
     for one in dead:
-        state = end_dead(api, one)
+        state = deaths.crash(api, one)
         app_context.note(f"flow run {one.run.id} ({one.run.name}) is {state.name} now: {one.note}")
 
 

@@ -22,9 +22,26 @@ def retry(app: AppContext, api: "PrefectApi", run: "FlowRun", why: str, asked: A
         ConflictError: It can't be run again.
         SpanctlError: As :func:`watch` does.
     """
+    run = _ended(app, api, run)
     before = _past(app, api, run)
     api.retry(run, why)
     watch(app, api, api.flow_run(run.id), asked, after=before)
+
+
+def accept(app: AppContext, api: "PrefectApi", run: "FlowRun", why: str) -> Record:
+    """Have a flow run be run again, and return what is printed of one that is not waited for.
+
+    Raises:
+        ConflictError: It can't be run again.
+    """
+    api.retry(_ended(app, api, run), why)
+    return accepted(api, api.flow_run(run.id))
+
+
+def _ended(app: AppContext, api: "PrefectApi", run: "FlowRun") -> "FlowRun":
+    """Return a flow run as it ended; one whose executor is dead is ended for that."""
+    dead = ledger.dead(app, run) if run.deployment_id is not None else None
+    return run if dead is None else ledger.end_dead(app, api, dead)
 
 
 def watch(

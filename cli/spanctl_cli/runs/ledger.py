@@ -13,6 +13,7 @@ from spanctl_cli.output.model import Section
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from spanctl.audit.owners import DeadRun
     from spanctl.orchestration.api import PrefectApi
     from spanctl.orchestration.model import FlowRun
     from spanctl.spanner.client import Database
@@ -208,6 +209,32 @@ def opened(app: AppContext, root: "FlowRun") -> "list[TransactionReport]":
     except SpanctlError as error:
         app.warn(f"whether a transaction is open was not asked of the ledger: {error.message}")
         return []
+
+
+def dead(app: AppContext, run: "FlowRun") -> "DeadRun | None":
+    """Return how a flow run died, by the ledgers that it wrote to; None where none says so."""
+    from spanctl.audit import deaths
+
+    if run.state is None or run.state.type.is_final:
+        return None
+    try:
+        found = (deaths.of(_reached(app, name), run) for name in databases_of(run))
+        return next((one for one in found if one is not None), None)
+    except SpanctlError:
+        return None  # whoever needs the ledger says so
+
+
+def end_dead(app: AppContext, api: "PrefectApi", one: "DeadRun") -> "FlowRun":
+    """End a dead flow run as Crashed, with nothing of it in limbo, and return it then.
+
+    Raises:
+        SpanctlError: A ledger could not be written, or Prefect did not answer.
+    """
+    from spanctl.audit import deaths
+
+    deaths.end(api, [_reached(app, name) for name in databases_of(one.run)], one)
+    app.note(f"flow run {one.run.id} was dead, and is ended as Crashed: {one.note}")
+    return api.flow_run(one.run.id)
 
 
 def _count(found: "Sequence[TransactionReport]") -> str:

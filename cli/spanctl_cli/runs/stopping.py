@@ -59,6 +59,8 @@ def cancel(
 ) -> Stopped:
     """Ask for a flow run to be cancelled, wait until it has ended, and look at its transactions.
 
+    One whose executor is dead is ended as Crashed.
+
     Args:
         app: The invocation.
         api: Prefect.
@@ -73,8 +75,11 @@ def cancel(
     if run.state is not None and run.state.type.is_final:
         msg = f"flow run {run.id} has ended already, as {run.state.name}"
         raise ConflictError(msg, hint=f"look: spanctl runs show {run.id}", flow_run=run.id)
-    api.cancel(run.id, message("cancelled", reason))
-    ended = _ended(api, run, timeout)
+    if (dead := ledger.dead(app, run)) is not None:
+        ended = ledger.end_dead(app, api, dead)  # nobody is there to be asked
+    else:
+        api.cancel(run.id, message("cancelled", reason))
+        ended = _ended(api, run, timeout)
     told = ledger.told(app, api, api.root_of(ended) if ended.parent_task_run_id else ended)
     return Stopped(ended, told, _trouble(ended, told))
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _POLL: Final = 0.4
 _PATIENCE: Final = 60.0
+_LOOK: Final = 5.0
+"""Seconds after which it is looked at again whether the runs' executors are alive."""
 _COLUMNS: Final = (
     Column("flow_run", title="flow run", kind=Kind.ID),
     Column("name"),
@@ -120,7 +122,9 @@ def wait(
     deadline = monotonic() + timeout if timeout is not None else None
     runs = {one.run.id: one.run for one in targets if one.run is not None}
     open_still = set(runs)
-    answered = monotonic()
+    answered = looked = monotonic()
+    died: dict[str, SpanctlError] = {}
+    dead: dict[str, SpanctlError] = {}
     while open_still:
         try:
             runs |= {run.id: run for run in api.flow_runs(sorted(open_still))}
@@ -129,10 +133,29 @@ def wait(
             if monotonic() - answered > _PATIENCE:
                 raise
         open_still = {one for one in open_still if not _is_there(runs[one].state, types, names)}
+        if monotonic() >= looked:
+            looked = monotonic() + _LOOK
+            before, dead = dead, _deaths(app, [runs[one] for one in sorted(open_still)])
+            died |= {one: dead[one] for one in dead.keys() & before}  # else a worker may end it yet
+            open_still -= died.keys()
         if not open_still or (deadline is not None and monotonic() >= deadline):
             break
         time.sleep(_POLL)
-    return [_judged(app, api, one, runs, (types, names)) for one in targets]
+    wanted = (types, names)
+    return [
+        Waited(runs[one.run.id], died[one.run.id], one.target)
+        if one.run is not None and one.run.id in died
+        else _judged(app, api, one, runs, wanted)
+        for one in targets
+    ]
+
+
+def _deaths(app: AppContext, waiting: "Sequence[FlowRun]") -> dict[str, SpanctlError]:
+    """Return those of the runs that are dead, and what is said of each."""
+    from spanctl.audit import deaths
+
+    dead = {run.id: ledger.dead(app, run) for run in waiting}
+    return {name: deaths.error(one) for name, one in dead.items() if one is not None}
 
 
 def _is_there(state: "State | None", types: Sequence[str], names: Sequence[str]) -> bool:
