@@ -37,5 +37,5 @@ def limbo(around: Surroundings) -> Answer:
     if found.owners.trouble:
         told = f"{told}; whose run is alive can't be told: {found.owners.trouble}"
         return warn(told, "spanctl txn list --unresolved", **facts)
-    hint = "run: spanctl txn list --unresolved, then: spanctl txn resolve --all"
+    told, hint = f"{told}; see: spanctl txn list --unresolved", "run: spanctl txn resolve --all"
     return fail(OutcomeUnknownError(told, hint=hint), **facts)
