@@ -81,7 +81,7 @@ def vouches(bundle: Path, url: str, timeout: float = 1.0) -> bool:
         return False
 
 
-def logs_in(document: Path, bundle: Path, url: str, timeout: float = 5.0) -> bool:
+def logs_in(document: Path, bundle: Path, url: str, timeout: float = 2.0) -> bool:
     """Whether the stand-ins give a token for the login in a file, and it names them."""
     import ssl
 

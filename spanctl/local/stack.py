@@ -82,7 +82,7 @@ class Stack:
         self.folder.create()
         with self.folder.locked(lambda: progress(_waiting())):
             state = self.folder.load()
-            strays = set() if state.parts else processes.marked(parts.mark(self.folder))
+            strays = set() if state.parts else self.strays()
             processes.end(strays, _GRACE)  # else two servers would share one database
             wanted = plan.make(
                 state, self._environ, spanner_port=spanner_port, prefect_port=prefect_port
