@@ -1,7 +1,10 @@
 """How each part is known to do its work, and what keeps it from that."""
 
+import sqlite3
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from spanctl.local import parts, probes, processes
@@ -61,6 +64,8 @@ def _server(
     if not probes.api_answers(record.endpoint, {}):
         return _SILENT
     database = folder.prefect_home / "prefect.db"
+    if not database.exists():  # it goes on in a file that has no name any more
+        return Trouble(f"has lost {database}", lasting=True)
     others = processes.writers(database, database.with_name("prefect.db-shm")) - {record.pid}
     writes = probes.api_writes(record.endpoint, _BRIEFLY if others else _PATIENTLY)
     if writes:
@@ -102,10 +107,33 @@ def trouble(name: str, state: State, environ: Mapping[str, str], folder: Folder)
     """Return what keeps a part from its work; None when it runs and does it."""
     record = state.parts.get(name)
     if record is None or not alive(record):
-        return Trouble("does not run", lasting=True)
+        return _stopped(name, folder)
     if processes.is_suspended(record.pid):
         return Trouble("is stopped by a signal", lasting=True)
     return CHECKS[name](record, state, environ, folder)
+
+
+def _stopped(name: str, folder: Folder) -> Trouble:
+    """Return that a part does not run, and what keeps it from starting, where that can be seen."""
+    kept = Places(folder.identity).database
+    if name == parts.IDENTITY and _is_damaged(kept):
+        reset = "run: spanctl local reset && spanctl local up"
+        return Trouble(
+            f"does not run: {kept} is damaged, and its secrets lost", reset, lasting=True
+        )
+    return Trouble("does not run", lasting=True)
+
+
+def _is_damaged(path: Path) -> bool:
+    if not path.exists():
+        return False
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
+            return bool(database.execute("PRAGMA quick_check").fetchone() != ("ok",))
+    except sqlite3.OperationalError:
+        return False  # it could not be looked at
+    except sqlite3.DatabaseError:
+        return True
 
 
 def external_answers(name: str, endpoint: str, environ: Mapping[str, str]) -> bool:

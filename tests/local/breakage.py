@@ -159,6 +159,12 @@ def pause_pool(lab: Lab) -> None:
     api.close()
 
 
+def break_profiles(lab: Lab) -> None:
+    profiles = lab.stack.folder.path / "profiles.toml"
+    profiles.write_text("not = [toml")
+    lab.patch.setenv("PREFECT_PROFILES_PATH", str(profiles))
+
+
 def disable_secret(lab: Lab) -> None:
     """The credentials are in a secret, of which somebody disables each version."""
     lab.type("spanctl creds create doc --impersonate runner@spanctl-local.iam.gserviceaccount.com")

@@ -16,6 +16,7 @@ from tests.fixtures.cli import Spanctl
 from tests.local.breakage import (
     Lab,
     another_bundle,
+    break_profiles,
     corrupt_bundle,
     disable_secret,
     fill_disk,
@@ -183,6 +184,13 @@ CASES = (
         "prefect",
         "refused the credentials",
         "unset PREFECT_API_AUTH_STRING",
+    ),
+    Case(
+        "Prefect's profiles no TOML",
+        break_profiles,
+        "prefect",
+        "can't read Prefect's profiles",
+        "mv {folder}/profiles.toml {folder}/profiles.toml.broken",
     ),
     Case(
         "wrong work pool",
