@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from spanctl.spanner.rpc import Target
 
 _NO_CREDENTIALS: Final = "the emulator asks nobody for credentials"
+_ROTATE: Final = "spanctl creds rotate"
 _LOG_IN: Final = "gcloud auth application-default login"
 _SOON: Final = timedelta(minutes=10)
 _MINUTE: Final = 60
@@ -42,7 +43,8 @@ def credentials(around: Surroundings) -> Answer:
     try:
         live.ensure()
     except (NotPermittedError, VersionStateError) as error:
-        hint = _renewing(around, target.credentials) or error.hint
+        hint = _renewing(around, target.credentials) if _ROTATE in error.hint else ""
+        hint = hint or error.hint
         raise type(error)(error.message, hint=hint, **error.details) from None
     if (token := live.live) is None:
         msg = "there is no live token"
@@ -70,7 +72,7 @@ def _renewing(around: Surroundings, text: str) -> str:
     while isinstance(reference, ImpersonationReference):
         reference = reference.base
     if isinstance(reference, SecretReference):
-        return f"run: spanctl creds rotate {reference.name.secret}"
+        return f"run: {_ROTATE} {reference.name.secret}"
     if isinstance(reference, ChainReference):
         return ""
     settings = around.settings()

@@ -310,5 +310,12 @@ def test_credentials(user: User) -> None:
     ended = doctor()
     found = _parts(ended.stdout)
     assert (ended.exit_code, found["credentials"]["code"]) == (4, "not_permitted")
+    assert found["credentials"]["mend"] == (
+        "spanctl --context local context set adc_file= && gcloud auth application-default login"
+    )
     assert found["database"]["evidence"] == "not looked at: see credentials"
     assert "revoked-word" not in ended.stdout + ended.stderr
+
+    nobody = {**changed, "credentials": "impersonate:nobody@spanctl-local.iam.gserviceaccount.com"}
+    contexts.with_context("local", nobody).save()
+    assert "check their roles" in _parts(doctor().stdout)["credentials"]["mend"]
