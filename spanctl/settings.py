@@ -87,19 +87,24 @@ class Contexts:
         if not isinstance(contexts, dict) or not isinstance(current, str | None):
             msg = f"{path} is no context file: current is a name, and contexts are tables"
             raise ConfigurationError(msg, hint="mend or remove that file")
-        known = {variable.name for variable in VARIABLES}
         for name, values in contexts.items():
-            unknown = set(values) - known if isinstance(values, dict) else {"(not a table)"}
-            if unknown:
-                msg = (
-                    f"context {name!r} in {path} has unknown settings: {', '.join(sorted(unknown))}"
-                )
-                raise ConfigurationError(msg, hint=f"known are: {', '.join(sorted(known))}")
-            wrong = sorted(key for key, value in values.items() if not isinstance(value, str))
+            if not isinstance(values, dict):
+                msg = f"context {name!r} in {path} is no table of settings"
+                raise ConfigurationError(msg, hint="mend or remove that file")
+            known = set(values).difference(cls.unknown_in(values))
+            wrong = sorted(key for key in known if not isinstance(values[key], str))
             if wrong:
                 msg = f"context {name!r} in {path} has values that are no text: {', '.join(wrong)}"
                 raise ConfigurationError(msg, hint="write each value in quotes")
         return cls(path, current, contexts)
+
+    @staticmethod
+    def unknown_in(values: Iterable[str]) -> tuple[str, ...]:
+        """Return the names among these that no setting has; sorted.
+
+        A newer spanctl may know them, so that they are kept, and stop nothing.
+        """
+        return tuple(sorted(set(values) - {variable.name for variable in VARIABLES}))
 
     def save(self) -> None:
         """Write the file, owner-only, whole or not at all."""
@@ -165,11 +170,13 @@ class Settings:
         context: The name of the context in use, None when there is none.
         context_source: How that context was chosen.
         values: Setting name to the resolved :class:`Setting`.
+        unknown: What the context holds besides, which no setting is called; it has no effect.
     """
 
     context: str | None
     context_source: Source
     values: Mapping[str, Setting]
+    unknown: tuple[str, ...] = ()
 
     def get(self, name: str) -> str | None:
         """Return a setting's value, None when it is unset."""
@@ -243,7 +250,7 @@ def resolve(
         variable.name: _one(variable, flags, environ, stored, f"{name} in {contexts.path}")
         for variable in VARIABLES
     }
-    return Settings(name, source, _in_universe(values))
+    return Settings(name, source, _in_universe(values), Contexts.unknown_in(stored))
 
 
 def _in_universe(values: dict[str, Setting]) -> dict[str, Setting]:

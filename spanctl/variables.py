@@ -33,7 +33,8 @@ class Variable:
                 self.check(value)
             except UsageError as error:
                 msg = f"{self.name} ({origin}) is not usable: {error.message}"
-                raise ConfigurationError(msg, hint=error.hint) from None
+                details = {"setting": self.name, "origin": origin}
+                raise ConfigurationError(msg, hint=error.hint, **details) from None
         return value
 
 

@@ -66,6 +66,7 @@ _LONGEST = (
     "tests/local/test_canaries.py",
     "tests/local/test_stack.py",
     "tests/campaign/test_short.py",
+    "tests/local/test_doctor_mends.py",
     "tests/cli/test_creds.py",
     "tests/flows/test_run_command.py",
 )

@@ -57,7 +57,10 @@ class AppContext:
         def settings() -> "Settings":
             from spanctl.settings import resolve
 
-            return resolve(context=context)
+            found = resolve(context=context)
+            if found.unknown and not quiet and not as_json:
+                talk.say(_unknown(found), label="warning")
+            return found
 
         return cls(settings, cache(talk.console), context, quiet, verbose, no_input, as_json)
 
@@ -83,3 +86,8 @@ class AppContext:
     def status(self, text: str) -> AbstractContextManager[None]:
         """Show a person on a terminal what goes on while the block runs, unless quiet."""
         return talk.status(text, quiet=self.quiet or self.as_json)
+
+
+def _unknown(settings: "Settings") -> str:
+    names = ", ".join(settings.unknown)
+    return f"context {settings.context} has settings that spanctl doesn't know: {names}"

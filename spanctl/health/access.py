@@ -5,14 +5,25 @@ from typing import TYPE_CHECKING, Any, Final
 
 from spanctl.clock import now
 from spanctl.errors import NotFoundError, NotPermittedError
+from spanctl.health.configuration import unsetting
 from spanctl.health.model import Answer, fail, ok, unknown, unsupported, warn
 from spanctl.health.surroundings import Surroundings
-from spanctl.references import SecretReference, parse_reader, parse_reference
+from spanctl.references import (
+    ChainReference,
+    CredentialReference,
+    ImpersonationReference,
+    SecretReference,
+    parse_reader,
+    parse_reference,
+)
+from spanctl.settings import Source
 
 if TYPE_CHECKING:
     from spanctl.spanner.rpc import Target
 
 _NO_CREDENTIALS: Final = "the emulator asks nobody for credentials"
+_ROTATE: Final = "spanctl creds rotate"
+_LOG_IN: Final = "gcloud auth application-default login"
 _SOON: Final = timedelta(minutes=10)
 _MINUTE: Final = 60
 _PROJECTS: Final = "https://cloudresourcemanager.googleapis.com/v1/projects"
@@ -27,8 +38,14 @@ def credentials(around: Surroundings) -> Answer:
         return unsupported(_NO_CREDENTIALS)
     from spanctl.credentials.http import Http
     from spanctl.credentials.identity import identify
+    from spanctl.credentials.rotation.ports import VersionStateError
 
-    live.ensure()
+    try:
+        live.ensure()
+    except (NotPermittedError, VersionStateError) as error:
+        hint = _renewing(around, target.credentials) if _ROTATE in error.hint else ""
+        hint = hint or error.hint
+        raise type(error)(error.message, hint=hint, **error.details) from None
     if (token := live.live) is None:
         msg = "there is no live token"
         raise NotPermittedError(msg, hint="run: spanctl creds check")
@@ -47,6 +64,25 @@ def credentials(around: Surroundings) -> Answer:
     if not isinstance(reference, SecretReference):
         return ok(told, **facts)
     return _kept_in_secret(reference, target, told, left, facts)
+
+
+def _renewing(around: Surroundings, text: str) -> str:
+    """Return what renews credentials that are refused; empty where that isn't known."""
+    reference: CredentialReference = parse_reference(text)
+    while isinstance(reference, ImpersonationReference):
+        reference = reference.base
+    if isinstance(reference, SecretReference):
+        return f"run: {_ROTATE} {reference.name.secret}"
+    if isinstance(reference, ChainReference):
+        return ""
+    settings = around.settings()
+    named = settings.values["adc_file"]
+    if named.source is Source.CONTEXT and settings.context:
+        return f"run: {unsetting(settings.context, ['adc_file'])} && {_LOG_IN}"
+    names = (named.origin if named.value else "", "GOOGLE_APPLICATION_CREDENTIALS")
+    given = [name for name in names if around.environ.get(name)]
+    forgotten = f"unset {' '.join(given)} && " if given else ""
+    return f"run: {forgotten}{_LOG_IN}"
 
 
 def _kept_in_secret(

@@ -1,16 +1,20 @@
 """Checks of what lies on this machine: settings, the permissions of files, dependencies."""
 
 import re
+import shlex
 from collections import Counter
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Final
 
-from spanctl.errors import ConfigurationError
+from spanctl.errors import ConfigurationError, NotFoundError
 from spanctl.health.model import Answer, fail, ok, warn
 from spanctl.health.surroundings import Surroundings
-from spanctl.settings import Source, config_home, state_home
+from spanctl.settings import Contexts, Settings, Source, chosen, config_home, state_home
+from spanctl.variables import CONTEXT_VARIABLE, LOCAL
 
+_UP: Final = "spanctl local up"
 _OTHERS_WRITE: Final = 0o022
 _OTHERS: Final = 0o077
 _MODE: Final = 0o777
@@ -24,23 +28,74 @@ _BREAKS: Final = {
 
 def settings(around: Surroundings) -> Answer:
     """Say where settings came from that aren't defaults."""
-    found = around.settings()
+    try:
+        found = around.settings()
+    except ConfigurationError as error:
+        return fail(ConfigurationError(error.message, hint=f"run: {_mended(around, error)}"))
+    except NotFoundError as error:
+        return fail(NotFoundError(error.message, hint=_chosen_anew(around, error)))
     given = [one for one in found.values.values() if one.source is not Source.DEFAULT]
     counted = Counter(one.source.value for one in given)
     told = ", ".join(f"{count} from the {source}" for source, count in sorted(counted.items()))
     path = config_home(around.environ) / "contexts.toml"
     shown = str(path) if path.exists() else f"no {path}"
-    return ok(
-        f"{told or 'all are defaults'}; {shown}",
-        sources={one.name: one.origin for one in given},
-        contexts_file=str(path),
-    )
+    facts = {
+        "sources": {one.name: one.origin for one in given},
+        "contexts_file": str(path),
+        "unknown": list(found.unknown),
+    }
+    if found.unknown and found.context:
+        names = ", ".join(found.unknown)
+        told = f"context {found.context} has settings that spanctl doesn't know: {names}"
+        return warn(told, unsetting(found.context, found.unknown), **facts)
+    return ok(f"{told or 'all are defaults'}; {shown}", **facts)
+
+
+def _mended(around: Surroundings, error: ConfigurationError) -> str:
+    """Return the command that mends settings which can't be read, and loses none of them."""
+    path = config_home(around.environ) / "contexts.toml"
+    origin, name = str(error.details.get("origin", "")), str(error.details.get("setting"))
+    if origin in around.environ:
+        return f"unset {origin}"
+    if not origin:
+        aside = f"mv {shlex.quote(str(path))} {shlex.quote(f'{path}.broken')}"
+        return f"{aside} && {_UP}" if _has_stack(around) else aside
+    context = origin.partition(" in ")[0]
+    return unsetting(context, [name]) + (f" && {_UP}" if context == LOCAL else "")
+
+
+def unsetting(context: str, names: Iterable[str]) -> str:
+    """Return the command that takes settings out of a context."""
+    gone = " ".join(shlex.quote(f"{name}=") for name in names)
+    return f"spanctl --context {shlex.quote(context)} context set {gone}"
+
+
+def _chosen_anew(around: Surroundings, error: NotFoundError) -> str:
+    """Return what mends that the context which is chosen doesn't exist."""
+    contexts = Contexts.load(config_home(around.environ) / "contexts.toml")
+    if chosen(contexts, None, around.environ) in contexts.contexts:
+        return error.hint  # a flag named it
+    if around.environ.get(CONTEXT_VARIABLE):
+        return f"run: unset {CONTEXT_VARIABLE}"
+    others = sorted(contexts.contexts, key=lambda name: (name != LOCAL, name))
+    begin = "" if others else f"{_UP} && "
+    return f"run: {begin}spanctl context use {shlex.quote(others[0] if others else LOCAL)}"
+
+
+def _has_stack(around: Surroundings) -> bool:
+    return (state_home(around.environ) / "local" / "stack.json").exists()
 
 
 def context(around: Surroundings) -> Answer:
     """Say which context is in use, and which database it names."""
     found = around.settings()
-    database = found.database  # says what to type when none is set
+    try:
+        database = found.database  # says what to type when none is set
+    except ConfigurationError as error:
+        if found.context:
+            raise
+        told = f"{error.message}; one that is elsewhere is named by: spanctl context create"
+        return fail(ConfigurationError(told, hint=error.hint))
     where = f"{found.context} (by {found.context_source})" if found.context else "none"
     return ok(
         f"{where}, {database}",
@@ -54,8 +109,10 @@ def files(around: Surroundings) -> Answer:
     """Say whether files can be read, and whether others could read or change them."""
     found = around.settings()
     for name in ("ca_file", "adc_file"):
-        if given := found.get(name):
-            _readable(name, Path(given))
+        if found.get(name):
+            _readable(found, name)
+    if found.get("ca_file"):
+        _holds_roots(found)
     loose: list[tuple[Path, str, str]] = []
     for path, secret in _kept(around):
         mode = _mode(path)
@@ -66,22 +123,41 @@ def files(around: Surroundings) -> Answer:
     modes = {str(path): f"{_mode(path) or 0:03o}" for path, _ in _kept(around) if path.exists()}
     if loose:
         told = "; ".join(words for _, words, _ in loose)
-        mend = " && ".join(f"chmod {flags} {path}" for path, _, flags in loose)
+        mend = " && ".join(f"chmod {flags} {shlex.quote(str(path))}" for path, _, flags in loose)
         return warn(told, mend, modes=modes)
     count = len(modes)
     return ok(f"{count} file{'' if count == 1 else 's'}, safe from others", modes=modes)
 
 
-def _readable(name: str, path: Path) -> None:
-    hint = "run: spanctl local up, or: spanctl context set ca_file=PATH"
-    if name == "adc_file":
-        hint = "run: spanctl local up, or: gcloud auth application-default login"
+def _readable(found: Settings, name: str) -> None:
+    path = Path(found.require(name))
     try:
         with path.open("rb"):
             return
     except OSError as error:
         msg = f"{name} {path} can't be read: {error.strerror}"
-        raise ConfigurationError(msg, hint=hint) from error
+        raise ConfigurationError(msg, hint=_without(found, name)) from error
+
+
+def _holds_roots(found: Settings) -> None:
+    import ssl
+
+    path = Path(found.require("ca_file"))
+    try:
+        ssl.create_default_context(cafile=str(path))
+    except (OSError, ValueError) as error:
+        msg = f"ca_file {path} holds no certificates that can be used"
+        raise ConfigurationError(msg, hint=_without(found, "ca_file")) from error
+
+
+def _without(found: Settings, name: str) -> str:
+    """Return what has a setting that can't be used forgotten, or made again by the stack."""
+    given = found.values[name]
+    if given.source is Source.ENVIRONMENT:
+        return f"run: unset {given.origin}"
+    if found.is_local or found.context is None:
+        return f"run: {_UP}"
+    return f"run: {unsetting(found.context, [name])}"
 
 
 def _kept(around: Surroundings) -> list[tuple[Path, bool]]:

@@ -1,10 +1,18 @@
 """Checks of the database: reachable, its ledger, its change stream, how far it looks back."""
 
-from typing import Final
+import re
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
-from spanctl.errors import ConflictError, StatementError
+from spanctl.errors import ConflictError, NotPermittedError, StatementError
+from spanctl.health.access import permissions
 from spanctl.health.model import Answer, fail, ok, unknown, warn
 from spanctl.health.surroundings import Surroundings
+
+if TYPE_CHECKING:
+    from spanctl.spanner.client import Database
+    from spanctl.spanner.identity import Incarnation, LedgerIdentity
 
 _OPTIONS: Final = """SELECT OPTION_NAME, OPTION_VALUE
   FROM INFORMATION_SCHEMA.CHANGE_STREAM_OPTIONS WHERE CHANGE_STREAM_NAME = @name"""
@@ -15,6 +23,7 @@ _RETENTION: Final = """SELECT OPTION_VALUE FROM INFORMATION_SCHEMA.DATABASE_OPTI
 _WHOLE: Final = "OLD_AND_NEW_VALUES"
 _DEFAULT_RETENTION: Final = "1h"
 _SHOWN: Final = 5
+_INIT: Final = "spanctl init"
 
 
 def database(around: Surroundings) -> Answer:
@@ -22,7 +31,13 @@ def database(around: Surroundings) -> Answer:
     found = around.database()
     from spanctl.spanner.catalog import refuse_postgresql
 
-    refuse_postgresql(found)
+    try:
+        refuse_postgresql(found)
+    except NotPermittedError:
+        asked = permissions(around)  # which says what is missing
+        if asked.error is None:
+            raise
+        return asked
     target = found.target
     kind = "emulated, " if target.is_emulated else ""
     return ok(
@@ -37,6 +52,7 @@ def ledger(around: Surroundings) -> Answer:
     """Say whether there is a ledger, of a schema that spanctl knows, and of this database."""
     found = around.database().ledger  # says what to type where there is none
     from spanctl.spanner.binding import describe
+    from spanctl.spanner.identity import SCHEMA_VERSION
 
     actual = describe(around.database(), timeout=around.timeout)
     bound = found.bound
@@ -49,7 +65,24 @@ def ledger(around: Surroundings) -> Answer:
         "database": actual.name,
         "database_created": actual.created,
     }
+    if lacking := _lacking(around.database()):
+        told = f"the ledger lacks {', '.join(lacking)}"
+        if found.schema_version < SCHEMA_VERSION:
+            return warn(f"{told}: it is of an older version", _INIT, **facts)
+        return fail(ConflictError(told, hint=f"run: {_INIT}"), **facts)
     told = f"schema version {found.schema_version}, ledger {found.ledger_id}"
+    return _told_apart(around, found, actual, told, facts)
+
+
+def _told_apart(
+    around: Surroundings,
+    found: "LedgerIdentity",
+    actual: "Incarnation",
+    told: str,
+    facts: dict[str, object],
+) -> Answer:
+    """Say whether a copy of the database would be known for one."""
+    bound = found.bound
     if bound is None:
         return warn(f"{told}; no copy of it is told apart yet", "spanctl init", **facts)
     try:
@@ -66,6 +99,14 @@ def ledger(around: Surroundings) -> Answer:
     return ok(told, **facts)
 
 
+def _lacking(database: "Database") -> list[str]:
+    """Return the tables and indexes of the ledger that aren't there, or aren't complete."""
+    from spanctl.spanner.schema import lacking
+
+    named = (re.search(r"(?:TABLE|INDEX) (\w+)", one) for one in lacking(database))
+    return list(dict.fromkeys(one.group().lower() for one in named if one))
+
+
 def change_stream(around: Surroundings) -> Answer:
     """Say which tables' changes are kept, how they look, and for how long."""
     from spanctl.spanner.schema import watched
@@ -75,7 +116,7 @@ def change_stream(around: Surroundings) -> Answer:
     streams = list(found.query(_STREAMS, named, timeout=around.timeout))
     if not streams:
         msg = f"there is no change stream {STREAM}: no trail shows rows"
-        return fail(ConflictError(msg, hint="run: spanctl init --table TABLE"))
+        return fail(ConflictError(msg, hint=f"run: {_watching(_watched_before(found))}"))
     options = {
         str(name): str(value)
         for name, value in found.query(_OPTIONS, named, timeout=around.timeout)
@@ -91,14 +132,45 @@ def change_stream(around: Surroundings) -> Answer:
         "value_capture_type": capture,
     }
     if not tables and not everything:
+        there = _tables(found)
+        if not there:
+            return ok(f"kept {retention}; there is no table of yours to watch yet", **facts)
         told = f"kept {retention}, but watches no table of yours: no trail shows rows"
-        return warn(told, "spanctl init --table TABLE", **facts)
+        return warn(told, _watching(there), **facts)
     shown = ", ".join(tables[:_SHOWN]) + (", ..." if len(tables) > _SHOWN else "")
     told = f"kept {retention}; watches {'every table' if everything else shown}"
     if capture != _WHOLE:
-        mend = f"ALTER CHANGE STREAM {STREAM} SET OPTIONS (value_capture_type = '{_WHOLE}')"
+        mend = _altering(around, f"SET OPTIONS (value_capture_type = '{_WHOLE}')")
         return warn(f"{told}; {capture}: rows before a change are missing", mend, **facts)
     return ok(f"{told}; rows before and after", **facts)
+
+
+def _altering(around: Surroundings, change: str) -> str:
+    from spanctl.spanner.watching import STREAM
+
+    name = around.target().database
+    statement = shlex.quote(f"ALTER CHANGE STREAM {STREAM} {change}")
+    where = f"{name.database} --project={name.project} --instance={name.instance}"
+    return f"gcloud spanner databases ddl update {where} --ddl={statement}"
+
+
+def _tables(database: "Database") -> list[str]:
+    from spanctl.spanner.ddl import is_ledger
+    from spanctl.spanner.watching import schema_at
+
+    return sorted(one for one in schema_at(database).names.values() if not is_ledger(one))
+
+
+def _watched_before(database: "Database") -> list[str]:
+    """Return the tables that are there, and were watched when the ledger last knew."""
+    from spanctl.spanner.watches import State, history
+
+    marks = history(database).marks
+    return [one for one in _tables(database) if one in marks and marks[one][-1].state != State.NONE]
+
+
+def _watching(tables: Sequence[str]) -> str:
+    return " ".join([_INIT, *(f"--table {shlex.quote(one)}" for one in tables)])
 
 
 def version_retention(around: Surroundings) -> Answer:

@@ -58,7 +58,7 @@ def _next(
         return arrived.get(timeout=max(0.0, left))
     except queue.Empty:
         msg = f"no answer within {deadline:g} s"
-        hint = "check the network, or give it longer: spanctl doctor --timeout 60s"
+        hint = "check the network, or run: spanctl doctor --timeout 60s"
         return Finding(part, fail(UnreachableError(msg, hint=hint)), deadline)
 
 

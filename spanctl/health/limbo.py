@@ -31,7 +31,7 @@ def limbo(around: Surroundings) -> Answer:
         "dead_runs": dead,
     }
     flight = f"{flying:,} in flight"
-    hint = "run: spanctl txn list --unresolved, then: spanctl txn resolve --all"
+    hint = "run: spanctl txn resolve --all"
     if dead and not open_:
         runs = "a flow run is" if len(dead) == 1 else f"{len(dead):,} flow runs are"
         told = f"{runs} dead and not ended: {', '.join(dead[:3])}; {flight}"
@@ -44,4 +44,5 @@ def limbo(around: Surroundings) -> Answer:
     if found.owners.trouble:
         told = f"{told}; which runs have ended can't be told: {found.owners.trouble}"
         return warn(told, "spanctl txn list --unresolved", **facts)
+    told = f"{told}; see: spanctl txn list --unresolved"
     return fail(OutcomeUnknownError(told, hint=hint), **facts)

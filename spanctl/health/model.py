@@ -1,11 +1,14 @@
 """What a check says of a part, as values."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from spanctl.errors import SpanctlError
+
+_COMMAND: Final = re.compile(r"(?:^|[ :])run: (.+?)(?:, or: .*|; .*| \(.*)?$")
 
 
 class Status(StrEnum):
@@ -89,8 +92,9 @@ def warn(evidence: str, mend: str = "", **facts: Any) -> Answer:  # noqa: ANN401
 
 
 def fail(error: SpanctlError, **facts: Any) -> Answer:  # noqa: ANN401 - JSON-able
-    """Say that a part is broken, in the words of an error."""
-    mend = error.hint.removeprefix("run: ")
+    """Say that a part is broken, in the words of an error, with the command that it hints at."""
+    command = _COMMAND.search(error.hint)
+    mend = command.group(1) if command else error.hint
     return Answer(status=Status.FAIL, evidence=error.message, mend=mend, facts=facts, error=error)
 
 

@@ -17,7 +17,7 @@ _FAR: Final = 0.025
 _ASTRAY: Final = 2.0
 _WRONG: Final = 60.0
 _SECOND: Final = 1.0
-_SYNC: Final = "synchronise the clock: timedatectl set-ntp true"
+_SYNC: Final = "timedatectl set-ntp true"
 
 
 def round_trip(around: Surroundings) -> Answer:
@@ -98,7 +98,7 @@ def judged(ahead: float, uncertain: float, whose: str) -> Answer:
     told = f"{abs(ahead):.3f} s {way} {whose}, give or take {uncertain:.3f} s"
     if off > _WRONG:
         msg = f"this machine's clock is {told}: tokens and leases are misjudged"
-        return fail(ConfigurationError(msg, hint=_SYNC), **facts)
+        return fail(ConfigurationError(msg, hint=f"run: {_SYNC}"), **facts)
     if off > _ASTRAY:
         return warn(f"this machine's clock is {told}", _SYNC, **facts)
     return ok(told if off else f"agrees with {whose} within {uncertain:.3f} s", **facts)

@@ -1,11 +1,12 @@
 """Checks of Prefect: its API, its version, and the workers that run deployments."""
 
+import shlex
 from collections.abc import Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from spanctl.clock import monotonic, now
-from spanctl.errors import ConflictError, NotFoundError, UnreachableError
+from spanctl.errors import ConflictError, NotFoundError, NotPermittedError, UnreachableError
 from spanctl.health.configuration import numbers
 from spanctl.health.model import Answer, fail, ok, skipped, unknown, unsupported, warn
 from spanctl.health.surroundings import Surroundings
@@ -13,7 +14,7 @@ from spanctl.health.surroundings import Surroundings
 if TYPE_CHECKING:
     from spanctl.orchestration.fleet import Fleet, WorkPool
 
-_SET = "spanctl local up, or: spanctl context set prefect_api_url=http://HOST:4200/api"
+_SET = "spanctl context set prefect_api_url=http://127.0.0.1:4200/api"
 _SHOWN = 5
 
 
@@ -21,11 +22,16 @@ def prefect(around: Surroundings) -> Answer:
     """Say whether Prefect's API answers, and lets us in."""
     reached = around.prefect()
     if reached is None:
-        return warn("no Prefect API is set: flows and deployments can't run", _SET)
-    with _fleet(around) as fleet:
+        mend = _SET if around.settings().context else "spanctl local up"
+        return warn("no Prefect API is set: flows and deployments can't run", mend)
+    with _fleet(around, 0.5) as fleet:  # for two requests
         since = monotonic()
-        pools = fleet.pools()
+        try:
+            pools = fleet.pools()
+        except NotPermittedError as error:
+            return fail(_without_environment(around, error))
         took = monotonic() - since
+        fleet.check_writing()
     return ok(
         f"answers at {reached.url} in {took * 1000:.0f} ms",
         url=reached.url,
@@ -34,14 +40,25 @@ def prefect(around: Surroundings) -> Answer:
     )
 
 
-def _fleet(around: Surroundings) -> "Fleet":
+def _without_environment(around: Surroundings, error: NotPermittedError) -> NotPermittedError:
+    """Return an error that says to unset what goes before what the context names."""
+    from spanctl.orchestration.keys import SETTINGS
+
+    given = [name for name in SETTINGS if around.environ.get(name)]
+    if not given or not any(around.settings().get(name) for name in SETTINGS.values()):
+        return error
+    told = f"{error.message}, which are those of {' and '.join(given)} in the environment"
+    return NotPermittedError(told, hint=f"run: unset {' '.join(given)}", **error.details)
+
+
+def _fleet(around: Surroundings, share: float = 1.0) -> "Fleet":
     from spanctl.orchestration.fleet import Fleet
 
     reached = around.prefect()
     if reached is None:
         msg = "no Prefect API is set"
         raise NotFoundError(msg, hint=f"run: {_SET}")
-    return Fleet(reached, timeout=around.timeout)
+    return Fleet(reached, timeout=around.timeout * share)
 
 
 def version(around: Surroundings) -> Answer:
@@ -58,9 +75,11 @@ def version(around: Surroundings) -> Answer:
     if there is None:
         return unsupported(f"the server doesn't tell; installed is {here}", **facts)
     told = f"server {there}, installed {here}"
-    mend = f"pip install 'prefect=={there}' where flows run, or upgrade the server to {here}"
+    mend = f"pip install 'prefect=={there}'"
     if numbers(there)[:1] != numbers(here)[:1]:
-        return fail(ConflictError(f"{told}: they don't understand each other", hint=mend), **facts)
+        return fail(
+            ConflictError(f"{told}: they don't understand each other", hint=f"run: {mend}"), **facts
+        )
     if numbers(there)[:2] < numbers(here)[:2]:
         return warn(f"{told}: a server older than its clients may refuse them", mend, **facts)
     return ok(told if there != here else f"{here}, server and here", **facts)
@@ -81,28 +100,40 @@ def workers(around: Surroundings) -> Answer:
     ours = next((pool for pool in known if pool.name == named), None)
     if named and ours is None:
         msg = f"there is no work pool {named}, which this context names"
-        hint = f"run: prefect work-pool create {named} --type process"
+        hint = f"run: {_prefect(around)} work-pool create {shlex.quote(named)} --type process"
         return fail(NotFoundError(msg, hint=hint), **facts)
     if ours is not None and ours.needs_workers and not ours.online:
         msg = f"no worker of pool {ours.name} is alive: runs of its deployments wait"
-        local = around.settings().is_local
-        hint = f"run: {'spanctl local up' if local else f'prefect worker start --pool {named}'}"
+        hint = f"run: {_prefect(around)} worker start --pool {shlex.quote(ours.name)}"
         return fail(UnreachableError(msg, hint=hint), **facts)
-    return told_of(known, facts)
+    return told_of(known, facts, _prefect(around))
 
 
-def told_of(known: Sequence["WorkPool"], facts: dict[str, Any]) -> Answer:
+def _prefect(around: Surroundings) -> str:
+    """Return Prefect's command line, which doesn't know of contexts, with where the API is."""
+    reached = around.prefect()
+    if reached is None or around.environ.get("PREFECT_API_URL", "").rstrip("/") == reached.url:
+        return "prefect"
+    scheme, marks, rest = reached.url.rpartition("://")
+    where, slash, path = rest.partition("/")
+    host = where.rpartition("@")[2]  # what is before it is a password
+    return f"PREFECT_API_URL={shlex.quote(f'{scheme}{marks}{host}{slash}{path}')} prefect"
+
+
+def told_of(known: Sequence["WorkPool"], facts: dict[str, Any], command: str = "prefect") -> Answer:
     """Say which of these pools hand out runs to somebody; runs of the others wait."""
     if not known:
         told = "there is no work pool: deployments run only where they are served"
-        return warn(told, "prefect work-pool create NAME --type process", **facts)
+        return warn(told, f"{command} work-pool create default --type process", **facts)
     told = ", ".join(_words(pool) for pool in known[:_SHOWN])
     if len(known) > _SHOWN:
         told = f"{told}, and {len(known) - _SHOWN} more pools"
     if paused := [pool.name for pool in known if pool.paused]:
-        return warn(f"{told}: runs wait", f"prefect work-pool resume {paused[0]}", **facts)
+        mend = f"{command} work-pool resume {shlex.quote(paused[0])}"
+        return warn(f"{told}: runs wait", mend, **facts)
     if idle := [pool.name for pool in known if pool.needs_workers and not pool.online]:
-        return warn(f"{told}: runs wait", f"prefect worker start --pool {idle[0]}", **facts)
+        mend = f"{command} worker start --pool {shlex.quote(idle[0])}"
+        return warn(f"{told}: runs wait", mend, **facts)
     return ok(told, **facts)
 
 

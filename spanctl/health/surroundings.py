@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar, cast
 
 if TYPE_CHECKING:
+    from spanctl.local.health import Trouble
     from spanctl.orchestration.settings import ApiSettings
     from spanctl.settings import Settings
     from spanctl.spanner.client import Database
@@ -30,7 +31,9 @@ class Surroundings:
     timeout: float = 10.0
     _made: dict[str, object] = field(default_factory=dict)
     _locks: Mapping[str, threading.Lock] = field(
-        default_factory=lambda: {name: threading.Lock() for name in ("database", "prefect")}
+        default_factory=lambda: {
+            name: threading.Lock() for name in ("database", "prefect", "stack", "local")
+        }
     )
 
     def target(self) -> "Target":
@@ -70,6 +73,35 @@ class Surroundings:
             return reach(self.settings(), environ=self.environ)
 
         return self._once("prefect", make)
+
+    def troubles(self) -> "dict[str, Trouble]":
+        """Return what keeps parts of the local stack from their work; looked at once.
+
+        Raises:
+            ConfigurationError: The stack's state can't be read.
+        """
+
+        def make() -> "dict[str, Trouble]":
+            from spanctl.local.stack import Stack
+
+            own = Stack(environ=self.environ)
+            return own.troubles() if own.is_known else {}
+
+        return self._once("stack", make)
+
+    def local_context(self) -> dict[str, str]:
+        """Return the settings that lead to the local stack as it is; empty where there is none.
+
+        Raises:
+            ConfigurationError: The stack's state can't be read.
+        """
+
+        def make() -> dict[str, str]:
+            from spanctl.local.stack import Stack
+
+            return Stack(environ=self.environ).context()
+
+        return self._once("local", make)
 
     def _once(self, name: str, make: Callable[[], T]) -> T:
         with self._locks[name]:

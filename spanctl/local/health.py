@@ -1,37 +1,93 @@
-"""How each part is known to do its work."""
+"""How each part is known to do its work, and what keeps it from that."""
 
+import sqlite3
 from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
-from spanctl.local import parts, probes
+from spanctl.local import parts, probes, processes
 from spanctl.local.processes import is_alive
-from spanctl.local.state import Record, State
-
-Check = Callable[[Record, State, Mapping[str, str]], bool]
-"""Whether the process of a record does its work; asked often, so quick."""
+from spanctl.local.standins.files import Places
+from spanctl.local.state import Folder, Record, State
 
 
-def _emulator(record: Record, _state: State, _environ: Mapping[str, str]) -> bool:
-    return probes.grpc_answers(record.endpoint) and probes.alone_on(record.endpoint)
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a part does not do its work.
+
+    Attributes:
+        reason: What is wrong, to follow the part's name.
+        hint: What mends it where a new start doesn't; empty where that does.
+        lasting: Whether there is no use in waiting.
+    """
+
+    reason: str
+    hint: str = ""
+    lasting: bool = False
 
 
-def _identity(record: Record, _state: State, _environ: Mapping[str, str]) -> bool:
-    return probes.standins_answer(record.endpoint)
+_PATIENTLY: Final = 5.0
+_BRIEFLY: Final = 1.0
+_SILENT: Final = Trouble("does not answer")
+
+Check = Callable[[Record, State, Mapping[str, str], Folder], Trouble | None]
+"""What keeps the process of a record from its work, None when nothing does; asked often."""
 
 
-def _server(record: Record, _state: State, _environ: Mapping[str, str]) -> bool:
-    return probes.api_answers(record.endpoint, {})
+def _emulator(
+    record: Record, _state: State, _environ: Mapping[str, str], _folder: Folder
+) -> Trouble | None:
+    if not probes.grpc_answers(record.endpoint):
+        return _SILENT
+    return None if probes.alone_on(record.endpoint) else Trouble("shares its port with another one")
 
 
-def _worker(record: Record, state: State, environ: Mapping[str, str]) -> bool:
+def _identity(
+    record: Record, _state: State, _environ: Mapping[str, str], folder: Folder
+) -> Trouble | None:
+    if not probes.standins_answer(record.endpoint):
+        return _SILENT
+    places = Places(folder.identity)
+    if not probes.vouches(places.bundle, record.endpoint):
+        reason = f"shows a certificate that {places.bundle} doesn't vouch for"
+        return Trouble(reason, lasting=True)
+    if not probes.logs_in(places.user, places.bundle, record.endpoint):
+        return Trouble(f"refuses the login in {places.user}", lasting=True)
+    return None
+
+
+def _server(
+    record: Record, _state: State, _environ: Mapping[str, str], folder: Folder
+) -> Trouble | None:
+    if not probes.api_answers(record.endpoint, {}):
+        return _SILENT
+    database = folder.prefect_home / "prefect.db"
+    if not database.exists():  # it goes on in a file that has no name any more
+        return Trouble(f"has lost {database}", lasting=True)
+    others = processes.writers(database, database.with_name("prefect.db-shm")) - {record.pid}
+    writes = probes.api_writes(record.endpoint, _BRIEFLY if others else _PATIENTLY)
+    if writes:
+        return None
+    if others:
+        reason = f"can't write {database}: process {min(others)} keeps it locked"
+        return Trouble(reason, f"run: kill {min(others)}")
+    return Trouble(f"can't write {database}", lasting=writes is False)
+
+
+def _worker(
+    record: Record, state: State, environ: Mapping[str, str], _folder: Folder
+) -> Trouble | None:
     since = record.started_at
     if url := state.external.get(parts.SERVER):
-        return probes.worker_polls(url, parts.POOL, parts.worker_name(), since, environ)
-    server = state.parts.get(parts.SERVER)
-    if server is None:
-        return False
-    since = max(since, server.started_at)  # what it told an earlier server proves nothing
-    return probes.worker_polls(server.endpoint, parts.POOL, parts.worker_name(), since, {})
+        well = probes.worker_polls(url, parts.POOL, parts.worker_name(), since, environ)
+    elif server := state.parts.get(parts.SERVER):
+        since = max(since, server.started_at)  # what it told an earlier server proves nothing
+        well = probes.worker_polls(server.endpoint, parts.POOL, parts.worker_name(), since, {})
+    else:
+        well = False
+    return None if well else Trouble("does not report to Prefect")
 
 
 CHECKS: Final[Mapping[str, Check]] = {
@@ -47,10 +103,37 @@ def alive(record: Record | None) -> bool:
     return record is not None and is_alive(record.pid, record.identity)
 
 
-def healthy(name: str, state: State, environ: Mapping[str, str]) -> bool:
-    """Whether the part runs and does its work."""
+def trouble(name: str, state: State, environ: Mapping[str, str], folder: Folder) -> Trouble | None:
+    """Return what keeps a part from its work; None when it runs and does it."""
     record = state.parts.get(name)
-    return record is not None and alive(record) and CHECKS[name](record, state, environ)
+    if record is None or not alive(record):
+        return _stopped(name, folder)
+    if processes.is_suspended(record.pid):
+        return Trouble("is stopped by a signal", lasting=True)
+    return CHECKS[name](record, state, environ, folder)
+
+
+def _stopped(name: str, folder: Folder) -> Trouble:
+    """Return that a part does not run, and what keeps it from starting, where that can be seen."""
+    kept = Places(folder.identity).database
+    if name == parts.IDENTITY and _is_damaged(kept):
+        reset = "run: spanctl local reset && spanctl local up"
+        return Trouble(
+            f"does not run: {kept} is damaged, and its secrets lost", reset, lasting=True
+        )
+    return Trouble("does not run", lasting=True)
+
+
+def _is_damaged(path: Path) -> bool:
+    if not path.exists():
+        return False
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
+            return bool(database.execute("PRAGMA quick_check").fetchone() != ("ok",))
+    except sqlite3.OperationalError:
+        return False  # it could not be looked at
+    except sqlite3.DatabaseError:
+        return True
 
 
 def external_answers(name: str, endpoint: str, environ: Mapping[str, str]) -> bool:

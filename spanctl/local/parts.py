@@ -15,7 +15,8 @@ import spanctl
 from spanctl.local.emulator import Emulator
 from spanctl.local.ports import LOOPBACK
 from spanctl.local.processes import MARK
-from spanctl.local.state import Folder
+from spanctl.local.standins.files import Places
+from spanctl.local.state import Folder, State
 from spanctl.proxies import spare_loopback
 from spanctl.settings import config_home
 from spanctl.variables import CONTEXT_VARIABLE, LOCAL, VARIABLES
@@ -196,6 +197,28 @@ def worker(
         timeout=120.0,
         fingerprint=hashlib.sha256(repr(sorted(own.items())).encode()).hexdigest(),
     )
+
+
+def settings(folder: Folder, state: State) -> dict[str, str]:
+    """Return the settings that lead to the stack which is in this state."""
+    doors = {door: f"{LOOPBACK}:{state.ports[door]}" for door in DOORS}
+    outside = state.external.get(EMULATOR)
+    # Somebody else's emulator is reached as they reach it.
+    door = {"emulator_host": outside} if outside else {"credentials": CREDENTIALS}
+    prefect = state.external.get(SERVER)
+    return {
+        "project": PROJECT,
+        "instance": INSTANCE,
+        "database": DATABASE,
+        **door,
+        "spanner_endpoint": doors[GATEWAY],
+        "secretmanager_endpoint": doors[SECRETMANAGER],
+        "iam_endpoint": f"https://{doors[IAM]}",
+        "ca_file": str(Places(folder.identity).bundle),
+        "adc_file": str(Places(folder.identity).user),
+        "prefect_api_url": prefect or f"http://{LOOPBACK}:{state.ports[SERVER]}/api",
+        "work_pool": POOL,
+    }
 
 
 def worker_name() -> str:

@@ -4,10 +4,12 @@ import base64
 import http.client
 import json
 import socket
+import time
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from spanctl.clock import parse_rfc3339
 from spanctl.errors import UsageError
@@ -17,7 +19,9 @@ _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"  #
 _SETTINGS: Final = 4
 _FRAME_HEADER: Final = 9
 _OK: Final = 200
-_SERVER_ERROR: Final = 500
+_CREATED: Final = 201
+_UNAVAILABLE: Final = 503
+_PAUSE: Final = 0.1
 
 
 def grpc_answers(endpoint: str, timeout: float = 1.0) -> bool:
@@ -60,6 +64,51 @@ def standins_answer(url: str, timeout: float = 1.0) -> bool:
         connection.close()
 
 
+def vouches(bundle: Path, url: str, timeout: float = 1.0) -> bool:
+    """Whether the roots in a file vouch for the certificate that is shown at a URL."""
+    import ssl
+
+    parts = urlsplit(url)
+    try:
+        context = ssl.create_default_context(cafile=str(bundle))
+        address = (parts.hostname or "", parts.port or 0)
+        with (
+            socket.create_connection(address, timeout) as stream,
+            context.wrap_socket(stream, server_hostname=parts.hostname),
+        ):
+            return True
+    except (OSError, ValueError):
+        return False
+
+
+def logs_in(document: Path, bundle: Path, url: str, timeout: float = 2.0) -> bool:
+    """Whether the stand-ins give a token for the login in a file, and it names them."""
+    import ssl
+
+    target = f"{url}/token"
+    try:
+        login = json.loads(document.read_bytes())
+        names = ("client_id", "client_secret", "refresh_token")
+        form = {"grant_type": "refresh_token", **{name: login[name] for name in names}}
+        if login["token_uri"] != target:
+            return False
+        trust = ssl.create_default_context(cafile=str(bundle))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    parts = urlsplit(target)
+    connection = http.client.HTTPSConnection(
+        parts.hostname or "", parts.port, timeout=timeout, context=trust
+    )
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    try:
+        connection.request("POST", parts.path, urlencode(form), headers)
+        return connection.getresponse().status == _OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
 def alone_on(endpoint: str) -> bool:
     """Whether only one socket listens on the endpoint's port (two would share its traffic)."""
     return (ports.listeners(int(endpoint.rpartition(":")[2])) or 1) == 1
@@ -71,12 +120,30 @@ def api_answers(url: str, environ: Mapping[str, str], timeout: float = 1.0) -> b
     return status == _OK
 
 
+def api_writes(url: str, timeout: float) -> bool | None:
+    """Whether a Prefect API, which answers, writes: a saved search is made, and removed again.
+
+    None where it says neither in time.
+    """
+    target = f"{url}/saved_searches/"
+    deadline = time.monotonic() + timeout
+    status, made = _UNAVAILABLE, None
+    while status == _UNAVAILABLE and (left := deadline - time.monotonic()) > 0:
+        status, made = _request("PUT", target, {}, left, {"name": "spanctl-probe"})
+        if status == _UNAVAILABLE:  # as SQLite under light load, for a moment
+            time.sleep(_PAUSE)
+    if status in {_OK, _CREATED} and isinstance(made, dict):
+        _request("DELETE", f"{target}{made.get('id')}", {}, timeout)
+        return True
+    return None if status in {0, _UNAVAILABLE} else False
+
+
 def worker_polls(
     url: str, pool: str, name: str, since: datetime, environ: Mapping[str, str]
 ) -> bool:
     """Whether a worker of that name has reported to its pool since then, and counts as online."""
     target = f"{url}/work_pools/{pool}/workers/filter"
-    status, workers = _request("POST", target, environ, 2.0)
+    status, workers = _request("POST", target, environ, 2.0, {})
     if status != _OK or not isinstance(workers, list):
         return False
     for worker in workers:
@@ -88,7 +155,13 @@ def worker_polls(
     return False
 
 
-def _request(method: str, url: str, environ: Mapping[str, str], timeout: float) -> tuple[int, Any]:
+def _request(
+    method: str,
+    url: str,
+    environ: Mapping[str, str],
+    timeout: float,
+    body: Mapping[str, str] | None = None,
+) -> tuple[int, Any]:
     """Return the status and the JSON body of the answer; status 0 when there is none."""
     parts = urlsplit(url)
     secure = parts.scheme == "https"
@@ -96,9 +169,10 @@ def _request(method: str, url: str, environ: Mapping[str, str], timeout: float) 
     connection = kind(parts.hostname or "", parts.port, timeout=timeout)
     headers = {"Content-Type": "application/json", **_authorization(environ)}
     try:
-        connection.request(method, parts.path, "{}" if method == "POST" else None, headers)
+        connection.request(method, parts.path, None if body is None else json.dumps(body), headers)
         answer = connection.getresponse()
-        return answer.status, json.loads(answer.read())
+        content = answer.read()
+        return answer.status, json.loads(content) if content else None
     except (OSError, http.client.HTTPException, ValueError):
         return 0, None
     finally:

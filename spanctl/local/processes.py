@@ -37,6 +37,29 @@ def identity(pid: int) -> str | None:
     return f"{_boot()}:{fields[18]}"  # starttime, in ticks since the boot
 
 
+def is_suspended(pid: int) -> bool:
+    """Whether a signal has stopped the process, which may go on; False where that can't be told."""
+    try:
+        stat = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] == "T"
+
+
+def writers(*paths: Path) -> set[int]:
+    """Return the processes that hold a lock for writing on one of these files.
+
+    Empty where there is no ``/proc``.
+    """
+    table = _PROC / "locks"
+    if not table.exists():
+        return set()
+    wanted = {f":{path.stat().st_ino}" for path in paths if path.exists()}
+    rows = [line.split() for line in table.read_text(encoding="ascii").splitlines()]
+    held = (row for row in rows if "->" not in row and row[3] == "WRITE")
+    return {int(row[4]) for row in held if any(row[5].endswith(one) for one in wanted)} - {0, -1}
+
+
 def _boot() -> str:
     return (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
@@ -131,6 +154,7 @@ def end(targets: Iterable[int], grace: float) -> set[int]:
     alive = {pid: known for pid in targets if (known := identity(pid))}
     for pid in alive:
         _signal(pid, signal.SIGTERM)
+        _signal(pid, signal.SIGCONT)  # one that is suspended would hear of it only then
     left = _wait(alive, grace)
     for pid in left:
         _signal(pid, signal.SIGKILL)

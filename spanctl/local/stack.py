@@ -19,7 +19,6 @@ from spanctl.local.results import (
     Phase,
     StackStatus,
 )
-from spanctl.local.standins.files import Places
 from spanctl.local.starter import Progress, Starter, clean
 from spanctl.local.state import Folder, State
 from spanctl.settings import Contexts, config_home, state_home
@@ -29,6 +28,7 @@ _GRACE: Final = 8.0
 _PREPARE_TIMEOUT: Final = 90.0
 _KEPT: Final = ("secret_reader", "prefect_api_key", "prefect_auth_string")
 """Settings of the context that a person may have added."""
+_STRAYS: Final = "ended: {} processes of an earlier stack, of which nothing was remembered"
 _LOST: Final = "the emulator had stopped: its data is gone, the database is new and empty"
 
 
@@ -82,6 +82,8 @@ class Stack:
         self.folder.create()
         with self.folder.locked(lambda: progress(_waiting())):
             state = self.folder.load()
+            strays = set() if state.parts else self.strays()
+            processes.end(strays, _GRACE)  # else two servers would share one database
             wanted = plan.make(
                 state, self._environ, spanner_port=spanner_port, prefect_port=prefect_port
             )
@@ -90,6 +92,7 @@ class Stack:
             self.folder.save(starter.state)
             self._write_context(contexts, wanted)
             failures, notes = self._bring_up(starter, own, wanted, progress)
+            notes += (_STRAYS.format(len(strays)),) if strays else ()
         status = self.status()
         return replace(status, failures=failures, notes=notes)
 
@@ -165,8 +168,8 @@ class Stack:
         endpoint = record.endpoint or None
         if not health.alive(record):
             return PartStatus(name, PartState.CRASHED, None, endpoint, None, log)
-        well = health.healthy(name, state, self._environ)
-        how = PartState.RUNNING if well else PartState.UNHEALTHY
+        trouble = health.trouble(name, state, self._environ, self.folder)
+        how = PartState.UNHEALTHY if trouble else PartState.RUNNING
         return PartStatus(name, how, record.pid, endpoint, record.started_at, log)
 
     def down(self, progress: Progress = lambda _event: None) -> DownResult:
@@ -243,31 +246,48 @@ class Stack:
             raise NotFoundError(msg, hint=f"its parts are: {', '.join(NAMES)}")
         return {name: self.folder.log(name) for name in ([part] if part else NAMES)}
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the folder remembers a stack, running or not."""
+        return self.folder.state_file.exists()
+
+    def strays(self) -> set[int]:
+        """Return the processes of the stack, whoever started them."""
+        return processes.marked(parts.mark(self.folder))
+
+    def troubles(self) -> dict[str, health.Trouble]:
+        """Return what keeps parts that are the stack's own from their work.
+
+        What a part suffers from only because another one is in trouble is left out.
+
+        Raises:
+            ConfigurationError: The state can't be read.
+        """
+        state = self.folder.load()
+        own = (name for name in NAMES if name not in state.external)
+        looked = {name: health.trouble(name, state, self._environ, self.folder) for name in own}
+        found = {name: trouble for name, trouble in looked.items() if trouble}
+        if SERVER in found and health.alive(state.parts.get(parts.WORKER)):
+            found.pop(parts.WORKER, None)
+        return found
+
+    def context(self) -> dict[str, str]:
+        """Return the settings with which the context ``local`` leads to the stack as it is.
+
+        Raises:
+            ConfigurationError: The state can't be read.
+        """
+        state = self.folder.load()
+        return parts.settings(self.folder, state) if parts.GATEWAY in state.ports else {}
+
     def _contexts(self) -> Contexts:
         return Contexts.load(config_home(self._environ) / "contexts.toml")
 
     def _write_context(self, contexts: Contexts, wanted: plan.Plan) -> None:
-        endpoints = wanted.endpoints
-        doors = {door: f"{LOOPBACK}:{wanted.port(door)}" for door in parts.DOORS}
-        if wanted.is_own(EMULATOR):
-            door = {"credentials": parts.CREDENTIALS}
-        else:  # somebody else's is reached as they reach it
-            door = {"emulator_host": endpoints.spanner}
-        values = {
-            "project": parts.PROJECT,
-            "instance": parts.INSTANCE,
-            "database": parts.DATABASE,
-            **door,
-            "spanner_endpoint": doors[parts.GATEWAY],
-            "secretmanager_endpoint": doors[parts.SECRETMANAGER],
-            "iam_endpoint": f"https://{doors[parts.IAM]}",
-            "ca_file": str(Places(self.folder.identity).bundle),
-            "adc_file": str(Places(self.folder.identity).user),
-            "prefect_api_url": endpoints.prefect_api_url,
-            "work_pool": parts.POOL,
-        }
+        values = parts.settings(self.folder, wanted.state)
         before = dict(contexts.contexts.get(LOCAL, {}))
-        values |= {name: before[name] for name in _KEPT if name in before}
+        unknown = Contexts.unknown_in(before)
+        values |= {name: before[name] for name in (*_KEPT, *unknown) if name in before}
         if before != values:
             contexts.with_context(LOCAL, values).save()
 

@@ -105,26 +105,34 @@ class Starter:
         if lost := failed.intersection(part.needs):
             self._end(part)
             self._fail(part, pending.since, f"it needs the {min(lost)}")
-        elif health.healthy(part.name, self.state, self._environ):
+            return
+        trouble = health.trouble(part.name, self.state, self._environ, self.folder)
+        if trouble is None:
             del self._pending[part.name]
             taken = time.monotonic() - pending.since
             self._progress(PartEvent(part.name, Phase.KEPT if kept else Phase.READY, taken))
         elif not health.alive(self.state.parts[part.name]):
             self._fail(part, pending.since, "it ended while it was starting")
+        elif pending.replaceable and (trouble.lasting or time.monotonic() > pending.deadline):
+            self._replace(pending, trouble)
         elif time.monotonic() > pending.deadline:
             self._end(part)
-            if pending.replaceable:
-                self._start(part)
-            else:
-                reason = f"it did not answer within {part.timeout:.0f} s"
-                self._fail(part, pending.since, reason)
+            reason = f"it {trouble.reason}, {part.timeout:.0f} s after it was started"
+            self._fail(part, pending.since, reason, trouble.hint)
+
+    def _replace(self, pending: _Pending, trouble: health.Trouble) -> None:
+        if trouble.hint:  # no new start would mend it
+            self._fail(pending.part, pending.since, f"it {trouble.reason}", trouble.hint)
+        else:
+            self._end(pending.part)
+            self._start(pending.part)
 
     def _fail(self, part: Part, since: float, reason: str, hint: str = "") -> None:
         self._pending.pop(part.name, None)
         record = self.state.parts.get(part.name)
         offset = record.log_offset if record else 0
         lines = tail(self.folder.log(part.name), _LOG_LINES, offset)
-        self.failures.append(Failure(part.name, reason, hint, lines))
+        self.failures.append(Failure(part.name, reason, hint or _last_advice(lines), lines))
         taken = time.monotonic() - since
         self._progress(PartEvent(part.name, Phase.FAILED, taken, reason))
 
@@ -138,6 +146,12 @@ class Starter:
     def _clean(part: Part) -> None:
         if part.cleanup:
             clean(part.cleanup)
+
+
+def _last_advice(lines: tuple[str, ...]) -> str:
+    """Return what a part of ours said, as it ended, that is to be run."""
+    _, mark, command = lines[-1].rpartition("; run: ") if lines else ("", "", "")
+    return f"run: {command}" if mark else ""
 
 
 def clean(command: tuple[str, ...]) -> None:

@@ -18,6 +18,7 @@ from spanctl.errors import ConfigurationError, ConflictError, UsageError
 
 _VERSION: Final = 1
 _LOCK_WAIT: Final = 180.0
+_ELSEWHERE: Final = "it was written by another version of spanctl"
 _LOG_LIMIT: Final = 5 * 1024 * 1024
 
 
@@ -88,8 +89,9 @@ class State:
             ValueError: The text is none of ours.
         """
         data = json.loads(text)
-        if not isinstance(data, dict) or data.get("version") != _VERSION:
-            msg = "not written by this version of spanctl"
+        version = data.get("version") if isinstance(data, dict) else None
+        if version != _VERSION:
+            msg = _ELSEWHERE if isinstance(version, int) else "none of ours"
             raise ValueError(msg)
         try:
             return cls(
@@ -225,8 +227,7 @@ class Folder:
         except (FileNotFoundError, NotADirectoryError):
             return State()
         except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is damaged"
-            msg = f"can't read {self.state_file}: {reason}"
+            msg = f"can't read {self.state_file}: {_reason(error)}"
             hint = "run: spanctl local down (it ends the stack without that file, and removes it)"
             raise ConfigurationError(msg, hint=hint) from error
 
@@ -269,6 +270,12 @@ class Folder:
                 if folder.exists():
                     shutil.rmtree(folder)
             self.state_file.unlink(missing_ok=True)
+
+
+def _reason(error: OSError | ValueError) -> str | None:
+    if isinstance(error, OSError):
+        return error.strerror
+    return _ELSEWHERE if str(error) == _ELSEWHERE else "it is damaged"
 
 
 @contextmanager

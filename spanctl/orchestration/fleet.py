@@ -8,12 +8,19 @@ from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 from spanctl.closing import Closing
-from spanctl.errors import NotFoundError, UnreachableError
+from spanctl.errors import (
+    NotFoundError,
+    NotPermittedError,
+    SpanctlError,
+    UnreachableError,
+    UsageError,
+)
 from spanctl.orchestration.model import moment
 from spanctl.orchestration.settings import ApiSettings
 from spanctl.orchestration.transport import Transport
 
 _PAGE: Final = 200
+_PROBE: Final = "spanctl-probe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +83,27 @@ class Fleet(Closing):
         except NotFoundError:
             return None
         return told if isinstance(told, str) else None
+
+    def check_writing(self) -> None:
+        """Have the server write: a saved search is made, and removed again.
+
+        Where it may not be made, nothing is known, and nothing is said.
+
+        Raises:
+            UnreachableError: The server doesn't write, or not in time.
+        """
+        try:
+            _, made = self._http.request(
+                "PUT", "/saved_searches/", {"name": _PROBE}, doing="having something written"
+            )
+            gone = f"/saved_searches/{made['id']}" if isinstance(made, dict) else "/saved_searches"
+            self._http.request("DELETE", gone, doing="removing that again")
+        except (NotFoundError, NotPermittedError, UsageError):
+            return
+        except SpanctlError as error:
+            msg = f"{error.message}: it answers, and can't write to its database"
+            hint = "look at the server's log, and at its database"
+            raise UnreachableError(msg, hint=hint) from error
 
     def pools(self) -> list[WorkPool]:
         """Return the work pools by name, without their workers."""

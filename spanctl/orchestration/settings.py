@@ -1,6 +1,7 @@
 """How Prefect's API is reached: its own environment variables, then its profiles file."""
 
 import os
+import shlex
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -64,7 +65,8 @@ def _profile(environ: Mapping[str, str]) -> dict[str, str]:
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         msg = f"can't read Prefect's profiles in {path}"
-        raise ConfigurationError(msg, hint="mend or remove that file") from error
+        aside = f"mv {shlex.quote(str(path))} {shlex.quote(f'{path}.broken')}"
+        raise ConfigurationError(msg, hint=f"mend that file, or run: {aside}") from error
     active = environ.get("PREFECT_PROFILE") or data.get("active")
     profile = data.get("profiles", {}).get(active, {})
     return {name: str(value) for name, value in profile.items()}

@@ -64,9 +64,8 @@ class SchemaStatus:
     adopted: bool = False
 
 
-def _names(database: "Database", query: str, name: str | None = None) -> set[str]:
-    params = {"name": name} if name else None
-    return {str(found) for (found,) in database.query(query, params)}
+def _names(database: "Database", query: str) -> set[str]:
+    return {str(found) for (found,) in database.query(query)}
 
 
 def watched(database: "Database") -> tuple[str, ...]:
@@ -102,18 +101,26 @@ def plan(database: "Database", tables: Sequence[str] = ()) -> list[str]:
             emulator that watches them.
     """
     catalog.refuse_postgresql(database)
+    return lacking(database) + _stream_ddl(database, tables)
+
+
+def lacking(database: "Database") -> list[str]:
+    """Return the DDL that is missing of the ledger alone, its change stream left aside; in order.
+
+    Raises:
+        SchemaVersionError: What is there is of a version, or of a shape, that is not known.
+    """
     present = _names(
         database, "SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ''"
     )
     version = _version(database, present)
-    columns = {name: _columns(database, name) if name in ddl.TABLES else set() for name in present}
+    columns = _columns(database, present)
     indexes = _names(
         database,
         "SELECT DISTINCT INDEX_NAME FROM INFORMATION_SCHEMA.INDEXES"
         " WHERE TABLE_SCHEMA = '' AND INDEX_TYPE = 'INDEX'",
     )
-    lacking = ddl.missing(columns, indexes, version)
-    return lacking + _stream_ddl(database, tables)
+    return ddl.missing(columns, indexes, version)
 
 
 def _version(database: "Database", present: set[str]) -> int:
@@ -126,12 +133,16 @@ def _version(database: "Database", present: set[str]) -> int:
     return int(version)
 
 
-def _columns(database: "Database", table: str) -> set[str]:
+def _columns(database: "Database", present: set[str]) -> dict[str, set[str]]:
+    """Return the tables that are there, those of the ledger with their columns."""
     query = (
-        "SELECT COLUMN_NAME FROM INFORMATION_SCHEMA.COLUMNS"
-        " WHERE TABLE_SCHEMA = '' AND TABLE_NAME = @name"
+        "SELECT TABLE_NAME, COLUMN_NAME FROM INFORMATION_SCHEMA.COLUMNS"
+        " WHERE TABLE_SCHEMA = '' AND TABLE_NAME IN UNNEST(@names)"
     )
-    return _names(database, query, table)
+    found: dict[str, set[str]] = {name: set() for name in present}
+    for table, column in database.query(query, {"names": list(ddl.TABLES)}):
+        found.setdefault(str(table), set()).add(str(column))
+    return found
 
 
 def _existing(tables: Sequence[str], names: Mapping[str, str]) -> list[str]:
@@ -205,7 +216,8 @@ def install(
     if LEDGER_ID in settings and not adopt:
         ledger_of(settings).refuse_copy(actual)
     missing = plan(database, tables)
-    if not adopt and settings.get(VERSION) == str(SCHEMA_VERSION):
+    known = settings.get(VERSION) == str(SCHEMA_VERSION)
+    if known and not adopt and ddl.TABLES[ddl.WATCHES] not in missing:
         watches.note(database, schema_at(database).watched)  # what was altered without us
     if missing:
         admin.execute_ddl(database.target, missing, database.rpc.credentials)

@@ -232,6 +232,28 @@ def test_a_context_with_a_pasted_secret_can_be_mended(two: Spanctl, config_home:
     assert shown(two)["prefect_api_key"] == (None, "unset", None)
 
 
+def test_a_setting_that_nobody_knows_warns_and_stops_nothing(
+    two: Spanctl, config_home: Path
+) -> None:
+    """It is named where a person reads it, its value never, and it can be unset."""
+    path = config_home / "contexts.toml"
+    path.write_text(path.read_text() + 'data-base = "hidden-word"\n')
+    assert two("context", "use", "test").exit_code == 0
+    ended = two("context", "show")
+    assert (ended.exit_code, ended.stderr) == (
+        0,
+        "warning: context test has settings that spanctl doesn't know: data-base\n",
+    )
+    assert "hidden-word" not in ended.output
+    assert two("context", "set", "instance=other").exit_code == 0
+    assert Contexts.load(path).get("test")["data-base"] == "hidden-word"
+    for quiet in (("-q", "context", "show"), ("context", "show", "-o", "json")):
+        assert two(*quiet).stderr == ""
+    assert two("context", "set", "data-base=").exit_code == 0
+    assert two("context", "show").stderr == ""
+    assert Contexts.load(path).get("test")["instance"] == "other"
+
+
 @pytest.mark.parametrize("verb", [("create", "new"), ("set",)])
 @pytest.mark.parametrize("setting", ["project=P", "instance=i", "database=Orders"])
 def test_what_can_be_no_part_of_a_name_is_refused(

@@ -74,7 +74,8 @@ def test_nothing_configured(look: Callable[..., Looked]) -> None:
     """It says what to type first, looks at nothing that can't be there, and exits 2."""
     code, found = look()
     assert code == 2
-    assert found["context"]["mend"] == "spanctl local up, or: spanctl context create NAME"
+    assert found["context"]["mend"] == "spanctl local up"
+    assert "spanctl context create" in found["context"]["evidence"]
     assert (found["context"]["status"], found["context"]["code"]) == ("fail", "configuration")
     assert found["database"]["evidence"] == "not looked at: see context"
     assert found["limbo"]["evidence"] == "not looked at: see context"
@@ -100,6 +101,22 @@ def test_a_context_that_does_not_exist(spanctl: Spanctl) -> None:
     assert _parts(result.stdout)["settings"]["code"] == "not_found"
 
 
+def test_a_context_that_a_flag_names(spanctl: Spanctl) -> None:
+    """What mends it names it, too: typed as it stands it would else change the one in use."""
+    place = ("project=proj-1", "instance=main", f"emulator_host=127.0.0.1:{free_port()}")
+    assert spanctl("context", "create", "used").exit_code == 0
+    assert spanctl("context", "create", "a.b", *place, "ca_file=/nowhere").exit_code == 0
+    flag = ("--context", "a.b")
+    found = _parts(spanctl(*flag, "doctor", "-o", "json").stdout)
+    assert found["files"]["mend"] == "spanctl --context a.b context set ca_file="
+    assert found["prefect"]["status"] == "skipped"
+    assert spanctl(*flag, "context", "set", "ca_file=").exit_code == 0
+    for given in (flag, ()):
+        found = _parts(spanctl(*given, "doctor", "-o", "json").stdout)
+        mend = (*given, "context", "set", "prefect_api_url=http://127.0.0.1:4200/api")
+        assert found["prefect"]["mend"] == f"spanctl {' '.join(mend)}"
+
+
 def test_names_and_lines(spanctl: Spanctl) -> None:
     """-o name gives every part's id; -o jsonl and the piped table have a line for each."""
     assert spanctl("doctor", "-o", "name").stdout.split() == list(PARTS)
@@ -118,7 +135,7 @@ def test_on_a_terminal(columns: int) -> None:
     assert ended.exit_code == 2
     assert all(part in ended.stdout for part in PARTS)
     flat = " ".join(ended.stdout.split())
-    assert "→ spanctl local up, or: spanctl context create NAME" in flat
+    assert "→ spanctl local up" in flat
     assert "1 failed" in flat
     assert flat.endswith("start with context")
     assert max(map(len, ended.stdout.splitlines())) <= columns
@@ -170,9 +187,13 @@ def test_no_schema_and_no_database(
 
 @pytest.mark.emulator
 def test_limbo(
-    look: Callable[..., Looked], emulator: str, ledger: str, monkeypatch: pytest.MonkeyPatch
+    look: Callable[..., Looked],
+    spanctl: Spanctl,
+    emulator: str,
+    ledger: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What a dead run left open exits 9, with the command that lists it, and its txn IDs."""
+    """What a dead run left open exits 9, with its txn IDs and the command that ends it."""
     use(monkeypatch, emulator, ledger)
     with subprocess.Popen([sys.executable, "-c", ""]) as dead:
         dead.wait()
@@ -182,10 +203,13 @@ def test_limbo(
             patch.setattr(leases.os, "getpid", lambda: dead.pid)
             Run(database, root).lease([OperationKey(root, (), "pay", "1")])
         code, found = look()
-        leases.close(database, [one.intent_id for one in limbo.open_leases(database)])
+        assert found["limbo"]["mend"] == "spanctl txn resolve --all"
+        assert spanctl("txn", "resolve", "--all").exit_code == 0
+        assert look()[0] == 0
+        assert not limbo.open_leases(database)
     assert found["limbo"]["facts"]["limbo"] == 1
     assert len(found["limbo"]["facts"]["txn_ids"][0]) == 36
-    assert "spanctl txn list --unresolved" in found["limbo"]["mend"]
+    assert "spanctl txn list --unresolved" in found["limbo"]["evidence"]
     assert code == 9
 
 
@@ -286,5 +310,12 @@ def test_credentials(user: User) -> None:
     ended = doctor()
     found = _parts(ended.stdout)
     assert (ended.exit_code, found["credentials"]["code"]) == (4, "not_permitted")
+    assert found["credentials"]["mend"] == (
+        "spanctl --context local context set adc_file= && gcloud auth application-default login"
+    )
     assert found["database"]["evidence"] == "not looked at: see credentials"
     assert "revoked-word" not in ended.stdout + ended.stderr
+
+    nobody = {**changed, "credentials": "impersonate:nobody@spanctl-local.iam.gserviceaccount.com"}
+    contexts.with_context("local", nobody).save()
+    assert "check their roles" in _parts(doctor().stdout)["credentials"]["mend"]

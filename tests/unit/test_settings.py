@@ -146,8 +146,7 @@ def test_a_failing_save_leaves_the_old_file_whole(
     ("text", "message"),
     [
         ("[contexts", "can't read the contexts"),
-        ("[contexts.a]\ndatbase = 'x'", "unknown settings: datbase"),
-        ("[contexts]\na = 3", "unknown settings"),
+        ("[contexts]\na = 3", "no table of settings"),
         ("contexts = 3", "no context file"),
         ("current = 3", "no context file"),
         ("[contexts.a]\nproject = 5", "no text: project"),
@@ -155,12 +154,22 @@ def test_a_failing_save_leaves_the_old_file_whole(
     ],
 )
 def test_a_broken_file_is_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
-    """A damaged or misspelt file is an error that names the file, never ignored."""
+    """A damaged file is an error that names the file, never ignored."""
     path = tmp_path / "contexts.toml"
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(ConfigurationError, match=message) as caught:
         Contexts.load(path)
     assert str(path) in caught.value.message
+
+
+def test_what_no_setting_is_called_stops_nothing_and_stays(tmp_path: Path) -> None:
+    """A newer spanctl may know it: it is told, has no effect, and outlives a change."""
+    path = tmp_path / "contexts.toml"
+    path.write_text("[contexts.a]\nproject = 'p'\ndatbase = 5\n[contexts.b]\nother = 'x'\n")
+    found = resolve(context="a", environ={}, contexts=Contexts.load(path))
+    assert (found.unknown, found.get("project")) == (("datbase",), "p")
+    Contexts.load(path).using("b").save()
+    assert Contexts.load(path).contexts["a"] == {"project": "p", "datbase": 5}
 
 
 def test_a_missing_file_is_one_without_contexts(tmp_path: Path) -> None:

@@ -107,14 +107,19 @@ def set_(ctx: typer.Context, assignments: AssignmentArgument) -> None:
     Example: spanctl context set credentials=impersonate:runner@p.iam.gserviceaccount.com
     """
     app_context = AppContext.of(ctx)
-    changes = _parsed(assignments)
     contexts = Contexts.load()
     name = app_context.context_name or _in_use(app_context, contexts)
+    stored = contexts.contexts.get(name, {}) if name else {}
+    gone = {f"{key}=": key for key in Contexts.unknown_in(stored)}
+    changes = _parsed([one for one in assignments if one not in gone])
     if name is None:
         msg = "no context is in use"
         raise UsageError(msg, hint="run: spanctl context create NAME SETTING=VALUE...")
     merged = {**contexts.get(name), **changes}
-    contexts.with_context(name, {key: value for key, value in merged.items() if value}).save()
+    for one in gone.keys() & set(assignments):
+        del merged[gone[one]]
+    unset = {key for key, value in changes.items() if not value}
+    contexts.with_context(name, {k: v for k, v in merged.items() if k not in unset}).save()
     app_context.note(f"changed: {name}")
 
 

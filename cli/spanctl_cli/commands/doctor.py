@@ -45,7 +45,8 @@ def doctor(
 
     Exits 0 when nothing failed, warnings included, and else with the worst code of the failures:
     2 for settings, 3 unreachable, 4 credentials, 5 missing, 6 schema, 9 limbo. --timeout is for
-    each part.
+    each part. Nothing is changed, but that a saved search is made in Prefect, to see that it can
+    write, and removed again.
 
     Example: spanctl doctor
 

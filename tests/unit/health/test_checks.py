@@ -113,8 +113,26 @@ def test_prefects_profiles_count_where_they_hold_a_key(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["SPANCTL_CA_FILE", "SPANCTL_ADC_FILE"])
 def test_files_that_cant_be_read(tmp_path: Path, name: str) -> None:
     """A file that the settings name and that isn't there is a failure of the configuration."""
-    with pytest.raises(ConfigurationError, match="can't be read"):
+    with pytest.raises(ConfigurationError, match="can't be read") as caught:
         configuration.files(around(tmp_path, **{name: str(tmp_path / "nowhere")}))
+    assert caught.value.hint == f"run: unset {name}"
+    setting, contexts = name.removeprefix("SPANCTL_").lower(), tmp_path / "config/contexts.toml"
+    for context, hint in (
+        ("a b", f"run: spanctl --context 'a b' context set {setting}="),
+        ("local", "run: spanctl local up"),
+    ):
+        Contexts(contexts).with_context(context, {setting: "/nowhere"}).using(context).save()
+        with pytest.raises(ConfigurationError) as caught:
+            configuration.files(around(tmp_path))
+        assert caught.value.hint == hint
+
+
+def test_a_file_that_holds_no_roots(tmp_path: Path) -> None:
+    """What is readable and no bundle is named before a handshake fails by it."""
+    bundle = tmp_path / "roots.pem"
+    bundle.write_text("no certificate")
+    with pytest.raises(ConfigurationError, match="holds no certificates"):
+        configuration.files(around(tmp_path, SPANCTL_CA_FILE=str(bundle)))
 
 
 @pytest.mark.parametrize(

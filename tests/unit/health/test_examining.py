@@ -115,6 +115,26 @@ def test_an_error_is_told_with_its_hint_and_class() -> None:
     assert isinstance(answer.error, ConflictError)
 
 
+@pytest.mark.parametrize(
+    ("hint", "mend"),
+    [
+        ("run: spanctl init", "spanctl init"),
+        ("run: spanctl local up, or: spanctl context create NAME", "spanctl local up"),
+        ("check the network, or run: spanctl doctor --timeout 60s", "spanctl doctor --timeout 60s"),
+        ("run: spanctl local down (it ends the stack)", "spanctl local down"),
+        ("run: mv a b && spanctl local up", "mv a b && spanctl local up"),
+        (
+            "grant roles/spanner.databaseReader at least",
+            "grant roles/spanner.databaseReader at least",
+        ),
+        ("", ""),
+    ],
+)
+def test_what_mends_is_what_can_be_typed(hint: str, mend: str) -> None:
+    """Of a hint that names a command, the command alone; of others all that they say."""
+    assert fail(ConflictError("broken", hint=hint)).mend == mend
+
+
 def test_a_bug_in_a_check_is_told_without_its_text() -> None:
     """An error that nothing foresaw may hold data: only its kind is told, and the rest goes on."""
 

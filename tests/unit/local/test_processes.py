@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -160,3 +161,36 @@ def test_identity_without_proc(
     assert known
     assert identity(pid) == known
     assert identity(2**22 - 1) is None
+
+
+def test_a_suspended_process_is_known_and_ends_by_itself(
+    start: Callable[..., int], tmp_path: Path
+) -> None:
+    """It is asked to end, not killed: what it does last it still does."""
+    code = """import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(print('bye', flush=True)))
+print('ready', flush=True)
+time.sleep(60)"""
+    pid = start((sys.executable, "-c", code))
+    until((tmp_path / "log").read_text)
+    assert not processes.is_suspended(pid)
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: processes.is_suspended(pid))
+    assert end([pid], 20) == set()
+    assert (tmp_path / "log").read_text() == "ready\nbye\n"
+
+
+def test_who_keeps_a_file_locked_is_known(start: Callable[..., int], tmp_path: Path) -> None:
+    """The process that holds SQLite's lock for writing, and nobody else."""
+    database = tmp_path / "a.db"
+    sqlite3.connect(database).execute("PRAGMA journal_mode = WAL").close()
+    code = f"""import sqlite3, time
+db = sqlite3.connect({str(database)!r}, isolation_level=None)
+db.execute('BEGIN IMMEDIATE')
+print('held', flush=True)
+time.sleep(60)"""
+    shared = database.with_name("a.db-shm")
+    assert processes.writers(database, shared) == set()
+    pid = start((sys.executable, "-c", code))
+    until((tmp_path / "log").read_text)
+    assert processes.writers(database, shared) == {pid}

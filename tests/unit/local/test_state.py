@@ -39,7 +39,7 @@ def test_nothing_saved_is_an_empty_state(folder: Folder, tmp_path: Path) -> None
         "{",
         "[]",
         "null",
-        '{"version": 2}',
+        '{"version": "2"}',
         '{"version": 1}',
         '{"version": 1, "parts": 3}',
         '{"version": 1, "parts": {"a": {"pid": "x"}}, "external": {}, "ports": {}}',
@@ -53,6 +53,13 @@ def test_a_damaged_file_is_one_clear_line(folder: Folder, text: str) -> None:
     with pytest.raises(ConfigurationError, match=damaged) as caught:
         folder.load()
     assert "spanctl local down" in caught.value.hint
+
+
+def test_a_file_of_another_version_is_said_to_be_one(folder: Folder) -> None:
+    """It is not damaged: who wrote it may still be installed."""
+    folder.state_file.write_text('{"version": 99, "new": true}')
+    with pytest.raises(ConfigurationError, match="written by another version of spanctl"):
+        folder.load()
 
 
 def test_everything_is_for_the_owner_alone(folder: Folder) -> None:

@@ -34,6 +34,24 @@ def test_a_server_without_a_version(server: Server) -> None:
         assert fleet.version() is None
 
 
+def test_a_server_that_writes(server: Server) -> None:
+    """What is made to see that is removed again."""
+    with answers(server, {"id": "a-b"}) as fleet:
+        fleet.check_writing()
+    asked = [(method, path) for method, path, _, _ in server.requests]
+    assert asked == [("PUT", "/api/saved_searches/"), ("DELETE", "/api/saved_searches/a-b")]
+
+
+def test_a_server_that_cant_write(server: Server) -> None:
+    """It answers, and what it lacks is said; where nobody may try, nothing is."""
+    server.answers = [(500, b"{}")]
+    with Fleet(ApiSettings(server.url), timeout=0.5) as fleet:
+        with pytest.raises(UnreachableError, match="can't write to its database"):
+            fleet.check_writing()
+        server.answers = [(403, b"{}")]
+        fleet.check_writing()
+
+
 def test_every_pool_is_listed(server: Server) -> None:
     """Pools come in pages, and are sorted by name."""
     page = [{"name": f"p{n:03}", "type": "process", "is_paused": False} for n in range(200)]

@@ -49,7 +49,7 @@ class Server:
                 self.end_headers()
                 self.wfile.write(answer[1])
 
-            do_POST = do_GET  # noqa: N815 - the base class's name
+            do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815 - the base class's names
 
             def log_message(self, *_: Any) -> None:
                 """Keep quiet."""
