@@ -10,7 +10,7 @@ from spanctl.spanner import executors, liveness, predecessors
 from spanctl.spanner.client import Database
 
 
-def of(database: Database, run: FlowRun) -> DeadRun | None:
+def of(database: Database, api: PrefectApi, run: FlowRun) -> DeadRun | None:
     """Return how a root flow run died; None where it has ended, is alive, or that isn't known.
 
     Raises:
@@ -21,7 +21,7 @@ def of(database: Database, run: FlowRun) -> DeadRun | None:
     rows = [one for one in executors.read(database) if one.root_run == run.id]
     if not rows:
         return None
-    owners = Owners(None, (), liveness.judge(database, rows), runs={run.id: run})
+    owners = Owners(api, (), liveness.judge(database, rows), runs={run.id: run})
     return next(iter(owners.dead_runs()), None)
 
 

@@ -14,6 +14,8 @@ from spanctl.spanner.limbo import Leased, OpenLease
 from spanctl.spanner.liveness import Judge, Judged, Verdict
 
 _BEGINNING: Final = frozenset({StateType.RUNNING, StateType.PENDING, StateType.SCHEDULED})
+_EXECUTED: Final = frozenset({StateType.RUNNING, StateType.PENDING, StateType.CANCELLING})
+"""In the other states that don't end a run nobody has to execute it: it may wait for long."""
 _ORDER: Final = tuple(Verdict)
 
 
@@ -26,12 +28,14 @@ class Owned:
         lease: The lease of the executor that counts.
         note: How that is known, in a few words.
         run: The root flow run, as Prefect tells it; None where it doesn't.
+        is_begun_again: Whether Prefect says that the run was begun again since the lease.
     """
 
     verdict: Verdict
     lease: OpenLease
     note: str
     run: FlowRun | None = None
+    is_begun_again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +117,9 @@ class Owners:
         again = self._goes_on(lease.root_run, lease.since) if judged.verdict.is_dead else None
         if again is not None:
             return Owned(again.verdict, lease, f"{judged.evidence}; {again.evidence}", run)
-        return Owned(judged.verdict, lease, f"{judged.evidence}{says}", run)
+        state = run.state if run else None
+        later = state is not None and state.type in _BEGINNING and state.timestamp > lease.since
+        return Owned(judged.verdict, lease, f"{judged.evidence}{says}", run, later)
 
     @property
     def has_dead(self) -> bool:
@@ -125,10 +131,12 @@ class Owners:
         found: dict[str, DeadRun] = {}
         for one in self._executors:
             run = self.run(one.root_run) if one.root_run else None
-            if run is None or run.state is None or run.state.type.is_final or one.parent:
+            if run is None or run.state is None or one.parent:
                 continue
             judged = self.judge.of(one)
-            if judged.verdict.is_dead and self._goes_on(run.id, one.started_at) is None:
+            if run.state.type not in _EXECUTED or not judged.verdict.is_dead:
+                continue
+            if self._alive(run.id) is None and not self._is_begun_again(run, one.started_at):
                 note = f"Prefect says {run.state.name}, but {judged.evidence}"
                 found[run.id] = DeadRun(run, one, judged.verdict, note)
         return list(found.values())
@@ -142,13 +150,8 @@ class Owners:
         """Return who goes on with the run of a dead executor; None where nobody is known to."""
         if root is None:
             return None
-        if other := self.judge.alive(root):
-            told = f"its run goes on in process {other.pid} on {other.host}"
-            return Judged(Verdict.ALIVE, told)
-        for one in self.leases:
-            if one.root_run == root and self._of(one).verdict is Verdict.ALIVE:
-                told = f"its run goes on in process {one.pid} on {one.host}"
-                return Judged(Verdict.ALIVE, told)
+        if (alive := self._alive(root)) is not None:
+            return alive
         run = self.run(root)
         state = run.state if run else None
         if state is None or state.type not in _BEGINNING or state.timestamp <= since:
@@ -157,3 +160,30 @@ class Owners:
         if now() - state.timestamp > timedelta(seconds=self.judge.bound):
             return None
         return Judged(Verdict.NOT_KNOWN, f"Prefect says {state.name}, since a moment ago")
+
+    def _alive(self, root: str) -> Judged | None:
+        """Return the executor of a root flow run's engine that is alive; None where none is."""
+        if other := self.judge.alive(root):
+            told = f"its run goes on in process {other.pid} on {other.host}"
+            return Judged(Verdict.ALIVE, told)
+        for one in self.leases:
+            unknown = one.root_run == root and one.executor not in self.judge.executors
+            if unknown and self._of(one).verdict is Verdict.ALIVE:
+                told = f"its run goes on in process {one.pid} on {one.host}"
+                return Judged(Verdict.ALIVE, told)
+        return None
+
+    def _is_begun_again(self, run: FlowRun, since: datetime) -> bool:
+        """Tell whether a run was handed to another process since an executor of it began.
+
+        Each process that executes a run finds it Pending; a retry within one doesn't pass there.
+        """
+        if run.state is None or run.state.timestamp <= since:
+            return False
+        if self.api is None:
+            return True  # who could tell isn't there
+        try:
+            states = self.api.flow_run_states(run.id)
+        except SpanctlError:
+            return True
+        return any(one.type is StateType.PENDING and one.timestamp > since for one in states)

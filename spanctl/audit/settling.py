@@ -7,10 +7,11 @@ from typing import Final
 
 from spanctl.audit.owners import DeadRun, Owned, Owners
 from spanctl.errors import UnreachableError
+from spanctl.ledger.fences import Author
 from spanctl.ledger.keys import OperationKey
-from spanctl.ledger.receipt import Outcome, Provenance, Receipt
+from spanctl.ledger.receipt import EntryKind, Outcome, Provenance, Receipt
 from spanctl.orchestration.api import PrefectApi
-from spanctl.spanner import fence, leases, limbo, liveness
+from spanctl.spanner import executors, fence, leases, limbo, liveness, predecessors
 from spanctl.spanner.client import Database
 from spanctl.spanner.fence import Standing
 from spanctl.spanner.limbo import Leased, OpenLease
@@ -139,7 +140,8 @@ def settle(
 ) -> Settled:
     """Make one operation final: find its receipt, or fence it.
 
-    Nothing is fenced whose owner may go on with it, unless forced to.
+    Nothing is fenced whose owner may go on with it, unless forced to. Where its run was begun again
+    the fence is an executor's: it closes nothing that the run may still come to.
 
     Raises:
         SpanctlError: The database refused, or could not be asked where the operation stands.
@@ -150,11 +152,14 @@ def settle(
     if owned is not None and not owned.verdict.is_dead and not force:
         word = owned.verdict.value.replace("_", " ")
         return _left(before, owned, f"its executor is {word}: {owned.note}")
+    begun_again = owned is not None and owned.is_begun_again
+    author = Author.EXECUTOR if begun_again and not force else Author.OPERATOR
     try:
-        after = fence.close(database, key, provenance=provenance)
+        after = fence.close(database, key, provenance=provenance, author=author)
     except UnreachableError as error:
         return _left(before, owned, error.message)
-    return _settled(after, owned, Way.FENCED if after.is_closed else Way.FOUND)
+    fenced = after.entry is not None and after.entry.kind is EntryKind.FENCED
+    return _settled(after, owned, Way.FENCED if fenced else Way.FOUND)
 
 
 def _settled(stands: Standing, owned: Owned | None, way: Way) -> Settled:
@@ -177,6 +182,20 @@ def _left(stands: Standing, owned: Owned | None, note: str) -> Settled:
         owned=owned,
         note=note,
     )
+
+
+def supersede(database: Database, found: Survey) -> None:
+    """Supersede the dead executors of what is unsettled: should one wake up, it writes nothing new.
+
+    Raises:
+        SpanctlError: The database could not be read or written.
+    """
+    judge = found.owners.judge
+    held = {lease.executor for one in found.limbo for lease in one.operation.leases}
+    held |= {one.executor.executor_id for one in found.dead_runs}
+    rows = [judge.executors[one] for one in held if one in judge.executors]
+    dead = [one for one in rows if judge.of(one).verdict.is_dead]
+    executors.supersede(database, dead, by="txn resolve")
 
 
 def tidy(database: Database, found: Survey, *, force: bool = False) -> int:
@@ -205,12 +224,12 @@ def _prune(database: Database, found: Survey, holding: Collection[str]) -> None:
     unended = {one.executor.executor_id for one in found.dead_runs}
     judge = found.owners.judge
     rows = [
-        one.executor_id
+        one
         for one in judge.executors.values()
         if one.executor_id not in holding
         and one.executor_id not in unended
         and not (one.root_run and found.owners.trouble)
         and judge.of(one).verdict.is_dead
     ]
-    for start in range(0, len(rows), _BATCH):
-        leases.close(database, [], executors=rows[start : start + _BATCH])
+    done = executors.supersede(database, rows, by="txn resolve")
+    predecessors.forget(database, [one for one in rows if one.executor_id in done])

@@ -132,6 +132,7 @@ def _start(
         script.arguments,
         step_words(kind, Phase.STARTED),
         at_least_once=True,
+        starts=True,
         keep_result=True,
     )
     earlier = _finish_of(end) if started.replayed else None

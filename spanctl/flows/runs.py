@@ -172,7 +172,8 @@ class Registry:
                 del self._attended[run]
             runs = [self._runs.pop(place) for place in list(self._runs) if place[2] in ended]
             pinned = [self._pinned.pop(key) for key in list(self._pinned) if key[1] in ended]
-            touched = {run: self._touched.pop(run, set()) for run in ended}
+            # In a pool's process a part of the root flow run ends, and not that run itself.
+            touched = {run: self._touched.pop(run, set()) for run in ended if run == flow_run}
         try:
             _close(runs)
             if completed:

@@ -174,7 +174,7 @@ class Committing:
         keys = [one.key for one in origins]
         self._calls = dict(zip(keys, self._run.lease(keys), strict=True))
 
-    def commit(
+    def commit(  # noqa: PLR0913 - one operation, told in full
         self,
         origin: Origin,
         body: "Callable[[Transaction], Any]",
@@ -182,6 +182,7 @@ class Committing:
         step: str,
         *,
         at_least_once: bool = False,
+        starts: bool = False,
         **options: Any,  # noqa: ANN401 - fields of TransactionOptions
     ) -> TransactionResult:
         """Commit one operation, and show it.
@@ -192,6 +193,7 @@ class Committing:
             arguments: What makes another call with the same key another write.
             step: What it is shown as.
             at_least_once: Whether it is an entry of DDL or partitioned DML.
+            starts: Whether it is the first of the two: what is superseded begins nothing.
             options: Fields of :class:`~spanctl.spanner.run.TransactionOptions`.
 
         Raises:
@@ -200,7 +202,7 @@ class Committing:
         from spanctl.spanner.run import TransactionOptions
 
         def admitted(txn: "Transaction") -> Any:  # noqa: ANN401 - what the body returns
-            if at_least_once:
+            if starts:
                 self._run.guard(txn)
             return body(txn)
 

@@ -32,6 +32,9 @@ def limbo(around: Surroundings) -> Answer:
     }
     flight = f"{flying:,} in flight"
     hint = "run: spanctl txn resolve --all"
+    if found.owners.trouble and found.owners.has_dead and not open_:
+        told = f"a flow run may have died: {found.owners.trouble}; {flight}"
+        return warn(told, "spanctl txn list --unresolved", **facts)
     if dead and not open_:
         runs = "a flow run is" if len(dead) == 1 else f"{len(dead):,} flow runs are"
         told = f"{runs} dead and not ended: {', '.join(dead[:3])}; {flight}"
@@ -44,5 +47,7 @@ def limbo(around: Surroundings) -> Answer:
     if found.owners.trouble:
         told = f"{told}; which runs have ended can't be told: {found.owners.trouble}"
         return warn(told, "spanctl txn list --unresolved", **facts)
+    if dead:
+        told = f"{told}; {len(dead):,} dead flow runs"
     told = f"{told}; see: spanctl txn list --unresolved"
     return fail(OutcomeUnknownError(told, hint=hint), **facts)

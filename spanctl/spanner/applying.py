@@ -55,7 +55,6 @@ def apply(  # noqa: PLR0913 - one commit, told in full
     doing: str,
     settling: bool = False,
     admit: Callable[[Transaction], None] | None = None,
-    absent: bool = False,
 ) -> bool:
     """Commit idempotent mutations, again while the reply is missing; False where a row was there.
 
@@ -70,7 +69,6 @@ def apply(  # noqa: PLR0913 - one commit, told in full
         settling: Whether an outcome depends on it: then it is gone on with, within its time, also
             where the work that it is done for is to end.
         admit: Reads, in the transaction of the commit, whether it may be; raises where it may not.
-        absent: Whether a row to update may be gone: then False is returned.
 
     Raises:
         Stopped: That work is to end.
@@ -91,8 +89,7 @@ def apply(  # noqa: PLR0913 - one commit, told in full
             except GoogleAPICallError as error:
                 status = status_of(error)
                 lost = lost_session(error)
-                gone = absent and status is StatusCode.NOT_FOUND and not lost
-                if status is StatusCode.ALREADY_EXISTS or gone:
+                if status is StatusCode.ALREADY_EXISTS:
                     return False
                 if lost:
                     database.renew(session, timeout=max(_RENEWING, silent - monotonic()))

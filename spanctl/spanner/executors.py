@@ -15,11 +15,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from spanctl import __version__
-from spanctl.errors import SupersededError
+from spanctl.errors import SpanctlError, SupersededError
 from spanctl.processes import Mark, mark
 from spanctl.spanner import ddl
 from spanctl.spanner.applying import apply, deletion, mutation
-from spanctl.spanner.keysets import KeySet
+from spanctl.spanner.keysets import KeySet, one
 from spanctl.spanner.receipts import COMMIT_TIMESTAMP
 from spanctl.spanner.transaction import Transaction
 
@@ -175,9 +175,8 @@ def beat(database: "Database", executors: Sequence[str], *, timeout: float) -> N
         SupersededError: One of them was superseded, or its row is gone.
         SpanctlError: Spanner could not be reached or refused.
     """
-    row = {"executor_id": executors[0], "heartbeat": COMMIT_TIMESTAMP}
+    beats = [heartbeat(executors[0])]
     doing = "a heartbeat was written"
-    beats = [mutation("update", TABLE, row)]
     apply(database, beats, timeout=timeout, doing=doing, admit=guard(executors))
 
 
@@ -206,35 +205,62 @@ def end(database: "Database", executor_id: str, *, timeout: float) -> None:
     apply(database, [mutation("update", TABLE, row)], timeout=timeout, doing=doing, settling=True)
 
 
-def supersede(database: "Database", executor_ids: Iterable[str], *, by: str) -> None:
+def supersede(database: "Database", dead: Iterable[Executor], *, by: str) -> set[str]:
     """Mark executors as superseded: neither they nor what they have started writes anything new.
-
-    One that was superseded before stays as it is, and one whose row is gone can't write either.
 
     Args:
         database: Where.
-        executor_ids: Executors that are dead.
-        by: Who says so: an executor's id.
+        dead: Executors that are dead, as they were judged.
+        by: Who says so: an executor's or a flow run's id.
+
+    Returns:
+        The ids of those that are superseded now, by whomever: one that was heard from since it was
+        judged isn't, nor is one that has ended in order meanwhile.
 
     Raises:
         SpanctlError: Spanner could not be reached or refused.
     """
-    doing = "an executor was superseded"
-    for found in read(database, executor_ids):
-        if found.superseded_at is None:
-            row = {
-                "executor_id": found.executor_id,
-                "superseded_at": COMMIT_TIMESTAMP,
-                "superseded_by": by,
-            }
-            # Where the row is gone meanwhile, it ended in order: NOT_FOUND is no failure.
-            marks = [mutation("update", TABLE, row)]
-            apply(database, marks, timeout=_TIMEOUT, doing=doing, settling=True, absent=True)
+    done = set()
+    for judged in dead:
+        marked = {"superseded_at": COMMIT_TIMESTAMP, "superseded_by": by}
+        row = mutation("update", TABLE, {"executor_id": judged.executor_id, **marked})
+        admit, doing = _unchanged(judged), "an executor was superseded"
+        try:
+            apply(database, [row], timeout=_TIMEOUT, doing=doing, settling=True, admit=admit)
+        except _ChangedError as found:
+            if not found.is_superseded:
+                continue
+        done.add(judged.executor_id)
+    return done
 
 
-def forget(executor_id: str) -> "Mutation":
-    """Return the deletion of an executor's row: all of its leases are closed."""
-    return deletion(TABLE, [executor_id])
+class _ChangedError(SpanctlError):
+    """An executor's row isn't as it was when it was judged."""
+
+    def __init__(self, *, is_superseded: bool) -> None:
+        super().__init__("the executor's row has changed")
+        self.is_superseded = is_superseded
+
+
+def _unchanged(judged: Executor) -> Callable[[Transaction], None]:
+    def admit(transaction: Transaction) -> None:
+        columns = ("heartbeat", "superseded_at")
+        rows = list(transaction.look(TABLE, columns, one(judged.executor_id)))
+        heard, at = rows[0] if rows else (None, None)
+        if at is not None or heard != judged.heartbeat:
+            raise _ChangedError(is_superseded=at is not None)
+
+    return admit
+
+
+def heartbeat(executor_id: str) -> "Mutation":
+    """Return the update of an executor's row that says that it is alive."""
+    return mutation("update", TABLE, {"executor_id": executor_id, "heartbeat": COMMIT_TIMESTAMP})
+
+
+def forget(executor_id: str) -> "list[Mutation]":
+    """Return the deletion of an executor's row, and of what was seen of it."""
+    return [deletion(name, [executor_id]) for name in (TABLE, ddl.OBSERVATIONS)]
 
 
 def read(
@@ -271,21 +297,25 @@ def _executor(row: Sequence[Any]) -> Executor:
     return Executor(interval=values.pop("heartbeat_interval"), **values, mark=known)
 
 
-def guard(executors: Sequence[str]) -> Callable[[Transaction], None]:
+def guard(executors: Sequence[str], *, parting: bool = False) -> Callable[[Transaction], None]:
     """Return what refuses a transaction, from within it, once one of these was superseded.
 
     Args:
         executors: The executor that writes, then those that it was started by.
+        parting: Whether the commit deletes its row: sent again, it may find that done.
     """
+    sent = False
 
     def admit(transaction: Transaction) -> None:
+        nonlocal sent
+        again, sent = sent, True
         keys = KeySet(keys=[[one] for one in executors])
         left = set(executors)
         for executor_id, at, by in transaction.look(TABLE, _GUARDS, keys):
             left.discard(executor_id)
             if at is not None:
                 raise _superseded(executor_id, at, by)
-        if left:
+        if left and not (parting and again):
             raise _superseded(min(left))
 
     return admit

@@ -4,7 +4,7 @@ A look-up that finds no receipt proves nothing while a commit may still be on it
 takes the receipt's place: whoever comes second meets ALREADY_EXISTS.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
@@ -148,44 +148,54 @@ def _fence(call: Call, author: Author, provenance: Provenance) -> Receipt:
 
 def place_all(
     database: "Database",
-    calls: Sequence[Call],
+    calls: Mapping[Call, Provenance],
     *,
     author: Author,
-    provenance: Provenance,
+    closing: Sequence[Mutation] = (),
     timeout: float = TIMEOUT,
 ) -> None:
     """Fence many operations, in few commits; what has its receipt by then keeps it.
 
     Args:
         database: Where.
-        calls: The operations, each in the epoch that is fenced.
+        calls: The operations, each in the epoch that is fenced, and whose each is, and why.
         author: On whose behalf.
-        provenance: Who, and why.
+        closing: What else the last of the commits does.
         timeout: Seconds to try, for each commit.
 
     Raises:
         UnreachableError: Spanner did not answer in time; some may be there all the same.
+        VerificationError: Spanner says that one is there, and there is none.
         SpanctlError: Spanner refused.
     """
-    for start in range(0, len(calls), _BATCH):
-        left = list(calls[start : start + _BATCH])
-        while left:
-            entries = [_fence(one, author, provenance) for one in left]
-            inserts = [_insert(database, one) for one in entries]
-            doing = "fences were placed"
-            if apply(database, inserts, timeout=timeout, doing=doing, settling=True):
+    listed, doing = list(calls), "fences were placed"
+    for start in range(0, max(1, len(listed)), _BATCH):
+        left = listed[start : start + _BATCH]
+        also = closing if start + _BATCH >= len(listed) else ()
+        while True:
+            made = [_insert(database, _fence(one, author, calls[one])) for one in left] + [*also]
+            if not made or apply(database, made, timeout=timeout, doing=doing, settling=True):
                 break
             # A receipt was faster, or these fences are there from an earlier send.
             found = receipts.get_many(database, [one.txn_id for one in left], timeout=timeout)
+            if not found:
+                msg = f"none of {len(left):,} entries is there, and one can't be inserted"
+                raise VerificationError(msg, hint="look again: spanctl txn list")
             left = [one for one in left if one.txn_id not in found]
 
 
 def close(
-    database: "Database", key: OperationKey, *, provenance: Provenance, timeout: float = TIMEOUT
+    database: "Database",
+    key: OperationKey,
+    *,
+    provenance: Provenance,
+    author: Author = Author.OPERATOR,
+    timeout: float = TIMEOUT,
 ) -> Standing:
-    """Close an operation in the epoch that counts, on an operator's behalf; return what stands.
+    """Fence an operation in the epoch that counts; return what stands there.
 
-    The entry is the fence, or the receipt of a commit that was faster.
+    The entry is the fence, or the receipt of a commit that was faster. An operator's fence closes
+    the operation; an executor's lets it go on in the next epoch.
 
     Raises:
         SpanctlError: As :func:`place` raises.
@@ -195,10 +205,8 @@ def close(
         found = standing(database, key)
         if found.entry is not None:
             return found
-        entry = place(
-            database, found.call, author=Author.OPERATOR, provenance=provenance, timeout=timeout
-        )
-        if not is_passed(database, entry):
+        entry = place(database, found.call, author=author, provenance=provenance, timeout=timeout)
+        if author is Author.EXECUTOR or not is_passed(database, entry):
             return Standing(found.call, entry, found.reopened)
 
 

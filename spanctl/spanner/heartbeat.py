@@ -15,6 +15,8 @@ from typing import Final
 from spanctl.clock import monotonic
 
 _POLL: Final = 0.5
+_AGAIN: Final = 1.5
+"""Seconds after which a heartbeat that failed is tried again."""
 _LINGER: Final = 20
 """Looks in vain after which the thread ends."""
 
@@ -48,14 +50,15 @@ class Heart:
         Args:
             executor_id: Its id.
             beat: Writes one heartbeat; False where it has to wait, as for a transaction that is
-                open on an emulator. What it raises is tried again after the interval.
+                open on an emulator. One that fails is tried again soon.
             interval: Seconds between two.
         """
         with self._lock:
             self._beating[executor_id] = _Beating(beat, interval)
             if not self._runs:
-                threading.Thread(target=self._look, name="spanctl-heart", daemon=True).start()
-                self._runs = True
+                with suppress(RuntimeError):  # no thread to be had: the next executor tries again
+                    threading.Thread(target=self._look, name="spanctl-heart", daemon=True).start()
+                    self._runs = True
 
     def stop(self, executor_id: str) -> None:
         """Beat for it no more."""
@@ -73,11 +76,13 @@ class Heart:
                     self._runs = False
                     return
             for one in due:
-                beaten = True
-                with suppress(Exception):  # the next one may get through; others need theirs
-                    beaten = one.beat()
-                if beaten:
+                # Whatever ends one, an interruption of the process too, the others need theirs.
+                with suppress(BaseException):
+                    if not one.beat():
+                        continue
                     one.due = monotonic() + one.interval
+                    continue
+                one.due = monotonic() + min(_AGAIN, one.interval)
 
 
 heart: Final = Heart()

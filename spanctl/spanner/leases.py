@@ -17,7 +17,7 @@ from spanctl.errors import VerificationError
 from spanctl.ledger.keys import NAMESPACE
 from spanctl.spanner import ddl
 from spanctl.spanner.applying import apply, mutation
-from spanctl.spanner.executors import Enrolment, enrol, guard
+from spanctl.spanner.executors import Enrolment, enrol, guard, heartbeat
 from spanctl.spanner.executors import forget as forget_executor
 from spanctl.spanner.keysets import KeySet
 from spanctl.spanner.receipts import COMMIT_TIMESTAMP
@@ -100,7 +100,10 @@ class Holder:
 
     def apply(self, database: "Database", mutations: "Sequence[Mutation]", doing: str) -> bool:
         """Commit leases; False where one of them, or the executor's row, was there."""
-        made = [self.enrolment.mutation()] if self.enrolment else []
+        if self.enrolment:
+            made = [self.enrolment.mutation()]
+        else:  # the row is read in any case
+            made = [heartbeat(one) for one in self.guards[:1]]
         return apply(
             database,
             [*mutations, *made],
@@ -162,12 +165,19 @@ def _compare(database: "Database", intent: Intent) -> None:
     raise VerificationError(msg, hint="look at what is open: spanctl txn list; then run it again")
 
 
+def closing(intent_ids: Sequence[str]) -> "list[Mutation]":
+    """Return what closes leases, to go with another commit."""
+    closed = {"open_since": None, "closed_at": COMMIT_TIMESTAMP}
+    return [mutation("update", TABLE, {"intent_id": one, **closed}) for one in intent_ids]
+
+
 def close(
     database: "Database",
     intent_ids: Sequence[str],
     *,
     ended: Collection[str] = (),
     executors: Collection[str] = (),
+    guards: Sequence[str] = (),
 ) -> None:
     """Mark leases as closed: none of their calls is in limbo.
 
@@ -177,6 +187,7 @@ def close(
         ended: Those of them with a request that their own executor saw to its end: who asks for
             the same again need not be told of it.
         executors: Executors that have none left, whose rows go with them.
+        guards: The executors of which none may be superseded, where one closes its own.
 
     Raises:
         SpanctlError: Spanner could not be reached or refused; they stay open, which is harmless.
@@ -187,8 +198,10 @@ def close(
         for one in intent_ids
     ]
     mutations = [mutation("update", TABLE, row) for row in rows]
-    mutations += [forget_executor(one) for one in executors]
-    apply(database, mutations, timeout=PARTING, doing=_DOING, settling=True)
+    for one in executors:
+        mutations += forget_executor(one)
+    admit = guard(guards, parting=True) if guards else None
+    apply(database, mutations, timeout=PARTING, doing=_DOING, settling=True, admit=admit)
 
 
 def forget(database: "Database", intent_id: str, *, close: bool, timeout: float = _TIMEOUT) -> None:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from spanctl.processes import Process, look
+from spanctl.processes import Process, look, mark
 from spanctl.spanner import executors, observations
 from spanctl.spanner.executors import Executor
 from spanctl.spanner.limbo import OpenLease
@@ -92,7 +92,7 @@ class Judge:
         where = f"process {executor.pid} on {executor.host}"
         if executor.ended_at is not None:
             return Judged(Verdict.GONE, f"{where} ended and left it open")
-        process = self.look(executor.host, executor.pid, executor.started_at, executor.mark)
+        process = self._process(executor)
         if process is not Process.ELSEWHERE:
             return _by_process(process, where)
         silent = max(0.0, (self.now - executor.heartbeat).total_seconds())
@@ -107,8 +107,12 @@ class Judge:
         return Judged(Verdict.NOT_KNOWN, told)
 
     def alive(self, root_run: str) -> Executor | None:
-        """Return an executor of a root flow run that is alive; None where none is known to be."""
-        mine = (one for one in self.executors.values() if one.root_run == root_run)
+        """Return a root flow run's executor that is alive; None where none is known to be.
+
+        What it has started for parts of the run, as the processes of a pool, doesn't speak for it.
+        """
+        rows = self.executors.values()
+        mine = (one for one in rows if one.root_run == root_run and one.parent is None)
         return next((one for one in mine if self.of(one).verdict is Verdict.ALIVE), None)
 
     def silent(self) -> list[Executor]:
@@ -118,8 +122,14 @@ class Judge:
             for one in self.executors.values()
             if one.superseded_at is None
             and one.ended_at is None
-            and self.look(one.host, one.pid, one.started_at, one.mark) is Process.ELSEWHERE
+            and self._process(one) is Process.ELSEWHERE
         ]
+
+    def _process(self, executor: Executor) -> Process:
+        """Return how the process of an executor is, which marks its row wherever it can."""
+        if executor.mark is None and mark() is not None:
+            return Process.ELSEWHERE  # its number counts in a namespace that tells no mark
+        return self.look(executor.host, executor.pid, executor.started_at, executor.mark)
 
     def _limit(self, executor: Executor) -> float:
         limit = max(self.bound, _BEATS * executor.interval)
@@ -163,5 +173,5 @@ def observe(database: "Database") -> Judge:
     made = judge(database)
     if silent := made.silent():
         observations.note(database, silent, made.seen, made.now)
-        made.seen = observations.read(database)
+        return judge(database)
     return made

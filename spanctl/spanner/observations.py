@@ -86,10 +86,12 @@ def note(
             and before.heartbeat == one.heartbeat
             and now - before.last_seen <= LONGEST_GAP
         )
-        began = {} if goes_on else {"heartbeat": one.heartbeat, "first_seen": COMMIT_TIMESTAMP}
-        row = {"executor_id": one.executor_id, **began, "last_seen": COMMIT_TIMESTAMP}
-        rows.append(mutation("update" if goes_on else "insert_or_update", TABLE, row))
+        row = {
+            "executor_id": one.executor_id,
+            "heartbeat": one.heartbeat,
+            "first_seen": before.first_seen if before and goes_on else COMMIT_TIMESTAMP,
+            "last_seen": COMMIT_TIMESTAMP,
+        }
+        rows.append(mutation("insert_or_update", TABLE, row))
     if rows:
-        doing = "silent executors were written down"
-        # Of one that another recovery has forgotten meanwhile the next look begins anew.
-        apply(database, rows, timeout=_TIMEOUT, doing=doing, absent=True)
+        apply(database, rows, timeout=_TIMEOUT, doing="silent executors were written down")

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from spanctl.spanner.client import Database
 
 _BATCH: Final = 500
+_LEASES: Final = 100
+"""Leases that are closed in one commit, with the last of their fences."""
 _REASON: Final = "left by a dead executor of a root that is complete"
 
 
@@ -54,16 +56,18 @@ def settle(database: "Database", root: str, root_run: str | None, *, by: str) ->
     ]
     if not dead and not rows:
         return []
-    ids = {*(one.executor_id for one in rows), *(one.executor for one in dead)}
-    executors.supersede(database, ids, by=by)
-    settle_leases(database, dead, held, reason=_REASON)
-    others = [one for one in rows if one.root_run not in {None, root_run}]
-    forget(database, [one for one in rows if one not in others])
+    done = executors.supersede(database, rows, by=by)
+    known = {one.executor_id for one in rows}
+    dead = [one for one in dead if one.executor in done or one.executor not in known]
+    settle_leases(database, dead, held)
+    ended = [one for one in rows if one.executor_id in done]
+    others = [one for one in ended if one.root_run not in {None, root_run}]
+    forget(database, [one for one in ended if one not in others])
     return others
 
 
 def forget(database: "Database", dead: Iterable[Executor]) -> None:
-    """Delete the rows of dead executors that hold no lease any more.
+    """Delete the rows of superseded executors that hold no lease any more.
 
     Raises:
         SpanctlError: The database could not be read or written.
@@ -75,9 +79,9 @@ def forget(database: "Database", dead: Iterable[Executor]) -> None:
 
 
 def settle_leases(
-    database: "Database", dead: Sequence[OpenLease], held: Iterable[OpenLease], *, reason: str
+    database: "Database", dead: Sequence[OpenLease], held: Iterable[OpenLease]
 ) -> None:
-    """Fence what superseded executors hold without a receipt, then close their leases.
+    """Fence what superseded executors hold without a receipt, and close their leases with it.
 
     What an executor that isn't among them holds as well is left to that one.
 
@@ -85,23 +89,22 @@ def settle_leases(
         database: Where.
         dead: The leases of superseded executors.
         held: All open leases of the same root.
-        reason: Why, for the fences.
 
     Raises:
         SpanctlError: The database could not be read or written.
     """
     closing = {one.intent_id for one in dead}
     spared = {key for one in held if one.intent_id not in closing for key in one.keys}
-    for start in range(0, len(dead), _BATCH):
-        some = dead[start : start + _BATCH]
-        left = [one for one in limbo.unsettled(database, some) if one.key not in spared]
-        fence.place_all(
-            database,
-            [Call(one.key, one.epoch) for one in left],
-            author=Author.EXECUTOR,
-            provenance=Provenance(root_run=some[0].root_run, reason=reason),
-        )
-        leases.close(database, [one.intent_id for one in some])
+    for start in range(0, len(dead), _LEASES):
+        some = dead[start : start + _LEASES]
+        left = {
+            Call(one.key, one.epoch): Provenance(root_run=one.root_run, reason=_REASON)
+            for one in limbo.unsettled(database, some)
+            if one.key not in spared
+        }
+        ids = [one.intent_id for one in some]
+        ending = leases.closing(ids)
+        fence.place_all(database, left, author=Author.EXECUTOR, closing=ending)
 
 
 def _is_of(lease: OpenLease, root: str, root_run: str | None) -> bool:

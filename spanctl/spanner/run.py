@@ -2,24 +2,23 @@
 
 import inspect
 import threading
-import uuid
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from spanctl.closing import Closing
-from spanctl.errors import KeyReusedError, SpanctlError, SupersededError, UsageError
+from spanctl.errors import KeyReusedError, SpanctlError, UsageError
 from spanctl.ledger.digests import code_digest
 from spanctl.ledger.keys import OperationKey
 from spanctl.ledger.receipt import Provenance, TransactionResult
 from spanctl.shelter import sheltered
-from spanctl.spanner import executors, fence, leases, requests
+from spanctl.spanner import fence, leases, requests
 from spanctl.spanner.client import Database
-from spanctl.spanner.executors import Enrolment
-from spanctl.spanner.heartbeat import heart
 from spanctl.spanner.leases import LARGEST_BLOCK, LARGEST_LIST, Holder, Intent
 from spanctl.spanner.operation import Call, Identified, TransactionOptions
+from spanctl.spanner.presence import Presence
 from spanctl.spanner.protocol import Execution
 from spanctl.spanner.transaction import Transaction
 
@@ -39,8 +38,6 @@ class Run(Closing):
     Attributes:
         database: Where it writes.
         root: First part of every operation key: names the job, the same whenever it is run again.
-        executor: Id of this execution.
-        ancestors: The executors that it was started by, the nearest first.
         provenance: Goes into every receipt.
     """
 
@@ -71,15 +68,9 @@ class Run(Closing):
         self.database = database
         self.root = root
         self.provenance = provenance or Provenance()
-        self.executor = str(uuid.uuid4())
-        self.ancestors = tuple(ancestors)
+        self._presence = Presence(database, root, self.provenance, ancestors)
         self._asked = asked
         self._typed = typed
-        self._enrolment: Enrolment | None = None
-        self._enrolled = False
-        self._rows: list[str] = []
-        self._superseded: SupersededError | None = None
-        self._declared = TransactionOptions().deadline
         self._lock = threading.Lock()
         self._ordinals: dict[str, int] = defaultdict(int)
         self._through: dict[str, int] = {}
@@ -87,10 +78,17 @@ class Run(Closing):
         self._keyed: set[tuple[str, str]] = set()
         self._bodies: dict[OperationKey, bytes] = {}
         self._open: list[Intent] = []
+        self._running = 0
+        self._closing = False
         self._untold: list[str] = []
         self._pending: Counter[OperationKey] = (
             Counter()
         )  # a call may be executed in several threads at once
+
+    @property
+    def executor(self) -> str:
+        """Id of the executor that holds the leases."""
+        return self._presence.executor
 
     # -- leases
 
@@ -110,23 +108,42 @@ class Run(Closing):
             SpanctlError: Spanner refused.
         """
         calls = [Call(key) for key in keys]
-        with self._lock:
-            if self._superseded is not None:
-                raise self._superseded
+        with self._held() as presence:
             wanted = self._wanted(keys)
             if wanted:
                 wanted[0] = replace(wanted[0], request=self._typed)
-                self._acknowledge(wanted)
+                self._acknowledge(wanted, presence.holder())
                 self._hold(wanted)
+                presence.begin()
             self._pending.update(keys)
         return calls
 
-    def _acknowledge(self, wanted: Sequence[Intent]) -> None:
+    @contextmanager
+    def _held(self) -> Iterator[Presence]:
+        """Hold the lock to lease under; a fork begins anew, as an executor of its own.
+
+        Raises:
+            SupersededError: This executor counts as dead.
+        """
+        if self._presence.is_of_parent:
+            self._disown()
+        with self._lock, self._presence.noting():
+            self._presence.check()
+            yield self._presence
+
+    def _disown(self) -> None:
+        """Leave to the process of which this one is a fork what that has leased."""
+        self._lock = threading.Lock()  # it may have been held there
+        self._open, self._untold = [], []
+        self._pending = Counter()
+        self._presence.rows = []
+        self._renew(self._presence.renew)
+
+    def _acknowledge(self, wanted: Sequence[Intent], holder: Holder) -> None:
         if self._asked is None:
-            leases.acknowledge(self.database, wanted, self._holder())
+            leases.acknowledge(self.database, wanted, holder)
         else:
-            requests.acknowledge(self.database, wanted, self.root, self._asked, self._holder())
-        self._begin()
+            requests.acknowledge(self.database, wanted, self.root, self._asked, holder)
         self._asked = self._typed = None
 
     # -- the executor's row
@@ -143,61 +160,10 @@ class Run(Closing):
             SupersededError: One of its ancestors counts as dead.
             SpanctlError: Spanner could not be reached or refused.
         """
-        with self._lock:
-            self._holder().enrolled(self.database)
-            self._begin()
-            return self._guards
-
-    @property
-    def _guards(self) -> tuple[str, ...]:
-        return (self.executor, *self.ancestors) if self._enrolled else ()
-
-    def _holder(self) -> Holder:
-        if self._enrolled:
-            return Holder(guards=self._guards)
-        if self.database.ledger.schema_version < executors.SINCE or self.database.is_installing:
-            return Holder()
-        self._enrolment = Enrolment(
-            executor_id=self.executor,
-            ancestors=self.ancestors,
-            root=self.root,
-            root_run=self.provenance.root_run,
-            flow_run=self.provenance.flow_run or self.provenance.root_run,
-            deadline=self._declared,
-            interval=self.database.target.heartbeat_interval,
-        )
-        return Holder(enrolment=self._enrolment, guards=self.ancestors)
-
-    def _begin(self) -> None:
-        if self._enrolled or self._enrolment is None:
-            return
-        self._enrolled = True
-        heart.start(self.executor, self._beat, self._enrolment.interval)
-
-    def _beat(self) -> bool:
-        """Say that this executor is alive; False where that has to wait."""
-        # An emulator aborts what is open where another transaction commits.
-        if self.database.target.is_emulated and not self.database.sessions.is_idle:
-            return False
-        guards = self._guards
-        if guards:
-            try:
-                executors.beat(self.database, guards, timeout=leases.PARTING)
-            except SupersededError as error:
-                with self._lock:
-                    if self._guards == guards:  # else it ended meanwhile, and took its row away
-                        self._superseded = error
-                        heart.stop(guards[0])
-        return True
-
-    def _declare(self, deadline: float) -> None:
-        """Write down that a transaction may take long: on an emulator it keeps heartbeats back."""
-        if not self._enrolled or not self.database.target.is_emulated:
-            return
-        with self._lock:
-            if deadline > self._declared:
-                executors.declare(self.database, self._guards, deadline)
-                self._declared = deadline
+        with self._held() as presence:
+            presence.holder().enrolled(self.database)
+            presence.begin()
+            return presence.guards
 
     def guard(self, transaction: Transaction) -> None:
         """Refuse a transaction, from within it, once this executor counts as dead.
@@ -207,8 +173,7 @@ class Run(Closing):
         Raises:
             SupersededError: It does.
         """
-        if self._guards:
-            executors.guard(self._guards)(transaction)
+        self._presence.guard(transaction)
 
     def _wanted(self, keys: Sequence[OperationKey]) -> list[Intent]:
         highest: dict[str, int] = {}
@@ -260,23 +225,22 @@ class Run(Closing):
             self._open.append(intent)
 
     def _lease_anew(self, call: Call) -> None:
-        """Lease an operation that goes on reopened: for that, an older lease counts for nothing."""
+        """Lease an operation that goes on behind a fence: an older lease counts for nothing."""
         key = call.key
         ordinal, keys = (key.call, ()) if isinstance(key.call, int) else (None, (key.call,))
-        intent = Intent(
-            executor=self.executor,
-            prefix=key.prefix,
-            first=ordinal,
-            last=ordinal,
-            keys=keys,
-            root_run=self.provenance.root_run,
-            epoch=call.epoch,
-        )
-        with self._lock:
-            if self._superseded is not None:
-                raise self._superseded
-            leases.acknowledge(self.database, [intent], self._holder())
+        with self._held() as presence:
+            intent = Intent(
+                executor=presence.executor,
+                prefix=key.prefix,
+                first=ordinal,
+                last=ordinal,
+                keys=keys,
+                root_run=self.provenance.root_run,
+                epoch=call.epoch,
+            )
+            leases.acknowledge(self.database, [intent], presence.holder())
             self._open.append(intent)
+            presence.begin()
 
     # -- running
 
@@ -307,7 +271,6 @@ class Run(Closing):
             msg = f"operation {call.key} is not leased"
             raise UsageError(msg, hint="lease it first, once for each time that it is executed")
         options = options or TransactionOptions()
-        self._declare(options.deadline)
         execution = self.database.execution(
             call,
             body,
@@ -318,12 +281,26 @@ class Run(Closing):
             options=options,
             expect_replay=expect_replay,
         )
-        begun(execution)
+        with self._lock:
+            self._running += 1
         try:
+            with self._lock:
+                self._presence.declare(options.deadline)
+            begun(execution)
             return execution.run()
         finally:
-            if not execution.in_doubt:
-                self.ended(call)
+            self._ran(None if execution.in_doubt else call)
+
+    def _ran(self, ended: Call | None) -> None:
+        """Note that an execution is over; the last one closes what was to be closed before."""
+        if ended is not None:
+            self.ended(ended)
+        with self._lock:
+            self._running -= 1
+            closing = self._closing and self._running == 0
+        if closing:
+            with suppress(SpanctlError):  # the leases stay open
+                self.close()
 
     def step(  # noqa: PLR0913 - one operation, told in full
         self,
@@ -394,9 +371,14 @@ class Run(Closing):
                 typed is kept, also in leases that are closed, until another call says so.
 
         Raises:
+            SupersededError: This executor counts as dead: its leases are a recovery's to close.
             SpanctlError: Spanner could not be reached; the leases stay open, which is harmless.
         """
+        if self._presence.is_of_parent:
+            self._disown()
         with self._lock:
+            if self._running == 0:
+                self._presence.still()
             if self._pending:
                 found = fence.standings(self.database, self._pending, timeout=leases.PARTING)
                 for key, stands in found.items():
@@ -406,33 +388,36 @@ class Run(Closing):
                 one = self._untold[-1]
                 leases.forget(self.database, one, close=False, timeout=leases.PARTING)
                 self._untold.pop()
-            heart.stop(self.executor)
             if self._pending:
-                self._end()
-                return not self._open
-            if self._enrolled:
-                self._rows.append(self.executor)
-            if not self._open and not self._rows:
+                return self._left_open()
+            self._closing = False
+            guards = self._presence.guards
+            self._renew(self._presence.retire)
+            if not self._open and not self._presence.rows:
                 return True
             typed = [intent.intent_id for intent in self._open if intent.request]
-            ended = typed if told else []
-            intents = [one.intent_id for one in self._open]
-            leases.close(self.database, intents, ended=ended, executors=self._rows)
+            with self._presence.noting():
+                leases.close(
+                    self.database,
+                    [one.intent_id for one in self._open],
+                    ended=typed if told else [],
+                    executors=self._presence.rows,
+                    guards=guards,
+                )
             self._untold += [] if told else typed
             self._open.clear()
-            self._rows.clear()
-            self._renew()
+            self._presence.rows.clear()
             return True
 
-    def _end(self) -> None:
-        """Note that this executor has ended: should it be called again, it goes on as another."""
-        if self._enrolled:
-            executors.end(self.database, self.executor, timeout=leases.PARTING)
-            self._rows.append(self.executor)
-            self._renew()
+    def _left_open(self) -> bool:
+        """Leave the leases open; with nothing at work, this executor has ended all the same."""
+        self._closing = self._running > 0
+        if not self._closing:
+            self._renew(self._presence.end)
+        return not self._open
 
-    def _renew(self) -> None:
-        self.executor = str(uuid.uuid4())  # else a block of the same size would be a closed one
-        self._enrolment, self._enrolled = None, False
+    def _renew(self, leave: Callable[[], None]) -> None:
+        """Have another executor lease from here on, which holds nothing yet."""
         self._through.clear()
         self._keyed.clear()
+        leave()

@@ -118,7 +118,7 @@ class SessionPool:
                 if monotonic() - since < _IDLE_LIMIT:
                     return session
         try:
-            return self._create_writer()
+            return self._create_writer(min(timeout, _CREATE_TIMEOUT))
         except BaseException:
             with self._changed:
                 self._in_use -= 1

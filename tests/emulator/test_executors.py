@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count
@@ -16,7 +18,7 @@ from spanctl.clock import monotonic
 from spanctl.errors import OutcomeUnknownError, SupersededError, UnreachableError
 from spanctl.ledger.fences import Author
 from spanctl.ledger.keys import OperationKey
-from spanctl.ledger.receipt import EntryKind, Provenance
+from spanctl.ledger.receipt import EntryKind, Outcome, Provenance
 from spanctl.processes import mark
 from spanctl.spanner import (
     executors,
@@ -24,6 +26,7 @@ from spanctl.spanner import (
     leases,
     limbo,
     liveness,
+    observations,
     predecessors,
     receipts,
     schema,
@@ -67,6 +70,10 @@ def insert(txn: Transaction) -> None:
 
 def root() -> str:
     return f"job-{uuid.uuid4()}"
+
+
+def supersede(database: Database, *ids: str) -> set[str]:
+    return executors.supersede(database, executors.read(database, ids), by="a recovery")
 
 
 def row(database: Database, run: Run) -> Executor | None:
@@ -197,6 +204,85 @@ def test_an_end_with_an_open_outcome_is_noted(emulator: str, made: str) -> None:
         assert not [one for one in limbo.open_leases(straight) if one.executor == first]
 
 
+def test_it_has_not_ended_while_a_call_is_at_work(database: Database) -> None:
+    """Its flow ended, or timed out, and a thread of it goes on: that closes it, once it is done."""
+    run = Run(database, root())
+    (call,) = run.lease([key(run)])
+    at_work, go_on = threading.Event(), threading.Event()
+
+    def slow(txn: Transaction) -> None:
+        insert(txn)
+        at_work.set()
+        go_on.wait(60)
+
+    with ThreadPoolExecutor() as pool:
+        done = pool.submit(run.execute, call, slow)
+        at_work.wait(60)
+        assert not run.close()
+        found = row(database, run)
+        assert found is not None
+        assert found.ended_at is None
+        assert liveness.judge(database).of(found).verdict is Verdict.ALIVE
+        go_on.set()
+        assert done.result().outcome is Outcome.COMMITTED
+    assert executors.read(database, [found.executor_id]) == []
+    assert not [one for one in limbo.open_leases(database) if one.executor == found.executor_id]
+
+
+def test_called_again_behind_a_fence_it_is_heard_from(database: Database) -> None:
+    """An executor whose first lease is one anew has a row, a heart and an end as any other."""
+    run = Run(database, root())
+    (call,) = run.lease([key(run, "k")])
+    first = run.executor
+    fence.place(database, call, author=Author.EXECUTOR, provenance=Provenance())
+    run._renew(run._presence.retire)  # noqa: SLF001 - as an end with an open outcome does
+    assert run.execute(call, insert).txn_id == replace(call, epoch=1).txn_id
+    begun = row(database, run)
+    assert begun is not None
+    until(lambda: (found := row(database, run)) and found.heartbeat > begun.heartbeat)
+    second = run.executor
+    assert run.close()
+    assert executors.read(database, [first, second]) == []
+
+
+def test_a_close_whose_reply_is_lost_harms_nobody(emulator: str, made: str) -> None:
+    """Called again it is another executor, and closing once more closes what is left."""
+    with FaultProxy(emulator) as proxy, Database(raw.target(proxy.address, made)) as database:
+        run = Run(database, root())
+        run.step("step", insert)
+        first = run.executor
+        proxy.add(
+            "Commit",
+            lose_reply("DEADLINE_EXCEEDED"),
+            count=None,
+            when=lambda peek: leases.TABLE in peek.writes and executors.TABLE in peek.writes,
+        )
+        with pytest.raises(UnreachableError):
+            run.close()
+        proxy.clear()
+        run.step("step", insert)
+        second = run.executor
+        assert second != first
+        assert run.close()
+        assert executors.read(database, [first, second]) == []
+        held = {one.executor for one in limbo.open_leases(database)}
+        assert not held & {first, second}
+
+
+def test_a_forked_child_is_an_executor_of_its_own(database: Database) -> None:
+    """Its parent's death is not its own, nor does it close what the parent holds."""
+    run = Run(database, root())
+    run.lease([key(run)])
+    mine = run.executor
+    run._presence._pid = 1  # noqa: SLF001 - as in a child of the process that leased
+    run.lease([key(run, 1)])
+    assert run.executor != mine
+    run.ended(Call(key(run, 1)))
+    assert run.close()
+    assert executors.read(database, [mine]) != []
+    assert mine in {one.executor for one in limbo.open_leases(database)}
+
+
 # -- superseded
 
 
@@ -204,7 +290,7 @@ def test_a_superseded_executor_leases_nothing_more(database: Database) -> None:
     """Neither a new block of ordinals nor a keyed call, and nothing is committed."""
     run = Run(database, root())
     run.step("step", insert)
-    executors.supersede(database, [run.executor], by="a recovery")
+    supersede(database, run.executor)
     for call in (1, 2, "k"):
         with pytest.raises(SupersededError, match="counts as dead") as refused:
             run.lease([key(run, call)])
@@ -223,19 +309,45 @@ def test_a_row_that_is_gone_counts_as_superseded(database: Database) -> None:
 
 
 def test_its_heart_learns_of_it(database: Database) -> None:
-    """Without a lease to take, the next heartbeat tells: a step of a held block is refused."""
+    """Without a lease to take, the next heartbeat tells: what is held already is refused."""
     run = Run(database, root())
-    for _ in range(4):
-        run.step("step", insert)  # blocks of 1, 2 and 4: there is room for more
-    executors.supersede(database, [run.executor], by="a recovery")
+    run.lease([key(run, number) for number in range(100)])
+    assert run.lease([key(run, 1)])
+    supersede(database, run.executor)
 
     def refused() -> bool:
         with suppress(SupersededError):
-            run.step("step", insert)
-            return False
+            return not run.lease([key(run, 1)])
         return True
 
     until(refused)
+
+
+def test_it_stays_superseded_when_it_is_closed(database: Database) -> None:
+    """A thread that outlives the run, and its fence, leases nothing as somebody new."""
+    run = Run(database, root())
+    (call,) = run.lease([key(run)])
+    run.ended(call)
+    supersede(database, run.executor)
+    with pytest.raises(SupersededError):
+        run.close()
+    with pytest.raises(SupersededError):
+        run.step("step", insert)
+
+
+def test_one_that_was_heard_from_since_is_not_superseded(database: Database) -> None:
+    """Whoever judged it may have slept meanwhile, and it did not."""
+    run = Run(database, root())
+    run.step("step", insert)
+    judged = executors.read(database, [run.executor])
+    executors.beat(database, [run.executor], timeout=30)
+    assert executors.supersede(database, judged, by="a recovery") == set()
+    run.step("step", insert)
+    first = supersede(database, run.executor)
+    again = executors.supersede(database, executors.read(database, first), by="another")
+    assert first == again == {run.executor}
+    (kept,) = executors.read(database, first)
+    assert kept.superseded_by == "a recovery"
 
 
 def test_what_it_started_is_superseded_with_it(database: Database) -> None:
@@ -248,7 +360,7 @@ def test_what_it_started_is_superseded_with_it(database: Database) -> None:
     found = row(database, child)
     assert found is not None
     assert found.parent == parent.executor
-    executors.supersede(database, [parent.executor], by="a recovery")
+    supersede(database, parent.executor)
     with pytest.raises(SupersededError, match=parent.executor):
         child.lease([key(child, 5)])
     late = Run(database, parent.root, ancestors=ancestors)
@@ -261,7 +373,7 @@ def test_a_zombie_meets_the_fence_and_stops_there(database: Database) -> None:
     """It holds a lease, wakes up behind the recovery's fence, and may not lease it anew."""
     run = Run(database, root())
     (call,) = run.lease([key(run)])
-    executors.supersede(database, [run.executor], by="a recovery")
+    supersede(database, run.executor)
     provenance = Provenance(reason="recovered")
     fence.place(database, call, author=Author.EXECUTOR, provenance=provenance)
     written: list[int] = []
@@ -294,7 +406,7 @@ def test_what_no_transaction_holds_is_guarded_in_its_entry(database: Database) -
     """Before DDL is begun, the *started* entry reads that its executor may go on."""
     run = Run(database, root())
     (call,) = run.lease([key(run)])
-    executors.supersede(database, [run.executor], by="a recovery")
+    supersede(database, run.executor)
 
     def started(txn: Transaction) -> None:
         run.guard(txn)
@@ -367,6 +479,8 @@ def test_only_watched_silence_is_taken_for_death(
     assert verdict(liveness.judge(database)) is Verdict.PRESUMED_DEAD
     executors.beat(database, [name], timeout=30)
     assert verdict(liveness.judge(database)) is not Verdict.PRESUMED_DEAD
+    leases.close(database, [], executors=[name])
+    assert name not in observations.read(database)
 
 
 # -- a root that is complete
@@ -434,7 +548,8 @@ def test_a_commit_that_was_faster_keeps_its_receipt(database: Database) -> None:
     run = Run(database, name)
     calls = run.lease([key(run, number) for number in range(3)])
     run.execute(calls[1], insert)
-    fence.place_all(database, calls, author=Author.EXECUTOR, provenance=Provenance())
+    wanted = dict.fromkeys(calls, Provenance())
+    fence.place_all(database, wanted, author=Author.EXECUTOR)
     found = receipts.get_many(database, [one.txn_id for one in calls])
     assert [found[one.txn_id].kind for one in calls] == [
         EntryKind.FENCED,

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spanctl.errors import ConflictError, UsageError
+from spanctl.clock import now
+from spanctl.errors import ConflictError, SpanctlError, UsageError
 from spanctl_cli.context import AppContext
 from spanctl_cli.exit_codes import ExitCode
 from spanctl_cli.options import FieldsOption, OutputOption, seconds
@@ -87,7 +88,14 @@ def list_(  # noqa: PLR0913 - one parameter an option
         found = survey(database, api)
         _tell_trouble(app_context, found)
         wanted = _of_run(api, found.limbo if unresolved else found.operations, flow_run)
-        dead = _dead_runs(api, found, flow_run)
+        dead = _dead_runs(api, found, flow_run) if step is None else []
+        is_hidden = bool(found.owners.trouble) and found.owners.has_dead
+    dead = [
+        one
+        for one in dead
+        if (owner is None or one.verdict.value == owner.value)
+        and (older is None or (now() - one.executor.heartbeat).total_seconds() > older)
+    ]
     wanted = [
         one
         for one in wanted
@@ -109,7 +117,7 @@ def list_(  # noqa: PLR0913 - one parameter an option
         app_context.warn(f"flow run {one.run.id} ({one.run.name}) is dead: {one.note}")
     if rows if unresolved else dead:
         app_context.note("next: spanctl txn resolve --all")
-    if unresolved and (rows or dead):
+    if unresolved and (rows or dead or is_hidden):
         raise typer.Exit(ExitCode.UNKNOWN)
 
 
@@ -153,6 +161,7 @@ def resolve(  # noqa: PLR0913 - one parameter an option
             _tell_strange(app_context, (database, api), keys, found)
         else:
             keys = [one.operation.key for one in _of_run(api, found.operations, flow_run)]
+            settling.supersede(database, found)
         done = [
             settling.settle(
                 database,
@@ -311,8 +320,11 @@ def _end_dead(app_context: AppContext, api: "PrefectApi | None", dead: "Sequence
     if api is None:
         return
     for one in dead:
-        state = deaths.crash(api, one)
-        app_context.note(f"flow run {one.run.id} ({one.run.name}) is {state.name} now: {one.note}")
+        name = f"flow run {one.run.id} ({one.run.name})"
+        try:
+            app_context.note(f"{name} is {deaths.crash(api, one).name} now: {one.note}")
+        except SpanctlError as error:  # it may have ended just now
+            app_context.warn(f"{name} was not ended: {error.message}")
 
 
 def _tell_strange(
@@ -374,6 +386,7 @@ def _emit_settled(
     fields: FieldsOption,
 ) -> None:
     from spanctl.audit.settling import Way
+    from spanctl.ledger.fences import closes
     from spanctl.spanner.liveness import Verdict
 
     rows = [facts.settled(one) for one in done]
@@ -386,7 +399,7 @@ def _emit_settled(
     if len(left) > len(in_charge):
         app_context.note("what is left may still be run: look, then pass --force")
         raise typer.Exit(ExitCode.UNKNOWN)
-    fenced = [one for one in done if one.way is Way.FENCED]
+    fenced = [one for one in done if one.entry is not None and closes(one.entry)]
     runs = sorted({one.owned.lease.root_run or "" for one in fenced if one.owned})
     if len(fenced) > 1 and all(runs):
         which = f"--flow-run {runs[0]}" if len(runs) == 1 else "--flow-run RUN for each run"

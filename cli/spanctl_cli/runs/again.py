@@ -40,7 +40,7 @@ def accept(app: AppContext, api: "PrefectApi", run: "FlowRun", why: str) -> Reco
 
 def _ended(app: AppContext, api: "PrefectApi", run: "FlowRun") -> "FlowRun":
     """Return a flow run as it ended; one whose executor is dead is ended for that."""
-    dead = ledger.dead(app, run) if run.deployment_id is not None else None
+    dead = ledger.dead(app, api, run) if run.deployment_id is not None else None
     return run if dead is None else ledger.end_dead(app, api, dead)
 
 

@@ -211,14 +211,14 @@ def opened(app: AppContext, root: "FlowRun") -> "list[TransactionReport]":
         return []
 
 
-def dead(app: AppContext, run: "FlowRun") -> "DeadRun | None":
+def dead(app: AppContext, api: "PrefectApi", run: "FlowRun") -> "DeadRun | None":
     """Return how a flow run died, by the ledgers that it wrote to; None where none says so."""
     from spanctl.audit import deaths
 
     if run.state is None or run.state.type.is_final:
         return None
     try:
-        found = (deaths.of(_reached(app, name), run) for name in databases_of(run))
+        found = (deaths.of(_reached(app, name), api, run) for name in databases_of(run))
         return next((one for one in found if one is not None), None)
     except SpanctlError:
         return None  # whoever needs the ledger says so

@@ -75,7 +75,7 @@ def cancel(
     if run.state is not None and run.state.type.is_final:
         msg = f"flow run {run.id} has ended already, as {run.state.name}"
         raise ConflictError(msg, hint=f"look: spanctl runs show {run.id}", flow_run=run.id)
-    if (dead := ledger.dead(app, run)) is not None:
+    if (dead := ledger.dead(app, api, run)) is not None:
         ended = ledger.end_dead(app, api, dead)  # nobody is there to be asked
     else:
         api.cancel(run.id, message("cancelled", reason))

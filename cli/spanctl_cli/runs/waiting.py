@@ -135,7 +135,7 @@ def wait(
         open_still = {one for one in open_still if not _is_there(runs[one].state, types, names)}
         if monotonic() >= looked:
             looked = monotonic() + _LOOK
-            before, dead = dead, _deaths(app, [runs[one] for one in sorted(open_still)])
+            before, dead = dead, _deaths(app, api, [runs[one] for one in sorted(open_still)])
             died |= {one: dead[one] for one in dead.keys() & before}  # else a worker may end it yet
             open_still -= died.keys()
         if not open_still or (deadline is not None and monotonic() >= deadline):
@@ -150,11 +150,13 @@ def wait(
     ]
 
 
-def _deaths(app: AppContext, waiting: "Sequence[FlowRun]") -> dict[str, SpanctlError]:
+def _deaths(
+    app: AppContext, api: "PrefectApi", waiting: "Sequence[FlowRun]"
+) -> dict[str, SpanctlError]:
     """Return those of the runs that are dead, and what is said of each."""
     from spanctl.audit import deaths
 
-    dead = {run.id: ledger.dead(app, run) for run in waiting}
+    dead = {run.id: ledger.dead(app, api, run) for run in waiting}
     return {name: deaths.error(one) for name, one in dead.items() if one is not None}
 
 

@@ -11,7 +11,7 @@ from spanctl.clock import now
 from spanctl.errors import UnreachableError
 from spanctl.ledger.keys import OperationKey, txn_id
 from spanctl.orchestration.model import FlowRun, State, StateType
-from spanctl.processes import Process
+from spanctl.processes import Mark, Process
 from spanctl.spanner.executors import Executor
 from spanctl.spanner.limbo import Leased, OpenLease
 from spanctl.spanner.liveness import Judge, Verdict
@@ -24,8 +24,14 @@ KEY = OperationKey("run", (), "pay", 0)
 class Api:
     """Prefect, saying one thing of every flow run."""
 
-    def __init__(self, kind: StateType | None, at: datetime = BEFORE) -> None:
-        self._kind, self._at = kind, at
+    def __init__(self, kind: StateType | None, at: datetime = BEFORE, past: Any = ()) -> None:
+        self._kind, self._at, self._past = kind, at, past
+
+    def flow_run_states(self, _id: str) -> list[State]:
+        if self._past is None:
+            msg = "Prefect did not answer"
+            raise UnreachableError(msg)
+        return [State(one, one.value.title(), self._at) for one in self._past]
 
     def flow_runs(self, ids: list[str]) -> list[FlowRun]:
         if self._kind is None:
@@ -60,7 +66,7 @@ def executor(name: str = "a", root_run: str | None = "run", **more: Any) -> Exec
         executor_id=name,
         host=name,
         pid=7,
-        mark=None,
+        mark=Mark("a-boot", 1, 2),
         parent=None,
         root="run",
         root_run=root_run,
@@ -121,6 +127,9 @@ def test_a_second_executor_speaks_for_the_run() -> None:
     assert (apart.verdict, "goes on in process 7 on b" in apart.note) == (Verdict.ALIVE, True)
     row = owners(Api(StateType.RUNNING), {"a": G, "b": R}, executor("b"), leases=both[:1])
     assert row.of_lease(both[0]).verdict is Verdict.ALIVE
+    part = replace(executor("b"), parent="a")
+    orphan = owners(Api(StateType.RUNNING), {"a": G, "b": R}, part, leases=both[:1])
+    assert orphan.of_lease(both[0]).verdict is Verdict.GONE
     alone = owners(None, {"a": G, "b": R}, executor("b", "another run"), leases=both[:1])
     assert alone.of_lease(both[0]).verdict is Verdict.GONE
 
@@ -132,11 +141,11 @@ def test_a_run_that_was_just_begun_again_is_not_known() -> None:
     assert judged(Api(StateType.RUNNING, old), {"a": G}, lease()).verdict is Verdict.GONE
     assert judged(Api(StateType.RUNNING, BEFORE), {"a": G}, lease()).verdict is Verdict.GONE
     assert judged(Api(StateType.COMPLETED, fresh), {"a": G}, lease()).verdict is Verdict.GONE
+    assert judged(Api(StateType.RUNNING, old), {"a": G}, lease()).is_begun_again
+    assert not judged(Api(StateType.RUNNING, BEFORE), {"a": G}, lease()).is_begun_again
 
 
-@pytest.mark.parametrize(
-    "kind", [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING, StateType.PAUSED]
-)
+@pytest.mark.parametrize("kind", [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING])
 def test_a_run_that_has_not_ended_and_whose_executor_is_dead(kind) -> None:
     """It is dead, whether or not a transaction of it is open."""
     (dead,) = owners(Api(kind), {"a": G}, executor()).dead_runs()
@@ -149,6 +158,8 @@ def test_a_run_that_has_not_ended_and_whose_executor_is_dead(kind) -> None:
     [
         (StateType.COMPLETED, [executor()], {"a": G}),
         (StateType.CRASHED, [executor()], {"a": G}),
+        (StateType.PAUSED, [executor()], {"a": G}),
+        (StateType.SCHEDULED, [executor()], {"a": G}),
         (None, [executor()], {"a": G}),
         (StateType.RUNNING, [executor()], {"a": R}),
         (StateType.RUNNING, [executor()], {"a": E}),
@@ -158,8 +169,22 @@ def test_a_run_that_has_not_ended_and_whose_executor_is_dead(kind) -> None:
     ],
 )
 def test_what_is_no_dead_run(kind, rows, known) -> None:
-    """Ended, alive, not known, gone on with, or only a part of a run that an engine executes."""
+    """Ended, waiting, alive, not known, gone on with, or only a part of an engine's run."""
     assert owners(Api(kind), known, *rows).dead_runs() == []
+
+
+@pytest.mark.parametrize(
+    ("states", "is_dead"),
+    [
+        ([StateType.PENDING, StateType.RUNNING], False),
+        ([StateType.SCHEDULED, StateType.RUNNING], True),
+        (None, False),
+    ],
+)
+def test_a_run_that_another_process_took_up_is_not_dead(states, is_dead) -> None:
+    """It passes through Pending; a retry in the process that died does not."""
+    api = Api(StateType.RUNNING, LEASED + timedelta(minutes=5), states)
+    assert bool(owners(api, {"a": G}, executor()).dead_runs()) is is_dead
 
 
 def test_silence_of_prefect_hides_which_runs_are_dead() -> None:

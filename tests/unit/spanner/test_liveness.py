@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from spanctl.processes import Process
+from spanctl.processes import Mark, Process
+from spanctl.spanner import liveness
 from spanctl.spanner.executors import Executor
 from spanctl.spanner.limbo import OpenLease
 from spanctl.spanner.liveness import Judge, Verdict
@@ -20,7 +21,7 @@ def executor(**more: Any) -> Executor:
         "executor_id": "a",
         "host": "web-2",
         "pid": 7,
-        "mark": None,
+        "mark": Mark("a-boot", 1, 2),
         "parent": None,
         "root": "job",
         "root_run": None,
@@ -96,6 +97,16 @@ def test_a_lease_without_a_row_is_judged_by_its_process_alone() -> None:
     )
     verdicts = [judge(0, one).of_lease(lease).verdict for one in (R, G, E)]
     assert verdicts == [Verdict.ALIVE, Verdict.GONE, Verdict.NOT_KNOWN]
+
+
+def test_a_number_without_a_mark_is_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts in a pid namespace that tells no mark, and is another process here."""
+    monkeypatch.setattr(liveness, "mark", lambda: Mark("a-boot", 1, 2))
+    for process in (R, G):
+        found = judge(10_000, process).of(executor(mark=None))
+        assert (found.verdict, found.is_seen) == (Verdict.NOT_KNOWN, False)
+    monkeypatch.setattr(liveness, "mark", lambda: None)
+    assert judge(0, G).of(executor(mark=None)).verdict is Verdict.GONE
 
 
 def test_silent_are_those_that_only_their_heartbeat_tells_of() -> None:
