@@ -122,8 +122,10 @@ class Owners:
         return Owned(judged.verdict, lease, f"{judged.evidence}{says}", run, later)
 
     @property
-    def has_dead(self) -> bool:
-        """Whether an executor of a flow run is dead: whether that run has ended Prefect knows."""
+    def hides_dead_runs(self) -> bool:
+        """Whether an executor of a flow run is dead, and Prefect can't say if the run ended."""
+        if not self.trouble or self.api is None:
+            return False
         return any(self.judge.of(one).verdict.is_dead for one in self._executors if one.root_run)
 
     def dead_runs(self) -> list[DeadRun]:

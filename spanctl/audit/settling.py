@@ -228,7 +228,7 @@ def _prune(database: Database, found: Survey, holding: Collection[str]) -> None:
         for one in judge.executors.values()
         if one.executor_id not in holding
         and one.executor_id not in unended
-        and not (one.root_run and found.owners.trouble)
+        and not (one.root_run and found.owners.hides_dead_runs)
         and judge.of(one).verdict.is_dead
     ]
     done = executors.supersede(database, rows, by="txn resolve")

@@ -32,7 +32,7 @@ def limbo(around: Surroundings) -> Answer:
     }
     flight = f"{flying:,} in flight"
     hint = "run: spanctl txn resolve --all"
-    if found.owners.trouble and found.owners.has_dead and not open_:
+    if found.owners.hides_dead_runs and not open_:
         told = f"a flow run may have died: {found.owners.trouble}; {flight}"
         return warn(told, "spanctl txn list --unresolved", **facts)
     if dead and not open_:

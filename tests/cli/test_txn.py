@@ -12,7 +12,8 @@ import pytest
 from spanctl.errors import KeyClosedError
 from spanctl.ledger.keys import OperationKey
 from spanctl.ledger.receipt import EntryKind, Provenance
-from spanctl.spanner import leases, limbo, receipts, schema
+from spanctl.spanner import executors, leases, limbo, receipts, schema
+from spanctl.spanner.applying import apply, mutation
 from spanctl.spanner.client import Database
 from spanctl.spanner.run import Call, Run
 from spanctl_cli.output import text
@@ -59,16 +60,17 @@ Leave = Callable[..., list[Call]]
 
 
 @pytest.fixture
-def leave(database: Database, ended: int, monkeypatch: pytest.MonkeyPatch) -> Leave:
+def leave(database: Database, ended: int) -> Leave:
     """Return a function that leases calls as an executor which was killed then."""
 
     def leased(count: int = 1, *, root_run: str | None = None, alive: bool = False) -> list[Call]:
         root = root_run or f"job-{uuid.uuid4()}"
         run = Run(database, root, provenance=Provenance(root_run=root_run))
-        with monkeypatch.context() as patch:
-            if not alive:
-                patch.setattr(leases.os, "getpid", lambda: ended)
-            return run.lease([OperationKey(root, (), "pay", str(n)) for n in range(count)])
+        calls = run.lease([OperationKey(root, (), "pay", str(n)) for n in range(count)])
+        if not alive:
+            row = mutation("update", executors.TABLE, {"executor_id": run.executor, "pid": ended})
+            apply(database, [row], timeout=30, doing="a process was killed")
+        return calls
 
     return leased
 
@@ -153,6 +155,10 @@ def test_unreachable_prefect_is_said_and_the_process_decides(
     assert spanctl("txn", "resolve", "--all").exit_code == 0
     entry = receipts.get(database, call.txn_id)
     assert (entry and entry.kind) is EntryKind.FENCED
+    left = spanctl("txn", "list", "--unresolved")
+    assert (left.exit_code, "which runs have ended isn't known" in left.stderr) == (3, True)
+    monkeypatch.delenv("PREFECT_API_URL")
+    assert spanctl("txn", "resolve", "--all").exit_code == 0
     assert spanctl("txn", "list", "--unresolved").exit_code == 0
 
 

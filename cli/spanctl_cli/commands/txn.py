@@ -89,7 +89,7 @@ def list_(  # noqa: PLR0913 - one parameter an option
         _tell_trouble(app_context, found)
         wanted = _of_run(api, found.limbo if unresolved else found.operations, flow_run)
         dead = _dead_runs(api, found, flow_run) if step is None else []
-        is_hidden = bool(found.owners.trouble) and found.owners.has_dead
+        is_hidden = found.owners.hides_dead_runs
     dead = [
         one
         for one in dead
@@ -117,8 +117,10 @@ def list_(  # noqa: PLR0913 - one parameter an option
         app_context.warn(f"flow run {one.run.id} ({one.run.name}) is dead: {one.note}")
     if rows if unresolved else dead:
         app_context.note("next: spanctl txn resolve --all")
-    if unresolved and (rows or dead or is_hidden):
+    if unresolved and (rows or dead):
         raise typer.Exit(ExitCode.UNKNOWN)
+    if unresolved and is_hidden:
+        raise typer.Exit(ExitCode.UNREACHABLE)
 
 
 @app.command()
@@ -154,7 +156,8 @@ def resolve(  # noqa: PLR0913 - one parameter an option
         from spanctl.audit.operations import operation
 
         found = settling.survey(database, api)
-        _tell_trouble(app_context, found)
+        if wanted is None:
+            _tell_trouble(app_context, found)
         keys: Sequence[OperationKey]
         if wanted is not None:
             keys = [operation(database, wanted)]
@@ -301,7 +304,7 @@ def _reopen(database: "Database", key: "OperationKey", reason: str) -> dict[str,
 
 
 def _tell_trouble(app_context: AppContext, found: "Survey") -> None:
-    if found.owners.trouble and (found.limbo or found.owners.has_dead):
+    if found.owners.hides_dead_runs or (found.owners.trouble and found.limbo):
         app_context.warn(f"{found.owners.trouble}: which runs have ended isn't known")
 
 

@@ -190,5 +190,6 @@ def test_a_run_that_another_process_took_up_is_not_dead(states, is_dead) -> None
 def test_silence_of_prefect_hides_which_runs_are_dead() -> None:
     """None is named, and that some may be is known."""
     found = owners(Silent(), {"a": G}, executor())
-    assert (found.dead_runs(), found.has_dead) == ([], True)
-    assert not owners(Silent(), {"a": R}, executor()).has_dead
+    assert (found.dead_runs(), found.hides_dead_runs) == ([], True)
+    assert not owners(Silent(), {"a": R}, executor()).hides_dead_runs
+    assert not owners(None, {"a": G}, executor()).hides_dead_runs
