@@ -234,8 +234,8 @@ class Execution(Resolution, Generic[T]):
         try:
             committed_at = self._send_commit(request)
         except GoogleAPICallError as error:
+            transaction.over()
             if status_of(error) is StatusCode.ABORTED:
-                transaction.over()
                 raise AttemptLostError(error) from None
             self._roll_back(transaction)
             told = translate(error, self.database.target, "the transaction was committed")

@@ -283,7 +283,7 @@ class Rpc:
             calls = [send(one, timeout=timeout, metadata=self._metadata) for one in requests]
             for call in calls:
                 try:
-                    replies.append(next(call, None))
+                    replies.extend(list(call)[:1])
                 except grpc.RpcError:
                     replies.append(None)
         return replies
