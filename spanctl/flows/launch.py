@@ -43,9 +43,11 @@ from spanctl.flows.runs import registry
 from spanctl.invocation import Invocation, using
 from spanctl.ledger.report import TransactionReport
 from spanctl.orchestration.parameters import read as read_by
+from spanctl.orchestration.resultlines import explained
 
 AnyFlow = Flow[..., Any]
 
+_IN_TROUBLE = frozenset({429, *range(500, 600)})
 _ENDINGS: dict[str, type[SpanctlError]] = {
     "FAILED": FlowFailedError,
     "CANCELLED": FlowCancelledError,
@@ -348,9 +350,21 @@ def _lost_prefect(run: FlowRun, error: httpx.HTTPError) -> UnreachableError:
     return UnreachableError(msg, hint=hint, flow_run=str(run.id), cause=type(error).__name__)
 
 
+def _is_of_prefect(error: httpx.HTTPError) -> bool:
+    """Whether Prefect's API, asked by its engine or by the flow itself, was out of order."""
+    if isinstance(error, httpx.HTTPStatusError) and error.response.status_code not in _IN_TROUBLE:
+        return False
+    try:
+        return str(error.request.url).startswith(require_server())
+    except RuntimeError:  # it tells of no request
+        return False
+
+
 def _finished(flow: AnyFlow, run: FlowRun, state: State[Any]) -> Finished:
     outcome = state.result(raise_on_failure=False) if state.data is not None else None
     failed = not state.is_completed()
+    if failed and isinstance(outcome, httpx.HTTPError) and _is_of_prefect(outcome):
+        outcome = _lost_prefect(run, outcome)
     return Finished(
         flow_run=run.id,
         name=run.name,
@@ -400,10 +414,18 @@ class _Handler(logging.Handler):
     def __init__(self, tell: Callable[[logging.LogRecord], None]) -> None:
         super().__init__(logging.INFO)
         self._tell = tell
+        self._explained: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not _chatter(record):
+        if _chatter(record):
+            return
+        error = record.exc_info[1] if record.exc_info else None
+        if (meaning := explained(record.getMessage(), error)) is None:
             self._tell(record)
+        elif meaning not in self._explained:
+            self._explained.add(meaning)
+            level = {"levelno": logging.WARNING, "levelname": "WARNING"}
+            self._tell(logging.makeLogRecord({**level, "msg": meaning}))
 
 
 def _chatter(record: logging.LogRecord) -> bool:
