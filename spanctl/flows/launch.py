@@ -5,7 +5,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -26,6 +26,7 @@ from prefect.exceptions import (
 )
 from prefect.flow_engine import run_flow
 from prefect.flows import Flow, load_flow_from_entrypoint
+from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.states import Pending, to_state_create
 
@@ -47,6 +48,7 @@ from spanctl.orchestration.resultlines import explained
 
 AnyFlow = Flow[..., Any]
 
+_PARTING = 10.0
 _IN_TROUBLE = frozenset({429, *range(500, 600)})
 _ENDINGS: dict[str, type[SpanctlError]] = {
     "FAILED": FlowFailedError,
@@ -310,10 +312,31 @@ def execute(
             idempotency_key=invocation.idempotency_key,
         ),
     ):
-        ended = run_flow(flow, run, parameters=dict(parameters), return_type="state")
-        if inspect.iscoroutine(ended):
-            ended = asyncio.run(ended)
+        try:
+            ended = run_flow(flow, run, parameters=dict(parameters), return_type="state")
+            if inspect.iscoroutine(ended):
+                ended = asyncio.run(ended)
+        finally:
+            _bound_parting(_PARTING)
     return _finished(flow, run, cast("State[Any]", ended))
+
+
+def _bound_parting(seconds: float) -> None:
+    """Have this process's end wait no longer for each thread of Prefect's that sends what it holds.
+
+    By itself it waits for ever, for a server that has stopped answering too.
+    """
+
+    def bounded(one: Any) -> Callable[..., None]:  # noqa: ANN401 - a service of Prefect's
+        def drain(*, at_exit: bool = False) -> None:
+            with suppress(TimeoutError):
+                one._drain(at_exit=at_exit).result(seconds)  # noqa: SLF001 - no other way in
+
+        return drain
+
+    services: dict[Any, Any] = getattr(APILogWorker, "_instances", {})  # of all kinds
+    for one in list(services.values()):
+        one.drain = bounded(one)
 
 
 def failure_of(run: FlowRun, error: BaseException) -> SpanctlError:
@@ -342,6 +365,7 @@ def failure_of(run: FlowRun, error: BaseException) -> SpanctlError:
 def _lost_prefect(run: FlowRun, error: httpx.HTTPError) -> UnreachableError:
     for name in ("APILogWorker", "EventsWorker", "prefect._internal.concurrency"):
         logging.getLogger(name).disabled = True  # they would go on about it until the very end
+    _bound_parting(0.0)
     did = "stopped answering"
     if isinstance(error, httpx.HTTPStatusError):
         did = f"answered with status {error.response.status_code}"

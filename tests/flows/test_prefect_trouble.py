@@ -55,10 +55,9 @@ def keeps():
     pay()
     return 7
 """
-IMPATIENT = {"PREFECT_CLIENT_MAX_RETRIES": "0", "PREFECT_API_REQUEST_TIMEOUT": "1"}
+IMPATIENT = {"PREFECT_CLIENT_MAX_RETRIES": "0", "PREFECT_API_REQUEST_TIMEOUT": "5"}
 TROUBLES: dict[str, Callable[[HttpProxy], None]] = {
     "429": lambda proxy: proxy.answer(429),
-    "500": lambda proxy: proxy.answer(500),
     "503": lambda proxy: proxy.answer(503),
     "drops": HttpProxy.drop,
     "hangs": HttpProxy.hang,
