@@ -275,7 +275,10 @@ def resume(flow_run: str, parameters: Mapping[str, Any]) -> FlowRun:
 
 
 def _silent(api: str, error: httpx.HTTPError) -> UnreachableError:
-    msg = f"Prefect at {api} did not answer"
+    did = "did not answer"
+    if isinstance(error, httpx.HTTPStatusError):
+        did = f"answered with status {error.response.status_code}"
+    msg = f"Prefect at {api.rstrip('/')} {did}; nothing was run"
     return UnreachableError(msg, hint="run: spanctl local status", cause=type(error).__name__)
 
 

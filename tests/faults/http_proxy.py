@@ -36,7 +36,7 @@ class HttpProxy:
         self.url = f"http://127.0.0.1:{self._server.server_port}{found.path}"
         self.refused = 0
         self._trouble: int | str | None = None
-        self._path = ""
+        self._path, self._passing = "", 0
         self._over = threading.Event()
 
     def __enter__(self) -> Self:
@@ -48,9 +48,15 @@ class HttpProxy:
         self._server.shutdown()
         self._server.server_close()
 
-    def answer(self, status: int, path: str = "") -> None:
-        """Answer every request, or each whose path holds this, with a status from now on."""
-        self._path, self._trouble = path, status
+    def answer(self, status: int, path: str = "", *, after: int = 0) -> None:
+        """Answer every request with a status from now on.
+
+        Args:
+            status: The status.
+            path: Only those whose path holds this.
+            after: How many of them are passed on before.
+        """
+        self._path, self._passing, self._trouble = path, after, status
 
     def drop(self) -> None:
         """Close every connection without an answer."""
@@ -69,6 +75,8 @@ class HttpProxy:
     def handle(self, one: BaseHTTPRequestHandler) -> None:
         """Deal with a request."""
         trouble = self._trouble if self._path in one.path else None
+        if trouble is not None and self._passing:
+            self._passing, trouble = self._passing - 1, None
         body = one.rfile.read(int(one.headers.get("Content-Length") or 0))
         if trouble is not None:
             self.refused += 1

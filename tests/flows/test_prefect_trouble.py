@@ -120,6 +120,42 @@ def test_a_server_that_goes_out_of_order_during_a_run(
     assert (len(committed), bank.balance("a")) == (2, 10)
 
 
+@pytest.mark.parametrize(
+    ("sql", "transactions", "ends"),
+    [
+        (("-e", "UPDATE accounts SET balance = 5 WHERE id = 'a'"), 1, ": 1 transaction committed"),
+        (("--ddl", "-e", "CREATE TABLE u (k INT64) PRIMARY KEY (k)"), 0, " at least once"),
+    ],
+)
+def test_sql_whose_end_is_not_taken(  # noqa: PLR0913, PLR0917 - fixtures and cases
+    bank: Bank,
+    proxy: HttpProxy,
+    child: Callable[..., Ended],
+    sql: tuple[str, ...],
+    transactions: int,
+    ends: str,
+) -> None:
+    """What it did is told; DDL is no transaction."""
+    proxy.answer(503, "/set_state", after=1)
+    ended = child("run", "sql", *sql, "-o", "json", env=IMPATIENT)
+    error = error_of(ended.stderr)
+    assert (ended.exit_code, ended.stdout, error["code"]) == (3, "", "unreachable")
+    assert f"Prefect at {proxy.url} answered with status 503 during flow run" in error["message"]
+    assert error["message"].endswith(ends)
+    told = error["details"]["committed"]
+    assert told == [one.txn_id for one in bank.receipts()][:transactions]
+
+
+def test_a_run_that_can_not_be_registered(proxy: HttpProxy, child: Callable[..., Ended]) -> None:
+    """Nothing is run, and that is said."""
+    proxy.answer(503)
+    ended = child("run", "sql", "-e", "SELECT 1", "-o", "json", env=IMPATIENT)
+    error = error_of(ended.stderr)
+    assert (ended.exit_code, error["code"]) == (3, "unreachable")
+    told = f"Prefect at {proxy.url} answered with status 503; nothing was run"
+    assert error["message"] == told
+
+
 def test_a_flow_that_fails_of_it_is_told_as_that(
     bank: Bank, proxy: HttpProxy, flows: str, child: Callable[..., Ended]
 ) -> None:

@@ -260,11 +260,14 @@ def _with_outcomes(failure: SpanctlError, seen: Sequence[TransactionReport]) -> 
     from spanctl.audit import ending
 
     ending.refuse_open(seen)
-    committed = [one for one in seen if one.outcome == "COMMITTED"]
+    committed = [one for one in seen if one.told == "COMMITTED"]
+    outside = [one for one in seen if one.at_least_once]
     undone = [one for one in seen if one.outcome == "NOT_COMMITTED"]
     told = f"{len(committed)} transaction{'' if len(committed) == 1 else 's'} committed"
     if undone:
         told = f"{told}, {undone[-1].txn_id} ({undone[-1].step}) NOT_COMMITTED"
+    if outside:
+        told = f"{told}, {outside[-1].line}"
     outcomes = {
         "committed": [one.txn_id for one in committed],
         "not_committed": [one.txn_id for one in undone],

@@ -5,7 +5,6 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from spanctl.errors import ConfigurationError, SpanctlError, UnreachableError
-from spanctl.ledger.receipt import Outcome
 from spanctl.ledger.report import TransactionReport
 from spanctl_cli.context import AppContext
 from spanctl_cli.live import View
@@ -84,7 +83,7 @@ def unwatched(
             found = merged(seen, in_ledger(database, run, seen))
     except SpanctlError as other:
         app.warn(f"the ledger was not asked: {other.message}")
-    committed = [one.txn_id for one in found if one.outcome is Outcome.COMMITTED]
+    committed = [one.txn_id for one in found if one.told == "COMMITTED"]
     so_far = f"{len(committed)} transaction{'' if len(committed) == 1 else 's'} committed so far"
     msg = f"{error.message}; flow run {run.id} goes on unwatched: {so_far}"
     hint = (
