@@ -26,7 +26,7 @@ _flying: dict[int, Callable[[], str]] = {}
 _depth = 0
 _longest: float | None = None
 _waiting: list[Callable[[], object]] = []
-_reminder: "_Reminder | None" = None
+_reminder: "Reminder | None" = None
 
 
 @contextmanager
@@ -93,7 +93,7 @@ def _hold(number: int, act: Callable[[], object]) -> None:
     global _reminder  # noqa: PLW0603 - there is one main thread
     _waiting.append(act)
     if _longest is not None and len(_waiting) == 1:
-        _reminder = _Reminder(number, _longest)
+        _reminder = Reminder(number, _longest)
 
 
 def _release() -> None:
@@ -103,8 +103,8 @@ def _release() -> None:
         first()
 
 
-class _Reminder:
-    """Sends the main thread the signal that is held back once more, when it has waited enough.
+class Reminder:
+    """Sends the main thread a signal that could not act once more, in a while.
 
     Attributes:
         is_due: Whether it was sent, and not handled yet.

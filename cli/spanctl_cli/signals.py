@@ -4,13 +4,12 @@ import os
 import signal
 import threading
 import time
-from _thread import start_new_thread
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from spanctl import interrupts
+from spanctl import interrupts, unraisable
 from spanctl_cli import startup
 from spanctl_cli.exit_codes import ExitCode
 from spanctl_cli.startup import Terminated
@@ -41,14 +40,14 @@ class _Handler:
         """Start with nothing heard."""
         self.heard = 0
         self._until = 0.0
-        self._is_due = False
+        self._reminder: interrupts.Reminder | None = None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Unwind the process, so that open transactions are resolved; or leave."""
         if interrupts.reminded():
             return
-        if self._is_due:
-            self._is_due = False
+        if self._reminder is not None and self._reminder.is_due:
+            self._reminder.is_due = False
         elif self.heard:
             _leave(number)
         else:
@@ -57,14 +56,18 @@ class _Handler:
             interrupts.ask()
         if _loads(frame) and time.monotonic() < self._until:
             # What interrupts a module that is being loaded may end as anything, or be lost.
-            start_new_thread(self._remind, (threading.get_ident(), number))
+            self.again()
             return
         interrupts.deliver(number, lambda: _raise(number))
 
-    def _remind(self, main: int, number: int) -> None:
-        time.sleep(_AGAIN)
-        self._is_due = True
-        signal.pthread_kill(main, number)
+    def again(self) -> None:
+        """Have what was heard come again in a moment, as if for the first time."""
+        self._reminder = interrupts.Reminder(self.heard, _AGAIN)
+
+    def end(self) -> None:
+        """Let nothing come again any more."""
+        if self._reminder is not None:
+            self._reminder.cancel()
 
 
 def _loads(frame: FrameType | None) -> bool:
@@ -159,11 +162,13 @@ def unwinding() -> Iterator[None]:
         return
     handler = _arm()
     try:
-        yield
+        with unraisable.again(KeyboardInterrupt, handler.again):
+            yield
     finally:
         if handler.heard:
             _heard.append(_meaning(handler.heard))
         startup.put(startup.Deaf())
+        handler.end()
 
 
 _heard: list[KeyboardInterrupt] = []

@@ -6,7 +6,13 @@ from typing import Final
 
 from spanctl import errors
 from spanctl.clock import monotonic, now
-from spanctl.errors import FlowCancelledError, FlowFailedError, OutcomeUnknownError, SpanctlError
+from spanctl.errors import (
+    FlowCancelledError,
+    FlowFailedError,
+    OutcomeUnknownError,
+    SpanctlError,
+    UnreachableError,
+)
 from spanctl.ledger.receipt import Outcome
 from spanctl.ledger.report import Place, TransactionReport, merged
 from spanctl.orchestration.api import PrefectApi
@@ -29,13 +35,20 @@ _ERRORS: Final = {
 }
 
 
-def check(api: PrefectApi, run: FlowRun, ledger: Sequence[TransactionReport] = ()) -> None:
+def check(
+    api: PrefectApi,
+    run: FlowRun,
+    ledger: Sequence[TransactionReport] = (),
+    *,
+    is_whole: bool = False,
+) -> None:
     """Return when an ended run completed and the outcome of each of its transactions is known.
 
     Args:
         api: Prefect.
         run: The root flow run, as it ended.
         ledger: What the ledger says of its transactions: what other processes did is only there.
+        is_whole: Whether that is all of them, open ones included: then it will do without Prefect.
 
     Raises:
         OutcomeUnknownError: The outcome of a transaction is open, whatever the flow made of it.
@@ -44,7 +57,12 @@ def check(api: PrefectApi, run: FlowRun, ledger: Sequence[TransactionReport] = (
         FlowCancelledError: It was cancelled or crashed.
         UnreachableError: Prefect did not answer.
     """
-    reports = merged(told(api, run, patience=_patience(run)), ledger)
+    try:
+        reports = merged(told(api, run, patience=_patience(run)), ledger)
+    except UnreachableError:
+        if not is_whole:
+            raise
+        reports = list(ledger)
     refuse_open(reports)
     if run.state is None or run.state.type is StateType.COMPLETED:
         return

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _POLL: Final = 0.3
 _LATE: Final = timedelta(seconds=10)
 """How far back each look into the ledger overlaps the one before."""
+_UNTOLD: Final = 5.0
+"""Seconds after which a database that was silent is asked again."""
 _RECEIPTS: Final = 10_000
 """So many receipts at most are told at a look."""
 _DRAIN: Final = 1.5
@@ -127,6 +129,7 @@ class Following:
         self._receipts: set[str] = {*after.receipts}
         self._answered = self._looked = monotonic()
         self._was_dead = False
+        self._untold_until = 0.0
         self._ended: float | None = None
         self._age = 0.0
 
@@ -201,9 +204,17 @@ class Following:
         return lines
 
     def _tell_receipts(self, database: "Database") -> None:
-        found = receipts.listing(
-            database, since=self._since - _LATE, root_run=self.run.id, limit=_RECEIPTS
-        )
+        if monotonic() < self._untold_until:
+            return
+        try:
+            found = receipts.listing(
+                database, since=self._since - _LATE, root_run=self.run.id, limit=_RECEIPTS
+            )
+        except UnreachableError as error:  # the run is Prefect's to tell of, and goes on
+            if not self._untold_until:
+                self._follower.note(f"its transactions are not told for now: {error.message}")
+            self._untold_until = monotonic() + _UNTOLD
+            return
         for receipt in reversed(found):
             if receipt.txn_id not in self._receipts:
                 self._receipts.add(receipt.txn_id)

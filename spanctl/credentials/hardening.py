@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from spanctl.credentials.redact import install_logging, redact
+from spanctl.unraisable import put
 
 _LEAKING_VARIABLES: Final = (
     "GOOGLE_SDK_PYTHON_LOGGING_SCOPE",  # logs requests and responses, payloads included
@@ -120,7 +121,7 @@ def install_excepthook() -> None:
     if _is_to_go(threading.excepthook, threading.__excepthook__):
         threading.excepthook = thread_hook
     if _is_to_go(sys.unraisablehook, sys.__unraisablehook__):
-        sys.unraisablehook = unraisable
+        put(unraisable)
 
 
 def _is_to_go(installed: Callable[..., Any], pythons: Callable[..., Any]) -> bool:

@@ -5,7 +5,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -26,6 +26,7 @@ from prefect.exceptions import (
 )
 from prefect.flow_engine import run_flow
 from prefect.flows import Flow, load_flow_from_entrypoint
+from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.states import Pending, to_state_create
 
@@ -43,9 +44,12 @@ from spanctl.flows.runs import registry
 from spanctl.invocation import Invocation, using
 from spanctl.ledger.report import TransactionReport
 from spanctl.orchestration.parameters import read as read_by
+from spanctl.orchestration.resultlines import explained
 
 AnyFlow = Flow[..., Any]
 
+_PARTING = 10.0
+_IN_TROUBLE = frozenset({429, *range(500, 600)})
 _ENDINGS: dict[str, type[SpanctlError]] = {
     "FAILED": FlowFailedError,
     "CANCELLED": FlowCancelledError,
@@ -271,7 +275,10 @@ def resume(flow_run: str, parameters: Mapping[str, Any]) -> FlowRun:
 
 
 def _silent(api: str, error: httpx.HTTPError) -> UnreachableError:
-    msg = f"Prefect at {api} did not answer"
+    did = "did not answer"
+    if isinstance(error, httpx.HTTPStatusError):
+        did = f"answered with status {error.response.status_code}"
+    msg = f"Prefect at {api.rstrip('/')} {did}; nothing was run"
     return UnreachableError(msg, hint="run: spanctl local status", cause=type(error).__name__)
 
 
@@ -308,10 +315,31 @@ def execute(
             idempotency_key=invocation.idempotency_key,
         ),
     ):
-        ended = run_flow(flow, run, parameters=dict(parameters), return_type="state")
-        if inspect.iscoroutine(ended):
-            ended = asyncio.run(ended)
+        try:
+            ended = run_flow(flow, run, parameters=dict(parameters), return_type="state")
+            if inspect.iscoroutine(ended):
+                ended = asyncio.run(ended)
+        finally:
+            _bound_parting(_PARTING)
     return _finished(flow, run, cast("State[Any]", ended))
+
+
+def _bound_parting(seconds: float) -> None:
+    """Have this process's end wait no longer for each thread of Prefect's that sends what it holds.
+
+    By itself it waits for ever, for a server that has stopped answering too.
+    """
+
+    def bounded(one: Any) -> Callable[..., None]:  # noqa: ANN401 - a service of Prefect's
+        def drain(*, at_exit: bool = False) -> None:
+            with suppress(TimeoutError):
+                one._drain(at_exit=at_exit).result(seconds)  # noqa: SLF001 - no other way in
+
+        return drain
+
+    services: dict[Any, Any] = getattr(APILogWorker, "_instances", {})  # of all kinds
+    for one in list(services.values()):
+        one.drain = bounded(one)
 
 
 def failure_of(run: FlowRun, error: BaseException) -> SpanctlError:
@@ -340,6 +368,7 @@ def failure_of(run: FlowRun, error: BaseException) -> SpanctlError:
 def _lost_prefect(run: FlowRun, error: httpx.HTTPError) -> UnreachableError:
     for name in ("APILogWorker", "EventsWorker", "prefect._internal.concurrency"):
         logging.getLogger(name).disabled = True  # they would go on about it until the very end
+    _bound_parting(0.0)
     did = "stopped answering"
     if isinstance(error, httpx.HTTPStatusError):
         did = f"answered with status {error.response.status_code}"
@@ -348,9 +377,21 @@ def _lost_prefect(run: FlowRun, error: httpx.HTTPError) -> UnreachableError:
     return UnreachableError(msg, hint=hint, flow_run=str(run.id), cause=type(error).__name__)
 
 
+def _is_of_prefect(error: httpx.HTTPError) -> bool:
+    """Whether Prefect's API, asked by its engine or by the flow itself, was out of order."""
+    if isinstance(error, httpx.HTTPStatusError) and error.response.status_code not in _IN_TROUBLE:
+        return False
+    try:
+        return str(error.request.url).startswith(require_server())
+    except RuntimeError:  # it tells of no request
+        return False
+
+
 def _finished(flow: AnyFlow, run: FlowRun, state: State[Any]) -> Finished:
     outcome = state.result(raise_on_failure=False) if state.data is not None else None
     failed = not state.is_completed()
+    if failed and isinstance(outcome, httpx.HTTPError) and _is_of_prefect(outcome):
+        outcome = _lost_prefect(run, outcome)
     return Finished(
         flow_run=run.id,
         name=run.name,
@@ -400,10 +441,18 @@ class _Handler(logging.Handler):
     def __init__(self, tell: Callable[[logging.LogRecord], None]) -> None:
         super().__init__(logging.INFO)
         self._tell = tell
+        self._explained: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not _chatter(record):
+        if _chatter(record):
+            return
+        error = record.exc_info[1] if record.exc_info else None
+        if (meaning := explained(record.getMessage(), error)) is None:
             self._tell(record)
+        elif meaning not in self._explained:
+            self._explained.add(meaning)
+            level = {"levelno": logging.WARNING, "levelname": "WARNING"}
+            self._tell(logging.makeLogRecord({**level, "msg": meaning}))
 
 
 def _chatter(record: logging.LogRecord) -> bool:

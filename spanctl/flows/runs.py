@@ -35,6 +35,7 @@ from spanctl.flows.place import outer_context
 from spanctl.ledger.receipt import Outcome, Provenance
 from spanctl.ledger.report import Place, TransactionReport
 from spanctl.orchestration.model import TRANSACTIONS_ARTIFACT
+from spanctl.spanner.ending import close_all
 
 if TYPE_CHECKING:
     from prefect.flows import Flow
@@ -351,6 +352,7 @@ def tell_interrupted(flow_run: str | None, entry: TransactionReport) -> None:
     logger.warning(told)
     if flow_run is None or os.environ.get(_HOOKS, "true").lower() != "false":
         return
+    close_all()  # once its flow is interrupted, Prefect ends such a process by the same signal
     try:
         with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
             _write_artifact(UUID(flow_run), registry.entries(flow_run))

@@ -6,6 +6,7 @@ secret holds it, is read here: the worker leaves it out of the environment that 
 
 import runpy
 import sys
+import warnings
 
 from spanctl.errors import SpanctlError
 from spanctl.orchestration import keys
@@ -38,6 +39,8 @@ def main() -> None:
     from spanctl.flows import engines
 
     engines.end_at_once()
+    # That the engine was imported before it is run is meant so: else each run's log begins with it.
+    warnings.filterwarnings("ignore", category=RuntimeWarning, module="runpy")
     runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)
 
 

@@ -124,7 +124,9 @@ def identity(
         environ: The environment that it inherits.
     """
     doors = [word for door in DOORS for word in (f"--{door}", str(ports[door]))]
+    logs = str(folder.log(IDENTITY).parent)
     told = ("--folder", str(folder.identity), "--project", PROJECT, "--spanner", spanner, *doors)
+    told = (*told, "--logs", logs)
     return Part(
         name=IDENTITY,
         command=(sys.executable, "-P", "-m", "spanctl.local.standins", *told),

@@ -15,11 +15,11 @@ from typing import Any, Final, Self
 
 from spanctl.clock import parse_rfc3339, rfc3339
 from spanctl.errors import ConfigurationError, ConflictError, UsageError
+from spanctl.local import logs
 
 _VERSION: Final = 1
 _LOCK_WAIT: Final = 180.0
 _ELSEWHERE: Final = "it was written by another version of spanctl"
-_LOG_LIMIT: Final = 5 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,9 +253,9 @@ class Folder:
         log = self.log(part)
         with writing(log):
             size = log.stat().st_size if log.exists() else 0
-            if size < _LOG_LIMIT:
+            if size < logs.LARGEST:
                 return size
-            log.replace(log.with_suffix(".log.1"))
+            log.replace(logs.aside(log))
         return 0
 
     def remove(self) -> None:

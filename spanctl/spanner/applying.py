@@ -12,7 +12,8 @@ from spanctl import shelter
 from spanctl.clock import monotonic
 from spanctl.spanner import values
 from spanctl.spanner.attempt import AttemptLostError
-from spanctl.spanner.failures import NOT_COMMITTED, lost_session, translate
+from spanctl.spanner.failures import lost_session, translate
+from spanctl.spanner.opened import OVER
 from spanctl.spanner.retrying import SILENCE, Pauses, write_again
 from spanctl.spanner.rpc import status_of
 from spanctl.spanner.transaction import Transaction
@@ -130,13 +131,14 @@ def _send(
         transaction.conclude()
         request.transaction_id = transaction.id
         database.rpc.commit(request, timeout=timeout)
+        transaction.over()
     except AttemptLostError as lost:
         transaction.rollback()
         raise lost.cause from None
     except GoogleAPICallError as error:
-        if status_of(error) in NOT_COMMITTED:
+        if status_of(error) in OVER:
             transaction.rollback()
-        elif status_of(error) is not StatusCode.ABORTED:
+        else:
             session.lost = True  # its transaction may still be open there
         raise
     except BaseException:

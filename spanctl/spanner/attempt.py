@@ -23,8 +23,9 @@ from spanctl import interrupts, shelter
 from spanctl.clock import monotonic
 from spanctl.errors import SpanctlError, StepIdleError, UsageError
 from spanctl.spanner import limits
-from spanctl.spanner.failures import NOT_COMMITTED, lost_session, sql_of, translate
+from spanctl.spanner.failures import lost_session, sql_of, translate
 from spanctl.spanner.idle import LIMIT, guard
+from spanctl.spanner.opened import OVER
 from spanctl.spanner.recorded import Recorded
 from spanctl.spanner.retrying import read_again, resumed, write_again
 from spanctl.spanner.rpc import Rpc, Target, status_of
@@ -35,8 +36,6 @@ _NAMING = 5.0
 """Seconds in which a begin that is interrupted is still told its transaction's id."""
 _GOING_ON = 3.0
 """Seconds in which a stream that broke is gone on with; then the whole body is run again."""
-_NOT_BEGUN = NOT_COMMITTED | {StatusCode.ABORTED}
-"""Statuses that only a server answers with: a statement that ends so has begun nothing."""
 
 
 class Status(StrEnum):
@@ -94,6 +93,7 @@ class Attempt(Recorded):
         self.txn_id = txn_id
         self.status = Status.OPEN
         self.orphaned = False
+        self._mark = object()
         self._rpc = rpc
         self._target = target
         self._session = session
@@ -137,11 +137,15 @@ class Attempt(Recorded):
             raise self._told(error) from None
 
     def _send(self, request: Any, send: Any) -> Any:  # noqa: ANN401 - any request, any reply
+        if not self._id:
+            self._rpc.opened.note(self._session, self._mark)
         try:
             return send(request, timeout=self._patience())
         except GoogleAPICallError as error:
             status = status_of(error)
-            self.orphaned |= not self._id and status not in _NOT_BEGUN
+            self.orphaned |= not self._id and status not in OVER
+            if not self._id or status is StatusCode.ABORTED:
+                self.over()
             if write_again(error) or lost_session(error):
                 raise self._lose(error) from None
             raise
@@ -248,6 +252,11 @@ class Attempt(Recorded):
 
     # -- for the protocol
 
+    def over(self) -> None:
+        """Note that it has surely ended, so that its session may be deleted; not if orphaned."""
+        if not self.orphaned:
+            self._rpc.opened.over(self._session, self._mark)
+
     @property
     def id(self) -> bytes:
         """Spanner's id of the transaction; empty before it has begun."""
@@ -303,3 +312,4 @@ class Attempt(Recorded):
             self._rpc.rollback(request, timeout=_ROLLBACK_TIMEOUT)
         except (GoogleAPICallError, SpanctlError, ValueError):  # the last: the channel was closed
             return
+        self.over()

@@ -35,6 +35,10 @@ _OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1),
 )
 COMMIT: Final = "/google.spanner.v1.Spanner/Commit"
+GET_SESSION: Final = "/google.spanner.v1.Spanner/GetSession"
+DELETE_SESSION: Final = "/google.spanner.v1.Spanner/DeleteSession"
+_SIDE_BY_SIDE: Final = frozenset({GET_SESSION, DELETE_SESSION})
+"""Sent as streams of one reply, so that several can be under way without a thread."""
 _LEAST: Final = 0.001
 
 
@@ -200,6 +204,8 @@ class _Bearer(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIntercepto
         request: Any,  # noqa: ANN401 - gRPC's
     ) -> Any:  # noqa: ANN401 - gRPC's
         """Send and wait for the first part; send again if the token was not accepted."""
+        if details.method in _SIDE_BY_SIDE and (live := self._credentials.live) is not None:
+            return continuation(self._with(details, live.token), request)
         since = monotonic()
         token = self._credentials.ensure()
         call = continuation(self._with(details, token), request)

@@ -1,5 +1,6 @@
 """A database: reading, querying, and transactions that answer for themselves."""
 
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -304,6 +305,17 @@ def _selector(read_timestamp: datetime | None) -> TransactionSelector:
 
 _shared: dict[Target, Database] = {}
 _sharing = threading.Lock()
+_inherited: list[dict[Target, Database]] = []
+"""A parent's: to let go of its channels in a forked child could wait for threads it lacks."""
+
+
+def _begin_anew() -> None:
+    global _shared, _sharing
+    _inherited.append(_shared)
+    _shared, _sharing = {}, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 def shared_targets() -> list[Target]:

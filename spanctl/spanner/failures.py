@@ -20,18 +20,6 @@ from spanctl.spanner.wording import masked
 UNREACHABLE: Final = frozenset({StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED})
 NOT_PERMITTED: Final = frozenset({StatusCode.UNAUTHENTICATED, StatusCode.PERMISSION_DENIED})
 
-NOT_COMMITTED: Final = frozenset(
-    {
-        StatusCode.INVALID_ARGUMENT,
-        StatusCode.ALREADY_EXISTS,
-        StatusCode.FAILED_PRECONDITION,
-        StatusCode.OUT_OF_RANGE,
-        StatusCode.NOT_FOUND,
-        StatusCode.PERMISSION_DENIED,
-    }
-)
-"""Statuses that prove "not committed" when they answer the first and only send of a Commit."""
-
 
 class QuotedStatementError(StatementError):
     """A refused statement, with Google's own words for the eyes of the person who typed it.

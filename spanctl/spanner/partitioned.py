@@ -130,13 +130,15 @@ def _attempt(
         request.session = lease.name
         refuse_large_request(ExecuteSqlRequest.pb(request).ByteSize(), "the statement")
         lease.lost = True  # until its reply is there: nobody could end what it may have begun
-        begun = database.rpc.begin(
-            BeginTransactionRequest(session=lease.name, options=_PARTITIONED),
-            timeout=max(0.001, deadline - monotonic()),
-        )
-        lease.lost = False
-        request.transaction = TransactionSelector(id=begun.id)
-        count = 0
-        for part in database.rpc.stream_sql(request, timeout=max(0.001, deadline - monotonic())):
-            count = max(count, int(part.stats.row_count_lower_bound))
+        with database.rpc.opened.within(lease.name):
+            begun = database.rpc.begin(
+                BeginTransactionRequest(session=lease.name, options=_PARTITIONED),
+                timeout=max(0.001, deadline - monotonic()),
+            )
+            lease.lost = False
+            request.transaction = TransactionSelector(id=begun.id)
+            count = 0
+            left = max(0.001, deadline - monotonic())
+            for part in database.rpc.stream_sql(request, timeout=left):
+                count = max(count, int(part.stats.row_count_lower_bound))
         return count

@@ -33,11 +33,8 @@ from spanctl.ledger.canonical import result_json
 from spanctl.ledger.receipt import EntryKind, Receipt, TransactionResult
 from spanctl.spanner import nulls, preflight, receipts, values
 from spanctl.spanner.attempt import AttemptLostError
-from spanctl.spanner.failures import (
-    NOT_COMMITTED,
-    lost_session,
-    translate,
-)
+from spanctl.spanner.failures import lost_session, translate
+from spanctl.spanner.opened import OVER
 from spanctl.spanner.resolution import NextEpochError, Resolution, Sent
 from spanctl.spanner.retrying import TRANSIENT, Pauses
 from spanctl.spanner.rows import as_datetime
@@ -199,7 +196,7 @@ class Execution(Resolution, Generic[T]):
         finally:
             lease.lost |= transaction.orphaned
         returned = json.loads(kept) if kept is not None else value
-        self._sent[transaction.id.hex()] = Sent(returned, transaction.row_counts)
+        self._sent[transaction.id.hex()] = Sent(returned, transaction.row_counts, transaction.over)
         return self._commit(request, transaction, lease)
 
     def _go_on(self) -> None:
@@ -237,6 +234,7 @@ class Execution(Resolution, Generic[T]):
         try:
             committed_at = self._send_commit(request)
         except GoogleAPICallError as error:
+            transaction.over()
             if status_of(error) is StatusCode.ABORTED:
                 raise AttemptLostError(error) from None
             self._roll_back(transaction)
@@ -279,8 +277,7 @@ class Execution(Resolution, Generic[T]):
                 response = self.database.rpc.commit(request, timeout=patience)
             except GoogleAPICallError as error:
                 status = status_of(error)
-                proves = status is StatusCode.ABORTED or status in NOT_COMMITTED
-                if first and proves and not lost_session(error):
+                if first and status in OVER and not lost_session(error):
                     self.in_doubt, self._request = doubt, None
                     raise
                 lost = _CommitLostError(error)
@@ -307,6 +304,7 @@ class Execution(Resolution, Generic[T]):
             with suppress(GoogleAPICallError, _CommitLostError, ValueError):  # the last: closed
                 self._send_commit(request, first=False, longest=_PARTING)
                 self._settle(landed=True)
+                self._sent[request.transaction_id.hex()].over()
                 return
         try:
             found = self._until_told(self._final) if self.in_doubt else self._final()

@@ -44,6 +44,8 @@ class Sent:
 
     value: Any
     row_counts: tuple[int, ...]
+    over: Callable[[], None]
+    """Notes that it has landed, so that its transaction is no longer open."""
 
 
 class NextEpochError(Exception):
@@ -262,6 +264,7 @@ class Resolution:
     def _result(self, api_transaction_id: str, committed_at: datetime) -> TransactionResult:
         self._settle(landed=True)
         sent = self._sent[api_transaction_id]
+        sent.over()
         return TransactionResult(
             txn_id=self.call.txn_id,
             commit_timestamp=committed_at,

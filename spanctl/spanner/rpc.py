@@ -1,7 +1,8 @@
 """The RPCs of Spanner that spanctl sends: each with a deadline, none retried behind our back."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
@@ -15,7 +16,9 @@ from google.cloud.spanner_v1.types import (
     CommitRequest,
     CommitResponse,
     CreateSessionRequest,
+    DeleteSessionRequest,
     ExecuteSqlRequest,
+    GetSessionRequest,
     PartialResultSet,
     ReadRequest,
     ResultSet,
@@ -24,7 +27,7 @@ from google.cloud.spanner_v1.types import (
     Transaction,
 )
 
-from spanctl.clock import parse_duration
+from spanctl.clock import monotonic, parse_duration
 from spanctl.credentials.endpoints import Endpoints
 from spanctl.credentials.hardening import forget_locals
 from spanctl.credentials.live import LiveCredentials
@@ -34,6 +37,7 @@ from spanctl.resources import DatabaseName
 from spanctl.settings import Settings
 from spanctl.shelter import uninterrupted
 from spanctl.spanner import channel
+from spanctl.spanner.opened import Opened
 
 if TYPE_CHECKING:
     from google.cloud.spanner_admin_database_v1.types import Database as DatabaseRecord
@@ -161,6 +165,7 @@ class Rpc:
 
     Attributes:
         credentials: What it authenticates with; None for an emulator.
+        opened: In which sessions a transaction may be open.
         has_answered: Whether the server has answered an RPC with OK.
     """
 
@@ -182,6 +187,7 @@ class Rpc:
             ("google-cloud-resource-prefix", str(target.database)),
             ("x-goog-spanner-route-to-leader", "true"),
         )
+        self.opened = Opened()
         self.has_answered = False
         self._connected: SpannerClient | None = None
         self._connecting = threading.Lock()
@@ -249,9 +255,51 @@ class Rpc:
             raise
         return found
 
-    def delete_session(self, name: str, *, timeout: float) -> None:
-        """Delete a session that has no open transaction."""
-        self._call("delete_session", {"name": name}, timeout)
+    def delete_sessions(self, sessions: Sequence[Session], *, timeout: float) -> None:
+        """Delete sessions without open transactions, side by side; what fails is passed over.
+
+        Nothing is connected for that, no token is fetched, and no thread is started: it may be
+        the end of the process. An emulator that was started anew gives the same names once more,
+        so there only those go that are still as old as they were.
+
+        Args:
+            sessions: The sessions, as they were created.
+            timeout: Seconds for all of them.
+        """
+        until = monotonic() + timeout
+        names = [one.name for one in sessions]
+        if self._target.is_emulated:
+            found = self._side_by_side(channel.GET_SESSION, GetSessionRequest, names, timeout)
+            known = [Session.deserialize(one) for one in found if one is not None]
+            born = {one.name: one.create_time for one in known}
+            names = [one.name for one in sessions if born.get(one.name) == one.create_time]
+        left = max(0.0, until - monotonic())
+        self._side_by_side(channel.DELETE_SESSION, DeleteSessionRequest, names, left)
+
+    def _side_by_side(
+        self,
+        method: str,
+        kind: type[GetSessionRequest | DeleteSessionRequest],
+        names: Sequence[str],
+        timeout: float,
+    ) -> list[bytes | None]:
+        """Send an RPC for each session; return the replies, None where there was none."""
+        unready = self.credentials is not None and self.credentials.live is None
+        if not names or self._connected is None or unready:
+            return []
+        send = cast("SpannerGrpcTransport", self._connected.transport).grpc_channel.unary_stream(
+            method, request_serializer=kind.serialize
+        )
+        replies: list[bytes | None] = []
+        with suppress(ValueError):  # the channel was closed
+            requests = [kind(name=name) for name in names]
+            calls = [send(one, timeout=timeout, metadata=self._metadata) for one in requests]
+            for call in calls:
+                try:
+                    replies.extend(list(call)[:1])
+                except grpc.RpcError:
+                    replies.append(None)
+        return replies
 
     def begin(self, request: BeginTransactionRequest, *, timeout: float) -> Transaction:
         """Begin a transaction."""
@@ -286,7 +334,9 @@ class Rpc:
         except SpanctlError as error:
             msg = "there is no live token"
             raise Unauthenticated(msg) from error
-        response: CommitResponse = self._call("commit", request, timeout)
+        single_use = not request.transaction_id
+        with self.opened.within(request.session) if single_use else nullcontext():
+            response: CommitResponse = self._call("commit", request, timeout)
         return response
 
     def rollback(self, request: RollbackRequest, *, timeout: float) -> None:

@@ -5,15 +5,18 @@ import os
 import re
 import socket
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from google.api_core.exceptions import GoogleAPICallError
+from google.cloud.spanner_v1.types import Session
 
 from spanctl.clock import monotonic
-from spanctl.errors import SpanctlError, UnreachableError
+from spanctl.errors import UnreachableError
+from spanctl.spanner.ending import await_end
 from spanctl.spanner.failures import translate
 from spanctl.spanner.retrying import Pauses, patience, read_again
 from spanctl.spanner.rpc import Rpc, Target
@@ -23,7 +26,8 @@ if TYPE_CHECKING:
 
 MAX_SESSIONS = 64
 _CREATE_TIMEOUT = 30.0
-_DELETE_TIMEOUT = 2.0
+_DELETE_TIMEOUT = 1.0
+"""Seconds for all of them: nobody waits longer for a server that is silent at the end."""
 _IDLE_LIMIT = 45 * 60.0
 """The server forgets a session that was idle for an hour."""
 
@@ -48,16 +52,18 @@ class SessionPool:
         self._numbers = itertools.count(1)
         self._newest = 0
         self._free: list[tuple[_Session, float]] = []
+        self._lost: deque[_Session] = deque()
+        self._owner = os.getpid()
         self._in_use = 0
-        self._reader: str | None = None
+        self._reader: Session | None = None
         self._changed = threading.Condition()
         self._reading = threading.Lock()
 
-    def _create(self, *, multiplexed: bool, timeout: float = _CREATE_TIMEOUT) -> str:
+    def _create(self, *, multiplexed: bool, timeout: float = _CREATE_TIMEOUT) -> Session:
         pauses = Pauses(monotonic() + min(timeout, patience(self._rpc)))
         while True:
             try:
-                session = self._rpc.create_session(
+                return self._rpc.create_session(
                     labels=_labels(),
                     multiplexed=multiplexed,
                     timeout=min(timeout, _CREATE_TIMEOUT),
@@ -65,14 +71,13 @@ class SessionPool:
             except GoogleAPICallError as error:
                 if not read_again(error) or not pauses.take(error):
                     raise translate(error, self._target, "a session was opened") from None
-            else:
-                return str(session.name)
 
     def _create_writer(self, timeout: float = _CREATE_TIMEOUT) -> "_Session":
-        name = self._create(multiplexed=False, timeout=timeout)
+        created = self._create(multiplexed=False, timeout=timeout)
+        await_end(self)
         with self._changed:
             self._newest = next(self._numbers)
-            return _Session(name, self._newest)
+            return _Session(created, self._newest)
 
     @contextmanager
     def writer(self, timeout: float, *, commits: bool = True) -> Iterator["Lease"]:
@@ -128,7 +133,9 @@ class SessionPool:
     def _give_back(self, lease: "Lease") -> None:
         with self._changed:
             self._in_use -= 1
-            if not lease.lost:
+            if lease.lost:
+                self._part_with(lease.session)
+            else:
                 self._free.append((lease.session, monotonic()))
             self._changed.notify()
 
@@ -136,6 +143,12 @@ class SessionPool:
     def is_idle(self) -> bool:
         """Whether no session is on loan, so that no transaction is open."""
         return self._in_use == 0
+
+    def _part_with(self, session: "_Session") -> None:
+        """Keep in mind what is used no more: by the end, its transaction may have ended."""
+        self._lost.append(session)
+        if len(self._lost) > MAX_SESSIONS:
+            self._rpc.opened.forget(self._lost.popleft().name)
 
     def exchange(self, lease: "Lease", *, timeout: float = _CREATE_TIMEOUT) -> None:
         """Give the borrower another session for one that is lost.
@@ -149,7 +162,10 @@ class SessionPool:
             SpanctlError: The server could not be reached or refused to create it.
         """
         lease.lost = True
-        lease.session = self._create_writer(timeout)
+        fresh = self._create_writer(timeout)
+        with self._changed:
+            self._part_with(lease.session)
+        lease.session = fresh
         lease.lost = False
         self.admit(lease, timeout)
 
@@ -163,14 +179,15 @@ class SessionPool:
             SpanctlError: The server could not be reached or refused to create it.
         """
         if (reader := self._reader) is not None:
-            return reader
+            return str(reader.name)
         if not self._reading.acquire(timeout=timeout):
             msg = f"Spanner at {self._target.host} did not answer while a session was opened"
             raise UnreachableError(msg, hint="check that it can be reached, then try again")
         try:
             if self._reader is None:
                 self._reader = self._create(multiplexed=True, timeout=timeout)
-            return self._reader
+                await_end(self)
+            return str(self._reader.name)
         finally:
             self._reading.release()
 
@@ -179,22 +196,34 @@ class SessionPool:
         self._reader = None
 
     def close(self) -> None:
-        """Delete the sessions that are free; one that fails is left to the server's idle limit."""
+        """Delete the sessions that nobody uses, within a second; a forked child deletes none.
+
+        What fails, and what may have an open transaction, is left to the server's idle limit.
+        """
+        if os.getpid() != self._owner:
+            return
         with self._changed:
-            free, self._free = self._free, []
-        for session, _ in free:
-            try:
-                self._rpc.delete_session(session.name, timeout=_DELETE_TIMEOUT)
-            except (GoogleAPICallError, SpanctlError):
-                return
+            unused = [one.created for one in (*(session for session, _ in self._free), *self._lost)]
+            self._free.clear()
+            self._lost.clear()
+            reader, self._reader = self._reader, None
+        if reader is not None and not reader.multiplexed:  # as an emulator makes it, whatever it is
+            unused.append(reader)  # asked for
+        idle = [one for one in unused if not self._rpc.opened.is_any_in(one.name)]
+        self._rpc.delete_sessions(idle, timeout=_DELETE_TIMEOUT)
 
 
 @dataclass(frozen=True, slots=True)
 class _Session:
-    """A session, and its number in the order in which they were created here."""
+    """A session as it was created, and its number in the order in which they were created here."""
 
-    name: str
+    created: Session
     number: int
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.created.name
 
 
 class Lease:

@@ -83,6 +83,14 @@ def rows(address: str, name: str, sql: str, **params: Any) -> list[tuple[Any, ..
         return [tuple(row) for row in snapshot.execute_sql(sql, params or None, types or None)]
 
 
+def sessions(address: str, name: str) -> list[str]:
+    """Return the names of the regular sessions that the server knows."""
+    with client(address) as made:
+        found = made.instance(INSTANCE).database(name)
+        listed = found.spanner_api.list_sessions(database=found.name)
+        return sorted(one.name for one in listed if not one.multiplexed)
+
+
 def target(address: str, name: str) -> Target:
     """Return where spanctl finds the same database."""
     return Target(database=DatabaseName(PROJECT, INSTANCE, name), emulator_host=address)

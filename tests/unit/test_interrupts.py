@@ -94,11 +94,11 @@ def test_a_reminder_that_comes_as_the_shield_ends(
 ) -> None:
     """It acts then, and leaves no shield behind."""
 
-    def comes_now(reminder: "interrupts._Reminder") -> None:
+    def comes_now(reminder: interrupts.Reminder) -> None:
         reminder.is_due = True
         signal.raise_signal(signal.SIGUSR2)
 
-    monkeypatch.setattr(interrupts._Reminder, "cancel", comes_now)  # noqa: SLF001 - the very moment
+    monkeypatch.setattr(interrupts.Reminder, "cancel", comes_now)
     run(lambda: signal.raise_signal(signal.SIGUSR2), longest=60)
     assert heard == [signal.SIGUSR2]
     assert acts_at_once(heard)

@@ -63,8 +63,9 @@ def run(app: AppContext, asked: Asked) -> None:
             return
         view = stack.enter_context(live.view(asked.output, quiet=app.quiet))
         ended, seen = watching.watch(app, api, run, deployment.name, asked, view)
-        found = ledger.completed(app, api, ended.id, seen, view)
-        ending.check(api, ended, found.transactions)
+        found = ledger.completed(app, api, ended.id, seen, view, root=ended)
+        is_whole = found.coverage in {"present", "untouched"}
+        ending.check(api, ended, found.transactions, is_whole=is_whole)
     facts = {**facts_of(ended, deployment.name), "seconds": elapsed(started)}
     emit(summary({**facts, "ledger": found.coverage}, found.transactions), asked.output)
     app.note(f"next: spanctl audit {ended.id}")

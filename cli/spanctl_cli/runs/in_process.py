@@ -9,10 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from spanctl.clock import monotonic
-from spanctl.errors import (
-    FlowCancelledError,
-    SpanctlError,
-)
+from spanctl.errors import FlowCancelledError, SpanctlError, UnreachableError
 from spanctl.invocation import typed_again
 from spanctl.ledger.report import Place, TransactionReport
 from spanctl_cli import live, signals, talk
@@ -51,6 +48,8 @@ def prepare(app: AppContext) -> None:
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO")
     # Its five retries, each after twice the pause, take minutes when the server has gone.
     os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "2")
+    # And it waits a minute for each of them: a server that hangs held up the end for five.
+    os.environ.setdefault("PREFECT_API_REQUEST_TIMEOUT", "20")
     from spanctl.orchestration import keys
 
     kept = keys.read(settings)
@@ -97,7 +96,10 @@ def run(app: AppContext, asked: Asked) -> None:
         finished, seen = execute(app, flow, bound, asking, view, timeout=asked.timeout)
         found = _asked(app, asking, str(finished.flow_run), seen, view)
     ending.refuse_open(found.transactions)
-    finished.check()
+    try:
+        finished.check()
+    except UnreachableError as error:
+        raise _with_outcomes(error, found.transactions) from None
     facts = {**facts_of(finished), "seconds": elapsed(started), "ledger": found.coverage}
     emit(summary(facts, found.transactions), asked.output)
     next_step(app, finished)
@@ -258,11 +260,14 @@ def _with_outcomes(failure: SpanctlError, seen: Sequence[TransactionReport]) -> 
     from spanctl.audit import ending
 
     ending.refuse_open(seen)
-    committed = [one for one in seen if one.outcome == "COMMITTED"]
+    committed = [one for one in seen if one.told == "COMMITTED"]
+    outside = [one for one in seen if one.at_least_once]
     undone = [one for one in seen if one.outcome == "NOT_COMMITTED"]
     told = f"{len(committed)} transaction{'' if len(committed) == 1 else 's'} committed"
     if undone:
         told = f"{told}, {undone[-1].txn_id} ({undone[-1].step}) NOT_COMMITTED"
+    if outside:
+        told = f"{told}, {outside[-1].line}"
     outcomes = {
         "committed": [one.txn_id for one in committed],
         "not_committed": [one.txn_id for one in undone],

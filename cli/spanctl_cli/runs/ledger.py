@@ -120,6 +120,7 @@ def completed(  # noqa: PLR0913 - which run, and where it is shown
     view: "View",
     *,
     labels: "Mapping[str, Any] | None" = None,
+    root: "FlowRun | None" = None,
 ) -> Told:
     """Return a run's transactions by its ledgers; those that only they know are shown as well.
 
@@ -133,9 +134,12 @@ def completed(  # noqa: PLR0913 - which run, and where it is shown
         seen: What this process saw of its transactions.
         view: Where the others are shown.
         labels: What the run was asked for with; needed only where Prefect can't tell.
+        root: The run as it ended, where Prefect has told that already.
     """
     found: list[TransactionReport] = []
-    root, trouble = _root(app, api, flow_run, seen, labels or {})
+    trouble = None
+    if root is None:
+        root, trouble = _root(app, api, flow_run, seen, labels or {})
     databases = databases_of(root)
     try:
         for name in databases:

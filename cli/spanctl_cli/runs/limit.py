@@ -1,12 +1,13 @@
 """The longest time that a flow in this process may take."""
 
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Final
+
+from spanctl import unraisable
 
 _SIGNAL: Final = signal.SIGUSR2  # Prefect's own timeouts use SIGALRM
 _AGAIN: Final = 0.05
@@ -36,24 +37,16 @@ def limited(seconds: float | None) -> Iterator[None]:
         if armed:
             raise TimedOut
 
-    def swallowed(unraisable: "sys.UnraisableHookArgs") -> None:
-        # Python lets nothing out of finalizers and callbacks of weak references: so once more.
-        if isinstance(unraisable.exc_value, TimedOut):
-            timers.append(_ring(_AGAIN))
-        else:
-            hook(unraisable)
-
     before = signal.signal(_SIGNAL, interrupt)
-    hook, sys.unraisablehook = sys.unraisablehook, swallowed
     timers = [_ring(seconds)]
     try:
-        yield
+        with unraisable.again(TimedOut, lambda: timers.append(_ring(_AGAIN))):
+            yield
     finally:
         armed = False  # a signal that is on its way no longer harms what has ended
         for timer in timers:
             timer.cancel()
             timer.join()
-        sys.unraisablehook = hook
         signal.signal(_SIGNAL, before)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-from spanctl.errors import SpanctlError, UsageError
+from spanctl.errors import SpanctlError, UnreachableError, UsageError
 from spanctl_cli import live
 from spanctl_cli.context import AppContext
 from spanctl_cli.exit_codes import ExitCode
@@ -16,6 +16,7 @@ from spanctl_cli.runs.deployments import ask, connect, prepared
 from spanctl_cli.runs.waiting import Waited, settle
 
 if TYPE_CHECKING:
+    from spanctl.ledger.report import TransactionReport
     from spanctl.orchestration.api import PrefectApi
     from spanctl.orchestration.model import Deployment, FlowRun
 
@@ -81,11 +82,13 @@ def _followed(
     database = watching.ledger(app, stack)
     with live.view(asked.output, quiet=app.quiet) as view:
         followings = {}
+        seen: dict[str, list[TransactionReport]] = {}
+        silent: UnreachableError | None = None
         for one in started:
             if one.run is not None:
                 part = live.one_of_several(view, one.run.id, f"{one.target} {one.run.name}")
                 part.run(facts_of(one.run, one.target))
-                told = watching.follower(app, database, part, [])
+                told = watching.follower(app, database, part, seen.setdefault(one.run.id, []))
                 followings[one.run.id] = watch.Following(api, database, one.run, told)
         try:
             watch.follow_all(list(followings.values()), timeout=asked.timeout)
@@ -93,9 +96,18 @@ def _followed(
             going = [runs[key] for key, one in followings.items() if not one.has_ended]
             watching.interrupted(app, api, going, cancel=asked.cancel_on_interrupt)
             raise
-    return [
-        _judged(app, api, one, followings.get(one.run.id) if one.run else None) for one in started
-    ]
+        except UnreachableError as error:
+            silent = error
+
+    def judged(one: Waited) -> Waited:
+        following = followings.get(one.run.id) if one.run else None
+        if silent is None or following is None or following.has_ended:
+            return _judged(app, api, one, following)
+        run = following.run
+        told = watching.unwatched(app, database, run, seen[run.id], silent)
+        return Waited(run, told, one.target)
+
+    return [judged(one) for one in started]
 
 
 def _judged(app: AppContext, api: "PrefectApi", one: Waited, following: Any) -> Waited:  # noqa: ANN401 - a Following

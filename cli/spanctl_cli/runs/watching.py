@@ -4,13 +4,15 @@ import logging
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from spanctl.errors import ConfigurationError
+from spanctl.errors import ConfigurationError, SpanctlError, UnreachableError
 from spanctl.ledger.report import TransactionReport
 from spanctl_cli.context import AppContext
 from spanctl_cli.live import View
 from spanctl_cli.runs import Asked, facts_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from spanctl.audit.watch import Follower, Past
     from spanctl.ledger.receipt import Receipt
     from spanctl.orchestration.api import PrefectApi
@@ -59,7 +61,37 @@ def watch(  # noqa: PLR0913, PLR0917 - what is watched, and where it is shown
         except KeyboardInterrupt:
             interrupted(app, api, [run], cancel=asked.cancel_on_interrupt)
             raise
+        except UnreachableError as error:
+            raise unwatched(app, database, run, seen, error) from None
     return ended, seen
+
+
+def unwatched(
+    app: AppContext,
+    database: "Database | None",
+    run: "FlowRun",
+    seen: "Sequence[TransactionReport]",
+    error: UnreachableError,
+) -> UnreachableError:
+    """Return what is told of a run that goes on where Prefect no longer tells of it."""
+    found = list(seen)
+    try:
+        if database is not None:
+            from spanctl.audit.runtransactions import in_ledger
+            from spanctl.ledger.report import merged
+
+            found = merged(seen, in_ledger(database, run, seen))
+    except SpanctlError as other:
+        app.warn(f"the ledger was not asked: {other.message}")
+    committed = [one.txn_id for one in found if one.told == "COMMITTED"]
+    so_far = f"{len(committed)} transaction{'' if len(committed) == 1 else 's'} committed so far"
+    msg = f"{error.message}; flow run {run.id} goes on unwatched: {so_far}"
+    hint = (
+        f"when it answers again: spanctl runs watch {run.id};"
+        f" what is committed: spanctl audit list --flow-run {run.id}"
+    )
+    details = {**error.details, "flow_run": run.id, "committed": committed}
+    return UnreachableError(msg, hint=hint, **details)
 
 
 def ledger(app: AppContext, stack: ExitStack) -> "Database | None":
@@ -79,6 +111,7 @@ def follower(
 ) -> "Follower":
     """Return who passes on to a view what happens to a run, and keeps its transactions."""
     from spanctl.audit.watch import Follower
+    from spanctl.orchestration.resultlines import explained
 
     name = str(database.target.database) if database else None
 
@@ -87,8 +120,14 @@ def follower(
         seen.append(one)
         view.transaction(one)
 
+    told: set[str] = set()
+
     def log(line: "Log") -> None:
-        if not _chatter(line):
+        if (meaning := explained(line.message)) is not None:
+            if meaning not in told:
+                view.log("WARNING", meaning)
+            told.add(meaning)
+        elif not _chatter(line):
             view.log(logging.getLevelName(line.level), _brief(line.message))
 
     return Follower(state=view.state, log=log, receipt=receipt, note=app.warn)

@@ -22,6 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m spanctl.local.standins")
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--project", required=True)
+    parser.add_argument("--logs", type=Path, help="a folder whose logs are kept small")
     parser.add_argument("--spanner", required=True, metavar="HOST:PORT")
     for name in _PORTS:
         parser.add_argument(f"--{name}", type=int, required=True, metavar="PORT")
@@ -33,8 +34,12 @@ def main() -> None:
     for handler in logging.root.handlers:
         handler.addFilter(_is_ours)
     from spanctl.errors import SpanctlError
+    from spanctl.local import logs
     from spanctl.local.standins import serve
 
+    if given.logs is not None:
+        logs.keep_small(given.logs)
+    del given.logs
     try:
         serve.run(serve.Options(**vars(given)))
     except SpanctlError as error:

@@ -1,5 +1,6 @@
 """How a run that ran elsewhere ended, by what its flow runs wrote of their transactions."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -16,6 +17,7 @@ from spanctl.errors import (
     SpanctlError,
     UnreachableError,
 )
+from spanctl.ledger.report import TransactionReport
 from spanctl.orchestration.model import (
     TRANSACTIONS_ARTIFACT,
     FlowRun,
@@ -222,3 +224,29 @@ def test_a_run_that_never_began_says_nothing(just_ended: list[float]) -> None:
     with pytest.raises(FlowCancelledError):
         ending.check(Api(), run)  # type: ignore[arg-type]
     assert just_ended == [0.0]
+
+
+class Silent(Api):
+    """A Prefect that has stopped answering."""
+
+    def artifact(self, flow_run_id: str, key: str) -> Any:
+        msg = f"Prefect did not answer for {key} of {flow_run_id}"
+        raise UnreachableError(msg)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "is_whole", "expected"),
+    [
+        (["COMMITTED"], True, None),
+        (["COMMITTED"], False, UnreachableError),
+        (["COMMITTED", "UNKNOWN"], True, OutcomeUnknownError),
+    ],
+)
+def test_a_whole_ledger_does_without_a_prefect_that_fell_silent(
+    outcomes: list[str], is_whole: bool, expected: type[SpanctlError] | None
+) -> None:
+    """The end of the run was told before; what it did is in the ledger, if all of that was read."""
+    run = flow_run("root", StateType.COMPLETED)
+    ledger = [TransactionReport.from_row(row(f"t{n}", one)) for n, one in enumerate(outcomes)]
+    with pytest.raises(expected) if expected else nullcontext():
+        ending.check(Silent(), run, ledger, is_whole=is_whole)  # type: ignore[arg-type]

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from spanctl import clock
 from spanctl.audit import watch
-from spanctl.errors import PendingError
+from spanctl.errors import PendingError, UnreachableError
 from spanctl.orchestration.model import FlowRun, Log, State, StateType
 
 START = clock.now()
@@ -49,7 +50,7 @@ class Stage:
         come = [line for when, line in self.lines if when <= self.seconds]
         return iter(come[offset:])
 
-    def follow(self, timeout: float | None = None) -> FlowRun:
+    def follow(self, timeout: float | None = None, database: object = None) -> FlowRun:
         def ignore(_: object) -> None:
             pass
 
@@ -60,7 +61,7 @@ class Stage:
             self.logged.append(line.message)
 
         follower = watch.Follower(state=ignore, log=log, receipt=ignore, note=note)
-        return watch.follow(self, None, "run", follower, timeout=timeout)  # type: ignore[arg-type]
+        return watch.follow(self, database, "run", follower, timeout=timeout)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -191,3 +192,29 @@ def test_an_earlier_attempts_last_line_ends_nothing(stage: Any) -> None:
     play = stage((RUNS, 2), (DONE, 1), lines=late)
     play.follow()
     assert play.logged[-1] == ENDED.message
+
+
+def test_a_silent_database_ends_no_watching(stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run is Prefect's to tell of: that its transactions can't be told is noted, once."""
+    asked: list[float] = []
+
+    def listing(*_: object, **__: object) -> Any:
+        asked.append(play.seconds)
+        msg = "Spanner did not answer"
+        raise UnreachableError(msg)
+
+    play = stage((RUNS, 90), (DONE, 1))
+    monkeypatch.setattr(watch.receipts, "listing", listing)
+    monkeypatch.setattr(Stage, "flow_run", started(Stage.flow_run))
+    ended = play.follow(database=object())
+    assert ended.state is not None
+    assert ended.state.type is DONE
+    ((_, text),) = play.noted
+    assert text == "its transactions are not told for now: Spanner did not answer"
+    assert len(asked) > 2
+    assert all(later - one >= 5 for one, later in pairwise(asked))
+
+
+def started(flow_run: Any) -> Any:
+    """Have runs tell that they have begun, so that there may be transactions."""
+    return lambda self, name: replace(flow_run(self, name), start_time=START, run_count=1)
