@@ -67,6 +67,8 @@ _LONGEST = (
     "tests/local/test_stack.py",
     "tests/campaign/test_short.py",
     "tests/local/test_doctor_mends.py",
+    "tests/flows/test_growth.py",
+    "tests/flows/test_prefect_trouble.py",
     "tests/cli/test_creds.py",
     "tests/flows/test_run_command.py",
 )

@@ -1,6 +1,7 @@
 """Flow runs that died: found by their executors, and ended so that they can be run again."""
 
 from collections.abc import Iterable
+from typing import Final
 
 from spanctl.audit.owners import DeadRun, Owners
 from spanctl.errors import OutcomeUnknownError
@@ -8,6 +9,8 @@ from spanctl.orchestration.api import PrefectApi
 from spanctl.orchestration.model import FlowRun, State, StateType
 from spanctl.spanner import executors, liveness, predecessors
 from spanctl.spanner.client import Database
+
+_TIMEOUT: Final = 5.0
 
 
 def of(database: Database, api: PrefectApi, run: FlowRun) -> DeadRun | None:
@@ -18,7 +21,8 @@ def of(database: Database, api: PrefectApi, run: FlowRun) -> DeadRun | None:
     """
     if run.state is None or run.state.type.is_final:
         return None
-    rows = [one for one in executors.read(database) if one.root_run == run.id]
+    known = executors.read(database, timeout=_TIMEOUT)
+    rows = [one for one in known if one.root_run == run.id]
     if not rows:
         return None
     owners = Owners(api, (), liveness.judge(database, rows), runs={run.id: run})

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from spanctl import __version__
-from spanctl.errors import SpanctlError, SupersededError
+from spanctl.errors import SupersededError
 from spanctl.processes import Mark, mark
 from spanctl.spanner import ddl
 from spanctl.spanner.applying import apply, deletion, mutation
@@ -234,7 +234,7 @@ def supersede(database: "Database", dead: Iterable[Executor], *, by: str) -> set
     return done
 
 
-class _ChangedError(SpanctlError):
+class _ChangedError(Exception):
     """An executor's row isn't as it was when it was judged."""
 
     def __init__(self, *, is_superseded: bool) -> None:

@@ -204,7 +204,13 @@ def test_a_silent_database_ends_no_watching(stage: Any, monkeypatch: pytest.Monk
         raise UnreachableError(msg)
 
     play = stage((RUNS, 90), (DONE, 1))
+
+    def executors(*_: object, **__: object) -> Any:
+        msg = "Spanner did not answer"
+        raise UnreachableError(msg)
+
     monkeypatch.setattr(watch.receipts, "listing", listing)
+    monkeypatch.setattr(watch.deaths.executors, "read", executors)
     monkeypatch.setattr(Stage, "flow_run", started(Stage.flow_run))
     ended = play.follow(database=object())
     assert ended.state is not None
