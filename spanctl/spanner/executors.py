@@ -75,7 +75,7 @@ class Executor:
         started_at: When it took its first lease.
         heartbeat: When it was last heard from.
         superseded_at: When it was superseded; None where it was not.
-        superseded_by: By which recovery, or by which executor of the same root.
+        superseded_by: By whom: an executor's or a flow run's id, or the command's name.
         ended_at: When it ended in order, with operations left whose outcome was open.
     """
 
@@ -211,7 +211,7 @@ def supersede(database: "Database", dead: Iterable[Executor], *, by: str) -> set
     Args:
         database: Where.
         dead: Executors that are dead, as they were judged.
-        by: Who says so: an executor's or a flow run's id.
+        by: Who says so: an executor's or a flow run's id, or the command's name.
 
     Returns:
         The ids of those that are superseded now, by whomever: one that was heard from since it was

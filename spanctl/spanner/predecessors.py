@@ -34,7 +34,7 @@ def settle(database: "Database", root: str, root_run: str | None, *, by: str) ->
         database: Where.
         root: First part of the root's operation keys.
         root_run: The root flow run's id; None where there is none.
-        by: Who completes it: an executor's or a flow run's id.
+        by: Who completes it: a flow run's id.
 
     Returns:
         Those of other flow runs of the root: their rows are kept until these runs are ended, too.
