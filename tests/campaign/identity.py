@@ -22,7 +22,7 @@ import httpx
 from spanctl.spanner import schema
 from spanctl.spanner.client import Database
 from tests.campaign import ground, identity_programs
-from tests.campaign.identity_judge import Evidence, judge
+from tests.campaign.identity_judge import UNREACHABLE, Evidence, judge
 from tests.campaign.identity_source import Program
 from tests.campaign.model import Case, Form, Side, Verdict
 from tests.campaign.zygote import Ended, Zygote
@@ -160,7 +160,7 @@ class World:
 
     def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Ask Prefect, again while it is busy."""
-        for pause in (0.1, 0.5, 1.0, 2.0, 4.0, None):
+        for pause in (0.1, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, None):
             answer = self.api.post(path, json=body)
             if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or pause is None:
                 break
@@ -193,6 +193,11 @@ class World:
         return [
             (row[0], row[1], row[2]) for row in self.database.query(query, {"program": program})
         ]
+
+
+def _ends(word: Mapping[str, Any]) -> bool:
+    """Whether a program was refused what it needs; a busy Prefect is asked again."""
+    return "refused" in word and not word["caught"] and word["refused"] != UNREACHABLE
 
 
 class _Job:
@@ -293,7 +298,7 @@ class _Job:
         journal = self.journal()
         begun = max((place for place, one in enumerate(journal) if "run" in one), default=0)
         last = journal[begun:]
-        return any("done" in one or ("refused" in one and not one["caught"]) for one in last)
+        return any("done" in one or _ends(one) for one in last)
 
     def journal(self) -> list[dict[str, Any]]:
         """Return what the program has told so far."""

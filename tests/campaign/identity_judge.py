@@ -10,6 +10,8 @@ from tests.campaign.identity_runtime import OwnError
 from tests.campaign.identity_source import CODES, May, Program
 from tests.campaign.model import Verdict
 
+UNREACHABLE = "unreachable"
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
@@ -94,6 +96,8 @@ class _Judge:
 
     def _refused(self, word: Mapping[str, Any], may: May) -> None:
         self.refused += 1
+        if word["refused"] == UNREACHABLE:  # Prefect was busy: nothing was told of the write
+            return
         other = self._label_of.get(word["txn"] or "")
         clashes = may is not May.CONFLICT or other not in {None, word["label"]}
         if word["refused"] not in CODES[may] or not clashes:

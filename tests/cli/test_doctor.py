@@ -2,7 +2,6 @@
 
 import json
 import socket
-import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -14,13 +13,14 @@ import pytest
 from spanctl.health.parts import PARTS
 from spanctl.ledger.keys import OperationKey
 from spanctl.settings import Contexts
-from spanctl.spanner import leases, limbo, schema
+from spanctl.spanner import limbo, schema
 from spanctl.spanner.client import Database
 from spanctl.spanner.run import Run
 from tests.faults import raw
 from tests.faults.emulator import INSTANCE, PROJECT, free_port
 from tests.fixtures.cli import Ended, Spanctl, run_on_terminal
 from tests.fixtures.creds import User
+from tests.fixtures.dead import bury
 from tests.unit.orchestration.test_transport import Server
 
 Looked = tuple[int, dict[str, dict[str, Any]]]
@@ -195,13 +195,11 @@ def test_limbo(
 ) -> None:
     """What a dead run left open exits 9, with its txn IDs and the command that ends it."""
     use(monkeypatch, emulator, ledger)
-    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
-        dead.wait()
     root = f"job-{uuid.uuid4()}"
     with Database(raw.target(emulator, ledger)) as database:
-        with monkeypatch.context() as patch:
-            patch.setattr(leases.os, "getpid", lambda: dead.pid)
-            Run(database, root).lease([OperationKey(root, (), "pay", "1")])
+        run = Run(database, root)
+        run.lease([OperationKey(root, (), "pay", "1")])
+        bury(run)
         code, found = look()
         assert found["limbo"]["mend"] == "spanctl txn resolve --all"
         assert spanctl("txn", "resolve", "--all").exit_code == 0

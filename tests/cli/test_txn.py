@@ -1,8 +1,6 @@
 """``spanctl txn`` as people and scripts use it."""
 
 import json
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,8 +10,7 @@ import pytest
 from spanctl.errors import KeyClosedError
 from spanctl.ledger.keys import OperationKey
 from spanctl.ledger.receipt import EntryKind, Provenance
-from spanctl.spanner import executors, leases, limbo, receipts, schema
-from spanctl.spanner.applying import apply, mutation
+from spanctl.spanner import leases, limbo, receipts, schema
 from spanctl.spanner.client import Database
 from spanctl.spanner.run import Call, Run
 from spanctl_cli.output import text
@@ -21,6 +18,7 @@ from spanctl_cli.txns import facts
 from tests.faults import raw
 from tests.faults.emulator import INSTANCE, PROJECT, free_port
 from tests.fixtures.cli import Ended, Spanctl
+from tests.fixtures.dead import bury
 
 pytestmark = pytest.mark.emulator
 
@@ -48,19 +46,11 @@ def database(emulator: str, made: str, monkeypatch: pytest.MonkeyPatch) -> Itera
         leases.close(database, [one.intent_id for one in limbo.open_leases(database)])
 
 
-@pytest.fixture
-def ended() -> int:
-    """The number of a process that has ended."""
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        process.wait()
-        return process.pid
-
-
 Leave = Callable[..., list[Call]]
 
 
 @pytest.fixture
-def leave(database: Database, ended: int) -> Leave:
+def leave(database: Database) -> Leave:
     """Return a function that leases calls as an executor which was killed then."""
 
     def leased(count: int = 1, *, root_run: str | None = None, alive: bool = False) -> list[Call]:
@@ -68,8 +58,7 @@ def leave(database: Database, ended: int) -> Leave:
         run = Run(database, root, provenance=Provenance(root_run=root_run))
         calls = run.lease([OperationKey(root, (), "pay", str(n)) for n in range(count)])
         if not alive:
-            row = mutation("update", executors.TABLE, {"executor_id": run.executor, "pid": ended})
-            apply(database, [row], timeout=30, doing="a process was killed")
+            bury(run)
         return calls
 
     return leased

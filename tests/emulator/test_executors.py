@@ -1,7 +1,6 @@
 """One row a process that leases: when it was heard from, and whether it may go on."""
 
 import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -40,6 +39,7 @@ from spanctl.spanner.run import Run, TransactionOptions
 from spanctl.spanner.transaction import Transaction
 from tests.faults import raw
 from tests.faults.proxy import FaultProxy, fail, lose_reply
+from tests.fixtures.dead import bury
 
 pytestmark = pytest.mark.emulator
 
@@ -488,14 +488,9 @@ def test_only_watched_silence_is_taken_for_death(
 
 def killed(database: Database, name: str, calls: int, *, root_run: str | None = None) -> Run:
     """Return an execution whose process ended with leases that it never came to."""
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        process.wait()
     run = Run(database, name, provenance=Provenance(root_run=root_run))
     run.lease([key(run, number) for number in range(calls)])
-    dead = {"executor_id": run.executor, "pid": process.pid}
-    executors.apply(
-        database, [mutation("update", executors.TABLE, dead)], timeout=30, doing="a test"
-    )
+    bury(run)
     return run
 
 

@@ -41,10 +41,11 @@ from spanctl.local.parts import Endpoints
 from spanctl.local.stack import Stack
 from spanctl.local.standins.switches import Switches
 from spanctl.settings import resolve
-from spanctl.spanner import client, leases
+from spanctl.spanner import client
 from spanctl.spanner.run import Run
 from spanctl_cli.main import build
 from tests.fixtures.cli import child_environment
+from tests.fixtures.dead import bury
 from tests.local import evidence, scenarios
 from tests.local.evidence import Canaries, Processes
 from tests.local.identity import PARENT, PROJECT, StandIns
@@ -63,6 +64,7 @@ NEEDED = {
     "Commit": "databases.write",
     "CreateSession": "sessions.create",
     "DeleteSession": "sessions.delete",
+    "GetSession": "sessions.get",
     "ExecuteSql": "databases.select",
     "ExecuteStreamingSql": "databases.select",
     "GetDatabase": "databases.get",
@@ -357,15 +359,14 @@ def type_everything(world: World) -> None:
 
 def abandon(world: World) -> None:
     """Lease two transactions as an executor that was killed then."""
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        process.wait()
     root = f"job-{uuid.uuid4()}"
     target = client.Target.from_settings(resolve(environ=world.environ))
-    with client.Database(target) as database, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(leases.os, "getpid", lambda: process.pid)
+    with client.Database(target) as database:
         for number in range(2):
-            (call,) = Run(database, root).lease([OperationKey(root, (), "pay", str(number))])
+            run = Run(database, root)
+            (call,) = run.lease([OperationKey(root, (), "pay", str(number))])
             world.names[f"left{number}"] = call.txn_id
+            bury(run)
 
 
 def leak(world: World) -> None:
