@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 EVERYTHING: Final = "*"
 """What stands for a stream over the whole database, in place of a table's name."""
-SINCE_VERSION: Final = 3
 _TIMEOUT: Final = 30.0
 
 
@@ -82,8 +81,6 @@ def history(database: "Database") -> History:
     Raises:
         SpanctlError: The database could not be read.
     """
-    if database.ledger.schema_version < SINCE_VERSION:
-        return History(kept=False)
     names = ("table_name", "since", "watched", "columns")
     marks: dict[str, list[Mark]] = {}
     for table, since, state, columns in database.read(ddl.WATCHES, names, KeySet(all_=True)):

@@ -7,11 +7,10 @@ import pytest
 
 from spanctl.errors import NotFoundError, UsageError
 from spanctl.ledger.receipt import Receipt, Statement, StatementKind
-from spanctl.spanner import admin, ddl, receipts, schema, watches
+from spanctl.spanner import admin, receipts, schema, watches
 from spanctl.spanner.changes import ModType
 from spanctl.spanner.client import Database
 from spanctl.spanner.committed import Changes, StreamState, for_transaction, for_transactions
-from spanctl.spanner.identity import SETTINGS
 from spanctl.spanner.keysets import KeySet, encoded_keys, one
 from spanctl.spanner.operation import TransactionOptions
 from spanctl.spanner.run import Run
@@ -281,26 +280,6 @@ def test_the_history(database: Database) -> None:
     created = [one.since for one in marks["shop.order"]]
     ((begun,),) = database.query("SELECT CURRENT_TIMESTAMP()")
     assert created[0] < begun
-
-
-def test_a_ledger_of_the_version_before(database: Database, do: Do) -> None:
-    """It keeps no history, so that nothing is called complete but what wrote nothing."""
-    schema.install(database, ["parent"])
-    version = ("schema_version", "2", receipts.COMMIT_TIMESTAMP)
-    with (
-        raw.database(
-            str(database.target.emulator_host), database.target.database.database
-        ) as google,
-        google.batch() as batch,
-    ):
-        batch.update(SETTINGS, ("name", "value", "updated_at"), [version])
-    admin.execute_ddl(database.target, [f"DROP TABLE {ddl.WATCHES}"])
-    database.forget_ledger()
-    found = for_transaction(database, do(lambda txn: txn.insert("parent", ("id",), [(1,)])))
-    (reason,) = reasons(found)
-    assert "not known since when it is watched" in reason
-    assert (found.complete, len(found.rows)) == (False, 1)
-    assert for_transaction(database, do(lambda _: None)).complete
 
 
 def test_names_that_need_quotation(database: Database, do: Do) -> None:
