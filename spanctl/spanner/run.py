@@ -284,9 +284,9 @@ class Run(Closing):
         with self._lock:
             self._running += 1
         try:
+            begun(execution)
             with self._lock:
                 self._presence.declare(options.deadline)
-            begun(execution)
             return execution.run()
         finally:
             self._ran(None if execution.in_doubt else call)
