@@ -133,10 +133,13 @@ def _send(
         database.rpc.commit(request, timeout=timeout)
         transaction.over()
     except AttemptLostError as lost:
-        transaction.rollback()
+        if status_of(lost.cause) is not StatusCode.ABORTED:
+            transaction.rollback()
         raise lost.cause from None
     except GoogleAPICallError as error:
-        if status_of(error) in OVER:
+        if status_of(error) is StatusCode.ABORTED:
+            transaction.over()
+        elif status_of(error) in OVER:
             transaction.rollback()
         else:
             session.lost = True  # its transaction may still be open there

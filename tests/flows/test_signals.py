@@ -235,6 +235,9 @@ def test_a_second_ctrl_c_leaves_at_once_and_names_the_command(  # noqa: PLR0913,
     assert f"spanctl txn resolve {txn_id}\n" in err
     assert spanctl("txn", "resolve", txn_id).exit_code == 0
     assert bank.balance() == 0
+    left = spanctl("txn", "list", "--unresolved")
+    assert (left.exit_code, "is dead" in left.stderr) == (9, True)
+    assert spanctl("txn", "resolve", "--all").exit_code == 0
     assert spanctl("txn", "list", "--unresolved").exit_code == 0
 
 
