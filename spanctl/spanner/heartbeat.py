@@ -65,6 +65,11 @@ class Heart:
         with self._lock:
             self._beating.pop(executor_id, None)
 
+    def clear(self) -> None:
+        """Beat for nobody any more."""
+        with self._lock:
+            self._beating.clear()
+
     def _look(self) -> None:
         vain = 0
         while True:

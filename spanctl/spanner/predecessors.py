@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from spanctl.ledger.fences import Author
 from spanctl.ledger.keys import OUTSIDE
 from spanctl.ledger.receipt import Provenance
+from spanctl.processes import is_own
 from spanctl.spanner import executors, fence, leases, limbo, liveness
 from spanctl.spanner.executors import Executor
 from spanctl.spanner.limbo import OpenLease
@@ -26,6 +27,8 @@ _REASON: Final = "left by a dead executor of a root that is complete"
 
 def settle(database: "Database", root: str, root_run: str | None, *, by: str) -> list[Executor]:
     """Supersede the dead executors of a root, fence what they hold, and close their leases.
+
+    Those of this process are no predecessors: what it has left open it tells as open.
 
     Executors that are alive, or of which that is not known, keep theirs. Outside of flows, keys
     without a job's name have no root of their own: nothing is settled there.
@@ -47,12 +50,12 @@ def settle(database: "Database", root: str, root_run: str | None, *, by: str) ->
         return []
     held = [one for one in limbo.open_leases(database) if _is_of(one, root, root_run)]
     judge = liveness.judge(database)
-    dead = [one for one in held if judge.of_lease(one).verdict.is_dead]
+    dead = [one for one in held if not _is_mine(one) and judge.of_lease(one).verdict.is_dead]
     rows = [
         one
         for one in judge.executors.values()
         if one.root == root or (root_run is not None and one.root_run == root_run)
-        if judge.of(one).verdict.is_dead
+        if not _is_mine(one) and judge.of(one).verdict.is_dead
     ]
     if not dead and not rows:
         return []
@@ -105,6 +108,11 @@ def settle_leases(
         ids = [one.intent_id for one in some]
         ending = leases.closing(ids)
         fence.place_all(database, left, author=Author.EXECUTOR, closing=ending)
+
+
+def _is_mine(one: OpenLease | Executor) -> bool:
+    """Tell whether it is of this process: what that has left open is open, and is told so."""
+    return is_own(one.host, one.pid, one.mark)
 
 
 def _is_of(lease: OpenLease, root: str, root_run: str | None) -> bool:

@@ -56,7 +56,7 @@ def afterwards(mark: str) -> None:
 
 @flow(task_runner=ThreadPoolTaskRunner(max_workers=4))
 def timeouts(mark: str) -> list[str]:
-    slow = pay.with_options(timeout_seconds=1).submit(mark, True)
+    slow = pay.with_options(timeout_seconds=5).submit(mark, True)
     slow.wait()
     quick = pay.submit(mark, False)
     quick.wait()
