@@ -97,7 +97,7 @@ def test_a_program_that_is_right_is_right(what: dict[str, object]) -> None:
         ([MINE], {"site": "s", "said": "UNKNOWN"}, "wrong"),
         ([MINE], {"site": "s", "refused": "key_reused"}, "wrong"),
         ([MINE], {"site": "c", "refused": "key_reused"}, "wrong"),
-        ([MINE], {"site": "c", "refused": "unreachable"}, "wrong"),
+        ([MINE], {"site": "c", "refused": "not_found"}, "wrong"),
         ([MINE], {"site": "l", "said": "COMMITTED"}, "wrong"),
         ([MINE], {"site": "s", "failed": "TypeError()"}, "wrong"),
         ([MINE, ("x", "txn-3", "1")], {"site": "s", "said": "COMMITTED"}, "wrong"),
