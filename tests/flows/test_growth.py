@@ -45,5 +45,5 @@ def test_a_program_that_goes_on_and_on_holds_no_more(emulator: str, ledger: str,
         assert len(raw.sessions(emulator, ledger)) < len(sessions) + SPARE
     for what in ("descriptors", "sockets", "threads"):
         assert max(one[what] for one in last) < max(one[what] for one in first) + SPARE, what
-    assert max(one["objects"] for one in last) < 1.01 * max(one["objects"] for one in first)
+    assert max(one["objects"] for one in last) < 1.02 * max(one["objects"] for one in first)
     assert raw.sessions(emulator, ledger) == before
