@@ -17,7 +17,7 @@ from spanctl.spanner import fence, leases, limbo, liveness
 from spanctl.spanner.client import Database
 from spanctl.spanner.fence import Standing
 from spanctl.spanner.limbo import OpenLease
-from spanctl.spanner.liveness import Judged, Verdict
+from spanctl.spanner.liveness import Judge, Judged, Verdict
 
 _OUTCOMES: Final = {
     EntryKind.COMMITTED: Outcome.COMMITTED,
@@ -111,8 +111,9 @@ def find(database: Database, digests: Iterable[str], since: datetime) -> list[Tw
         SpanctlError: The database could not be read.
     """
     found: list[Twin] = []
-    judge = liveness.judge(database)
-    for lease in limbo.typed(database, list(dict.fromkeys(digests)), since):
+    alike = limbo.typed(database, list(dict.fromkeys(digests)), since)
+    judge = liveness.judge(database) if alike else Judge()
+    for lease in alike:
         if lease.keys and lease.root_run not in {one.lease.root_run for one in found}:
             stands = tuple(fence.standings(database, lease.keys).values())
             entry = stands[0].entry

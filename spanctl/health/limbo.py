@@ -48,6 +48,6 @@ def limbo(around: Surroundings) -> Answer:
         told = f"{told}; which runs have ended can't be told: {found.owners.trouble}"
         return warn(told, "spanctl txn list --unresolved", **facts)
     if dead:
-        told = f"{told}; {len(dead):,} dead flow runs"
+        told = f"{told}; {len(dead):,} dead flow run{'' if len(dead) == 1 else 's'}"
     told = f"{told}; see: spanctl txn list --unresolved"
     return fail(OutcomeUnknownError(told, hint=hint), **facts)

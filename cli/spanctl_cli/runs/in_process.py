@@ -161,6 +161,7 @@ def execute(  # noqa: PLR0913 - what is run, and where it is shown
         OutcomeUnknownError: Whatever ended it so, the outcome of one of its transactions is open.
     """
     from spanctl.flows import keyed, launch
+    from spanctl.flows.listening import listening
 
     seen: dict[Place, TransactionReport] = {}
 
@@ -182,7 +183,7 @@ def execute(  # noqa: PLR0913 - what is run, and where it is shown
     view.state("Running")
     try:
         with (
-            launch.listening(on_transaction=transaction, on_log=log),
+            listening(on_transaction=transaction, on_log=log),
             _prints_to(view),
             limited(timeout),
             signals.heard_by_threads(),
