@@ -105,6 +105,58 @@ def parse(kept: str | None) -> tuple[str | None, Mark | None]:
     return (name, known) if known else (kept, None)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hand:
+    """The process that a flow run was given to, as a label of the run keeps it.
+
+    Attributes:
+        role: What it is: ``worker``, which may yet start another one, or ``engine``.
+        host: The machine.
+        pid: The process there.
+        since: When it was given the run, by that machine's clock.
+        mark: Which process of that number it is; None where the system didn't tell.
+    """
+
+    role: str
+    host: str
+    pid: int
+    since: datetime
+    mark: Mark | None
+
+    @classmethod
+    def own(cls, role: str) -> Self:
+        """Return this process."""
+        host, marked = parse(here())
+        return cls(
+            role=role, host=host or "", pid=os.getpid(), since=datetime.now(UTC), mark=marked
+        )
+
+    def __str__(self) -> str:
+        """Write it as a label keeps it."""
+        kept = f"{self.host} {self.mark}" if self.mark else self.host
+        return f"{self.role} {self.pid} {self.since:%Y-%m-%dT%H:%M:%SZ} {kept}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """Read what a label keeps; None for what is no such label."""
+        role, pid, since, *kept = [*text.split(" ", 3), "", "", ""][:4]
+        host, marked = parse(kept[0])
+        try:
+            begun = datetime.strptime(since, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+            return cls(role=role, host=host or "", pid=int(pid), since=begun, mark=marked)
+        except ValueError:
+            return None
+
+    def look(self) -> "Process":
+        """Tell whether it runs."""
+        return look(self.host, self.pid, self.since, self.mark)
+
+    @property
+    def place(self) -> str:
+        """Which process it is, in words."""
+        return f"process {self.pid} on {self.host}"
+
+
 def is_own(host: str | None, pid: int | None, marked: Mark | None) -> bool:
     """Tell whether a lease is of this process."""
     return (host, pid, marked) == (socket.gethostname(), os.getpid(), mark())

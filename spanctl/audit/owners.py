@@ -7,8 +7,16 @@ from typing import Final
 
 from spanctl.clock import now
 from spanctl.errors import NotPermittedError, SpanctlError, UnreachableError
+from spanctl.invocation import (
+    DATABASE_LABEL,
+    IDEMPOTENCY_KEY_LABEL,
+    LEDGER_LABEL,
+    PROCESS_LABEL,
+)
+from spanctl.ledger.keys import keyed_root
 from spanctl.orchestration.api import PrefectApi
-from spanctl.orchestration.model import FlowRun, StateType
+from spanctl.orchestration.model import FlowRun, State, StateType
+from spanctl.processes import Hand, Process
 from spanctl.spanner.executors import Executor
 from spanctl.spanner.limbo import Leased, OpenLease
 from spanctl.spanner.liveness import Judge, Judged, Verdict
@@ -16,6 +24,10 @@ from spanctl.spanner.liveness import Judge, Judged, Verdict
 _BEGINNING: Final = frozenset({StateType.RUNNING, StateType.PENDING, StateType.SCHEDULED})
 _EXECUTED: Final = frozenset({StateType.RUNNING, StateType.PENDING, StateType.CANCELLING})
 """In the other states that don't end a run nobody has to execute it: it may wait for long."""
+_STARTS: Final = timedelta(seconds=20)
+"""How long a process may take to begin that a worker has started, though the worker is gone."""
+_SKEW: Final = timedelta(seconds=30)
+"""How far the clocks of two machines may be apart."""
 _ORDER: Final = tuple(Verdict)
 
 
@@ -44,15 +56,37 @@ class DeadRun:
 
     Attributes:
         run: The flow run, as Prefect tells it.
-        executor: The executor of its engine.
-        verdict: How that is.
+        verdict: How its process is.
         note: How that is known, in a few words.
+        executor: The executor of its engine; None where it died before it leased anything.
+        hand: The process that it was given to; None where no label says so.
     """
 
     run: FlowRun
-    executor: Executor
     verdict: Verdict
     note: str
+    executor: Executor | None = None
+    hand: Hand | None = None
+
+    @property
+    def root(self) -> str:
+        """First part of its operation keys."""
+        if self.executor is not None and self.executor.root:
+            return self.executor.root
+        key = self.run.labels.get(IDEMPOTENCY_KEY_LABEL)
+        return self.run.id if key is None else keyed_root(str(key))
+
+    @property
+    def process(self) -> Executor | Hand | None:
+        """Who it was that died: the executor, else the process."""
+        return self.executor or self.hand
+
+    @property
+    def heard(self) -> datetime | None:
+        """When it was last heard from."""
+        if self.executor is not None:
+            return self.executor.heartbeat
+        return self.hand.since if self.hand else None
 
 
 @dataclass(slots=True)
@@ -65,6 +99,7 @@ class Owners:
         judge: Judges executors.
         trouble: Why Prefect could not be asked; empty when it could.
         runs: The root flow runs, as Prefect told them; None for those that it doesn't know.
+        database: The full name of the database whose runs are wanted; empty for any.
     """
 
     api: PrefectApi | None
@@ -72,25 +107,27 @@ class Owners:
     judge: Judge = field(default_factory=Judge)
     trouble: str = ""
     runs: dict[str, FlowRun | None] = field(default_factory=dict)
+    database: str = ""
     _judged: dict[str, Judged] = field(default_factory=dict)
 
     def ask(self) -> None:
-        """Read the root flow runs of the leases and executors, all at once."""
+        """Read the root flow runs that have not ended, and those of the leases and executors."""
         held = {one.root_run for one in self.leases}
-        roots = sorted(filter(None, held | {one.root_run for one in self._executors}))
-        if not roots:
-            return
+        roots = set(filter(None, held | {one.root_run for one in self._executors}))
         if self.api is None:
-            self.trouble = "no Prefect API is set"
+            self.trouble = "no Prefect API is set" if roots else ""
             return
         try:
-            found = {run.id: run for run in self.api.flow_runs(roots)}
+            begun = self.api.unended_roots()
+            found = {run.id: run for run in begun if PROCESS_LABEL in run.labels}
+            found = {name: run for name, run in found.items() if is_of(run, self.database)}
+            found |= {run.id: run for run in self.api.flow_runs(sorted(roots - found.keys()))}
         except (UnreachableError, NotPermittedError) as error:
             self.trouble = error.message
         except SpanctlError as error:
             self.trouble = f"Prefect's answer can't be used: {error.message}"
         else:
-            self.runs = {root: found.get(root) for root in roots}
+            self.runs = {**dict.fromkeys(roots), **found}
 
     @property
     def _executors(self) -> Iterable[Executor]:
@@ -130,18 +167,46 @@ class Owners:
 
     def dead_runs(self) -> list[DeadRun]:
         """Return the root flow runs that nobody executes any more and that have not ended."""
-        found: dict[str, DeadRun] = {}
-        for one in self._executors:
-            run = self.run(one.root_run) if one.root_run else None
-            if run is None or run.state is None or one.parent:
-                continue
-            judged = self.judge.of(one)
-            if run.state.type not in _EXECUTED or not judged.verdict.is_dead:
-                continue
-            if self._alive(run.id) is None and not self._is_begun_again(run, one.started_at):
-                note = f"Prefect says {run.state.name}, but {judged.evidence}"
-                found[run.id] = DeadRun(run, one, judged.verdict, note)
-        return list(found.values())
+        found = (self._death_of(run) for run in self.runs.values() if run is not None)
+        return [one for one in found if one is not None]
+
+    def is_executed(self, run: FlowRun) -> bool:
+        """Whether somebody may execute a root flow run: all that is known of it isn't dead."""
+        if self._alive(run.id) is not None:
+            return True
+        mine = [one for one in self._executors if one.root_run == run.id and not one.parent]
+        return any(not self.judge.of(one).verdict.is_dead for one in mine)
+
+    def _death_of(self, run: FlowRun) -> DeadRun | None:
+        """Return how a flow run died; None where it has ended, is alive, or that isn't known."""
+        if run.state is None or not _has_to_be_executed(run, run.state, self.judge.bound):
+            return None
+        if self.is_executed(run):
+            return None
+        said = f"Prefect says {run.state.name}"
+        rows = [one for one in self._executors if one.root_run == run.id and not one.parent]
+        last = max(rows, key=lambda one: one.started_at, default=None)
+        hand = _hand(run)
+        if hand is not None and (last is None or hand.since > last.started_at - _SKEW):
+            if not self._is_gone(run, hand):
+                return None
+            if last is None or last.pid != hand.pid:
+                note = f"{said}, but {hand.place} is gone"
+                return DeadRun(run, Verdict.GONE, note, last, hand)
+        if last is None or self._is_begun_again(run, last.started_at):
+            return None
+        judged = self.judge.of(last)
+        return DeadRun(run, judged.verdict, f"{said}, but {judged.evidence}", last, hand)
+
+    def _is_gone(self, run: FlowRun, hand: Hand) -> bool:
+        """Tell whether the process that has a run is gone, and has left it to no other one."""
+        if hand.look() is not Process.GONE or run.state is None:
+            return False
+        if run.state.type is StateType.PENDING and hand.role == "worker":
+            began = max(run.state.timestamp, hand.since)
+            if now() - began < _STARTS:
+                return False  # the process that it has started may be about to say so
+        return not self._is_begun_again(run, hand.since + _SKEW)
 
     def _of(self, lease: OpenLease) -> Judged:
         if lease.intent_id not in self._judged:
@@ -159,6 +224,9 @@ class Owners:
         if state is None or state.type not in _BEGINNING or state.timestamp <= since:
             return None
         # Executed again, it may not have come to its first lease yet.
+        hand = _hand(run) if run else None
+        if run and hand and hand.since > since - _SKEW and self._is_gone(run, hand):
+            return None
         if now() - state.timestamp > timedelta(seconds=self.judge.bound):
             return None
         return Judged(Verdict.NOT_KNOWN, f"Prefect says {state.name}, since a moment ago")
@@ -173,7 +241,10 @@ class Owners:
             if unknown and self._of(one).verdict is Verdict.ALIVE:
                 told = f"its run goes on in process {one.pid} on {one.host}"
                 return Judged(Verdict.ALIVE, told)
-        return None
+        run = self.run(root)
+        if run is None or run.state is None or run.state.type.is_final or not is_running(run):
+            return None
+        return Judged(Verdict.ALIVE, "its run goes on in a process here", is_seen=True)
 
     def _is_begun_again(self, run: FlowRun, since: datetime) -> bool:
         """Tell whether a run was handed to another process since an executor of it began.
@@ -189,3 +260,38 @@ class Owners:
         except SpanctlError:
             return True
         return any(one.type is StateType.PENDING and one.timestamp > since for one in states)
+
+
+def _hand(run: FlowRun) -> Hand | None:
+    """Return the process that a flow run was given to last; None where no label says so."""
+    text = run.labels.get(PROCESS_LABEL)
+    return None if text is None else Hand.parse(str(text))
+
+
+def is_of(run: FlowRun, database: str) -> bool:
+    """Tell whether a flow run writes to a database, or may be about to; any when it is empty."""
+    written = {name for name in run.labels if name.startswith(f"{LEDGER_LABEL}.")}
+    if written:
+        return not database or f"{LEDGER_LABEL}.{database}" in written
+    return not database or run.labels.get(DATABASE_LABEL) in {None, database}
+
+
+def is_running(run: FlowRun) -> bool:
+    """Tell whether the process that has a flow run is seen to run on this machine."""
+    hand = _hand(run)
+    return hand is not None and hand.role == "engine" and hand.look() is Process.RUNNING
+
+
+def _has_to_be_executed(run: FlowRun, state: State, bound: float) -> bool:
+    """Tell whether a process has to be there for a run in this state to go on.
+
+    One of a deployment that waits is begun by its worker again, unless that is long overdue.
+    """
+    if state.type in _EXECUTED:
+        return True
+    is_waiting = state.type is StateType.PAUSED or state.name == "AwaitingRetry"
+    if not is_waiting:
+        return False
+    if run.deployment_id is None:
+        return True
+    return state.until is not None and now() - state.until > timedelta(seconds=bound)

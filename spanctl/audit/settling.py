@@ -123,7 +123,8 @@ def survey(database: Database, api: PrefectApi | None) -> Survey:
     """
     _ = database.ledger  # says what to do where there is none
     leased = tuple(limbo.open_leases(database))
-    owners = Owners(api, leased, liveness.judge(database))
+    name = str(database.target.database)
+    owners = Owners(api, leased, liveness.judge(database), database=name)
     owners.ask()
     operations = limbo.unsettled(database, leased)
     listed = tuple(Unsettled(one, owners.of(one)) for one in operations)
@@ -192,7 +193,7 @@ def supersede(database: Database, found: Survey) -> None:
     """
     judge = found.owners.judge
     held = {lease.executor for one in found.limbo for lease in one.operation.leases}
-    held |= {one.executor.executor_id for one in found.dead_runs}
+    held |= {one.executor.executor_id for one in found.dead_runs if one.executor}
     rows = [judge.executors[one] for one in held if one in judge.executors]
     dead = [one for one in rows if judge.of(one).verdict.is_dead]
     executors.supersede(database, dead, by="txn resolve")
@@ -221,7 +222,7 @@ def tidy(database: Database, found: Survey, *, force: bool = False) -> int:
 
 def _prune(database: Database, found: Survey, holding: Collection[str]) -> None:
     """Delete the rows of dead executors that hold nothing, and whose runs are known to be over."""
-    unended = {one.executor.executor_id for one in found.dead_runs}
+    unended = {one.executor.executor_id for one in found.dead_runs if one.executor}
     judge = found.owners.judge
     rows = [
         one

@@ -1,10 +1,21 @@
 """How a worker that runs in this process starts its flow runs, and how one ends in its own."""
 
+import os
 import sys
+from contextlib import suppress
 from functools import partial
 from typing import Any
+from uuid import UUID
 
+import httpx
 from prefect import flow_engine
+from prefect.client.orchestration import get_client
+from prefect.exceptions import PrefectException
+
+from spanctl.errors import SpanctlError
+from spanctl.invocation import DATABASE_LABEL, PROCESS_LABEL
+from spanctl.processes import Hand
+from spanctl.settings import resolve
 
 
 def start_with(module: str) -> None:
@@ -23,6 +34,38 @@ def start_with(module: str) -> None:
             super().prepare_for_flow_run(*args, **kwargs)
 
     ProcessWorker.job_configuration = Configuration
+
+
+def label_claimed() -> None:
+    """Have this worker say on each flow run that it takes which process has it."""
+    from prefect.workers.process import ProcessWorker
+
+    theirs = ProcessWorker._give_worker_labels_to_flow_run  # noqa: SLF001 - no other way in
+
+    async def give(self: Any, flow_run_id: UUID) -> None:  # noqa: ANN401 - a worker
+        await theirs(self, flow_run_id)
+        with suppress(httpx.HTTPError, PrefectException):
+            await self.client.update_flow_run_labels(flow_run_id, _labels("worker"))
+
+    ProcessWorker._give_worker_labels_to_flow_run = give  # type: ignore[method-assign]  # noqa: SLF001
+
+
+def label_run() -> None:
+    """Say on the flow run that Prefect's variables name that this process has it."""
+    flow_run = os.environ.get("PREFECT__FLOW_RUN_ID")
+    if flow_run is None:
+        return
+    # The engine itself says so where Prefect can't be reached.
+    with suppress(httpx.HTTPError, PrefectException), get_client(sync_client=True) as client:
+        client.update_flow_run_labels(UUID(flow_run), _labels("engine"))
+
+
+def _labels(role: str) -> dict[str, Any]:
+    """Return the labels of a flow run that this process has: which it is, and its database."""
+    labels = {PROCESS_LABEL: str(Hand.own(role))}
+    with suppress(SpanctlError):
+        labels[DATABASE_LABEL] = str(resolve().database)
+    return {**labels}
 
 
 def end_at_once() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -40,8 +40,9 @@ from spanctl.errors import (
     UnreachableError,
     UsageError,
 )
-from spanctl.invocation import Invocation, using
+from spanctl.invocation import DATABASE_LABEL, PROCESS_LABEL, Invocation, using
 from spanctl.orchestration.parameters import read as read_by
+from spanctl.processes import Hand
 
 AnyFlow = Flow[..., Any]
 
@@ -136,6 +137,14 @@ def load(target: str) -> AnyFlow:
     return flow
 
 
+def file_of(flow: AnyFlow) -> str | None:
+    """Return the file that holds a flow; None where it is in none."""
+    try:
+        return inspect.getsourcefile(inspect.unwrap(flow.fn))
+    except TypeError:
+        return None
+
+
 def _place(error: BaseException, where: str) -> str:
     if isinstance(error, SyntaxError):
         return f"in line {error.lineno}"
@@ -219,8 +228,22 @@ def bind(flow: AnyFlow, given: Mapping[str, Any]) -> dict[str, Any]:
         logger.disabled = False
 
 
-def register(flow: AnyFlow, parameters: Mapping[str, Any], invocation: Invocation) -> FlowRun:
+def register(
+    flow: AnyFlow,
+    parameters: Mapping[str, Any],
+    invocation: Invocation,
+    *,
+    labels: Mapping[str, str] | None = None,
+    tags: Sequence[str] = (),
+) -> FlowRun:
     """Create the flow run in Prefect before anything runs, with who asked and why as labels.
+
+    Args:
+        flow: The flow.
+        parameters: What it is called with.
+        invocation: Who asks, and why.
+        labels: Further labels.
+        tags: Its tags.
 
     Raises:
         UnreachableError: Prefect's API did not answer or did not take it.
@@ -236,7 +259,13 @@ def register(flow: AnyFlow, parameters: Mapping[str, Any], invocation: Invocatio
                 flow_version=flow.version,
                 parameters=flow.serialize_parameters(dict(parameters)),
                 state=to_state_create(Pending()),
-                labels=dict(invocation.labels),
+                labels={
+                    **invocation.labels,
+                    **(labels or {}),
+                    **_hand(),
+                    **_where(invocation),
+                },
+                tags=list(tags),
                 empirical_policy=FlowRunPolicy(
                     retries=flow.retries, retry_delay=int(flow.retry_delay_seconds or 0)
                 ),
@@ -249,6 +278,18 @@ def register(flow: AnyFlow, parameters: Mapping[str, Any], invocation: Invocatio
     return run
 
 
+def _hand() -> dict[str, Any]:
+    """Return the label of a flow run that this process has."""
+    return {PROCESS_LABEL: str(Hand.own("engine"))}
+
+
+def _where(invocation: Invocation) -> dict[str, Any]:
+    """Return the label of the database that a flow run is asked for."""
+    target: Any = invocation.database
+    name = getattr(target, "database", None)
+    return {DATABASE_LABEL: str(name)} if name is not None else {}
+
+
 def resume(flow_run: str, parameters: Mapping[str, Any]) -> FlowRun:
     """Return a flow run whose process is gone, made ready to be executed here.
 
@@ -259,6 +300,7 @@ def resume(flow_run: str, parameters: Mapping[str, Any]) -> FlowRun:
     with get_client(sync_client=True) as client:
         try:
             state: State[Any] = Pending(message="resumed with spanctl run --resume")
+            client.update_flow_run_labels(UUID(flow_run), _hand())
             client.set_flow_run_state(UUID(flow_run), state, force=True)
             run = client.read_flow_run(UUID(flow_run))
         except ObjectNotFound:

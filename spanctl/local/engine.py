@@ -38,6 +38,7 @@ def main() -> None:
     open_api()
     from spanctl.flows import engines
 
+    engines.label_run()
     engines.end_at_once()
     # That the engine was imported before it is run is meant so: else each run's log begins with it.
     warnings.filterwarnings("ignore", category=RuntimeWarning, module="runpy")

@@ -45,6 +45,7 @@ def _start_our_engine(*, is_secret: bool) -> None:
     from spanctl.flows import engines, opening
 
     engines.start_with(engine.__name__)
+    engines.label_claimed()
     if is_secret:
         opening.keep_out_of_environments()
 

@@ -11,6 +11,7 @@ from typing import Any
 from spanctl.clock import rfc3339
 from spanctl.errors import ConflictError, NotFoundError, UsageError
 from spanctl.invocation import Invocation, typed_again
+from spanctl.orchestration.filerun import FileRun
 from spanctl.orchestration.model import Deployment, FlowRun, State, StateType
 from spanctl.orchestration.reading import PAGE, RunReader, segment
 
@@ -218,6 +219,8 @@ class PrefectApi(RunReader):
         if run.deployment_id is None:
             msg = f"flow run {run.id} is of no deployment: no worker can run it again"
             hint = typed_again(Invocation.from_labels(run.labels).idempotency_key)
+            if (kept := FileRun.from_labels(run.labels)) is not None:
+                hint = f"where it was typed, on {kept.host}: {kept.command(run.id)}"
             raise ConflictError(msg, hint=hint, flow_run=run.id)
         # Prefect's rules keep ended runs as they are, for its own retries too.
         status, state = self._propose(
@@ -237,6 +240,25 @@ class PrefectApi(RunReader):
         if found is None or status != _ACCEPTED:
             raise _refused(flow_run_id, state)
         return found
+
+    def crash_task_run(self, task_run_id: str, message: str) -> None:
+        """End a task run as Crashed: what it held of concurrency limits is free then.
+
+        Raises:
+            NotFoundError: Prefect doesn't know it any more.
+        """
+        state = {"type": StateType.CRASHED.value, "name": "Crashed", "message": message}
+        self._http.request(
+            "POST",
+            f"/task_runs/{segment(task_run_id)}/set_state",
+            {"state": state, "force": True},
+            doing="setting the state of a task run",
+        )
+
+    def add_labels(self, flow_run_id: str, labels: Mapping[str, str]) -> None:
+        """Put labels on a flow run, over those of the same names."""
+        path = f"/flow_runs/{segment(flow_run_id)}/labels"
+        self._http.request("PATCH", path, dict(labels), doing="labelling a flow run")
 
     def _propose(
         self, flow_run_id: str, state: StateType, name: str, message: str, *, force: bool = False

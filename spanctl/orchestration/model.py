@@ -59,19 +59,28 @@ class State:
         name: Its name, such as ``AwaitingRetry``.
         timestamp: When the run went into it.
         message: What was said about it; it may quote exceptions, and so the user's data.
+        until: When a run that waits in it is due, or may wait no longer; None where none is said.
     """
 
     type: StateType
     name: str
     timestamp: datetime
     message: str = ""
+    until: datetime | None = None
 
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> Self:
         """Read the API's JSON."""
         kind = StateType(data["type"])
         stamp = moment(data["timestamp"]) or datetime.fromtimestamp(0, UTC)
-        return cls(kind, data.get("name") or kind.value.title(), stamp, data.get("message") or "")
+        details = data.get("state_details") or {}
+        return cls(
+            type=kind,
+            name=data.get("name") or kind.value.title(),
+            timestamp=stamp,
+            message=data.get("message") or "",
+            until=moment(details.get("scheduled_time") or details.get("pause_timeout")),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,10 +3,12 @@
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
+from spanctl.clock import rfc3339
 from spanctl.closing import Closing
 from spanctl.errors import AmbiguousIdError, NotFoundError
 from spanctl.orchestration.model import FlowRun, Log, State, TaskRun
@@ -18,6 +20,8 @@ PAGE = 200
 _READERS = 4
 _SHOWN = 5
 _LAST = 20
+_SCANNED = 5_000
+"""So many flow runs are looked through at most."""
 
 
 class RunReader(Closing):
@@ -77,6 +81,24 @@ class RunReader(Closing):
             wanted = {"id": {"any_": list(flow_run_ids[start : start + PAGE])}}
             found += self._flow_runs(wanted, limit=PAGE)
         return found
+
+    def unended_roots(self) -> Iterator[FlowRun]:
+        """Yield the flow runs at the top that were begun and have not ended, the newest first."""
+        kinds = ["RUNNING", "PENDING", "CANCELLING", "PAUSED"]
+        begun = {"type": {"any_": kinds}, "name": {"any_": ["AwaitingRetry"]}, "operator": "or_"}
+        yield from self._roots({"state": begun})
+
+    def crashed_roots(self, tag: str, since: datetime) -> Iterator[FlowRun]:
+        """Yield the flow runs at the top, with this tag, that crashed since then."""
+        crashed = {"type": {"any_": ["CRASHED"]}}
+        ended = {"after_": rfc3339(since)}
+        yield from self._roots({"state": crashed, "tags": {"all_": [tag]}, "end_time": ended})
+
+    def _roots(self, wanted: Mapping[str, Any]) -> Iterator[FlowRun]:
+        roots = {**wanted, "parent_task_run_id": {"is_null_": True}}
+        body = {"flow_runs": roots, "sort": "EXPECTED_START_TIME_DESC"}
+        for data in self.matching("flow_runs", body, limit=_SCANNED):
+            yield FlowRun.read(data)
 
     def flow_runs_named(self, name: str, *, limit: int = 20) -> list[FlowRun]:
         """Return the flow runs of this name, newest first."""

@@ -48,13 +48,13 @@ def figures(rounds: int = 15) -> Iterator[Figure]:
 
 def _known(home: Path) -> dict[str, str]:
     """Return the environment of a shell whose context has a fresh cache."""
-    places = {"SPANCTL_CONFIG_HOME": str(home), "SPANCTL_STATE_HOME": str(home)}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SPANCTL_")}
+    places = {**kept, "SPANCTL_CONFIG_HOME": str(home), "SPANCTL_STATE_HOME": str(home)}
     settings = resolve(environ=places)
     path = home / "completion" / Cache.of(settings).path.name
     Cache(path, None).write({"flow_runs": [(f"run-{n}", "") for n in range(_RUNS)]})
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("SPANCTL_")}
     typed = {"_SPANCTL_COMPLETE": "bash", "_SPANCTL_LINE": "spanctl runs show run-1"}
-    return {**kept, **places, **typed}
+    return {**places, **typed}
 
 
 def _press(environment: dict[str, str]) -> None:

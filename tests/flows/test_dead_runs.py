@@ -85,10 +85,10 @@ def test_nobody_waits_for_its_end(spanctl: Spanctl, dead: str, words: tuple[str,
 
 
 def test_cancelling_ends_it(spanctl: Spanctl, bank: Bank, dead: str) -> None:
-    """As Crashed: nobody is there who could be asked to stop."""
+    """At once: nobody is there who could be asked to stop."""
     done = spanctl("runs", "cancel", dead, "-o", "json")
     assert done.exit_code == 0, done.stderr
-    assert json.loads(done.stdout)["state"] == "Crashed"
+    assert json.loads(done.stdout)["state"] == "Cancelled"
     assert executors.read(bank.database) == []
     assert bank.leases(only_open=True) == 0
 

@@ -98,11 +98,11 @@ def target(  # noqa: PLR0913 - one parameter an option
     ctx: typer.Context,
     *,
     target: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="TARGET...", help="path.py:flow, module:flow, or deployments flow/name."
         ),
-    ],
+    ] = None,
     param: ParameterOption = None,
     param_file: Annotated[
         Path | None,
@@ -136,6 +136,16 @@ def target(  # noqa: PLR0913 - one parameter an option
         bool, typer.Option("--cancel-on-interrupt", help="Ctrl-C cancels a deployment's run.")
     ] = False,
     timeout: RunTimeoutOption = None,
+    recover: Annotated[
+        bool,
+        typer.Option("--recover", help="Have runs recover run it again, should its process die."),
+    ] = False,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            "--resume", metavar="RUN", help="Go on with a run of a file, as it was typed there."
+        ),
+    ] = None,
     dry_run: DryRunOption = False,
     output: OutputOption = None,
 ) -> None:
@@ -151,9 +161,9 @@ def target(  # noqa: PLR0913 - one parameter an option
 
     asking.run(
         AppContext.of(ctx),
-        target,
+        target or [],
         runs.Asked(
-            target=target[0],
+            target="",
             parameters=asking.from_file(param_file) if param_file else {},
             typed=runs.pairs(param or ()),
             reason=reason,
@@ -166,6 +176,8 @@ def target(  # noqa: PLR0913 - one parameter an option
             timeout=timeout,
             dry_run=dry_run,
             output=output,
+            recover=recover,
+            resume=resume,
         ),
     )
 

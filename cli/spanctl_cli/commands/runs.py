@@ -11,11 +11,13 @@ from spanctl_cli import exit_codes, runs
 from spanctl_cli.context import AppContext
 from spanctl_cli.exit_codes import ExitCode
 from spanctl_cli.options import (
+    DryRunOption,
     FieldsOption,
     LimitOption,
     OutputOption,
     SinceOption,
     TimeoutOption,
+    seconds,
 )
 from spanctl_cli.output import Column, Format, Kind, Record, emit, stdout_is_terminal, stream
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from spanctl.orchestration.browsing import RunFilter
+    from spanctl_cli.runs import recovering
 
 app = typer.Typer(help="List flow runs, follow, wait for, cancel and retry them.")
 
@@ -291,7 +294,7 @@ def cancel(  # noqa: PLR0913 - one parameter an option
     """Cancel a run, wait up to 30 s for its end, and tell what became of its transactions.
 
     Exit 8: it goes on still. Exit 9: transactions are left in limbo, which txn resolve makes final.
-    A run whose executor is dead is ended as Crashed, with nothing of it in limbo.
+    A run whose executor is dead is ended at once, with nothing of it in limbo.
 
     Example: spanctl runs cancel bold-fox --reason "wrong day"
     """
@@ -354,6 +357,111 @@ def retry(  # noqa: PLR0913 - one parameter an option
             return
         emit(again.accept(application, api, found, why), output)
     application.note(f"accepted; next: spanctl runs watch {found.id}")
+
+
+@app.command()
+def recover(  # noqa: PLR0913 - one parameter an option
+    ctx: typer.Context,
+    run: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN]...", help="Flow runs, by their ids or names."),
+    ] = None,
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="Recover all that died.")] = False,
+    rerun: Annotated[
+        bool, typer.Option("--rerun", help="Run them again also where that wasn't asked for.")
+    ] = False,
+    max_attempts: Annotated[
+        int,
+        typer.Option("--max-attempts", min=0, metavar="N", help="Run a run again N times at most."),
+    ] = 3,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Run it again though DDL or partitioned DML of it may have run."
+        ),
+    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on looking until Ctrl-C.")] = False,
+    schedule: Annotated[
+        bool, typer.Option("--schedule", help="Have Prefect's workers do it: a deployment.")
+    ] = False,
+    every: Annotated[
+        float | None,
+        typer.Option(
+            "--every",
+            parser=seconds,
+            metavar="DURATION",
+            help="With --schedule: how often; 60s when left out.",
+        ),
+    ] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="End the schedule.")] = False,
+    dry_run: DryRunOption = False,
+    output: OutputOption = None,
+    fields: FieldsOption = None,
+) -> None:
+    """End flow runs whose process died, and run those again that ask for it.
+
+    What a dead run has left open is made final first, and it ends as Crashed. It is run again where
+    it has the tag spanctl.recover, from its deployment or by run --recover, or with --rerun: the
+    same flow run, which does nothing twice that it has committed. One of a file goes on in a
+    process of its own, on the machine where it was typed.
+
+    Exit 9: somebody has to look before one is run again. Exit 12: one died too often.
+
+    Examples: spanctl runs recover --all --dry-run
+              spanctl runs recover bold-fox --rerun
+              spanctl runs recover --schedule --every 60s
+    """
+    from spanctl_cli.runs import recovering
+
+    application = AppContext.of(ctx)
+    chosen = recovering.Chosen(
+        runs=run or (), rerun=rerun, attempts=max_attempts, force=force, watch=watch
+    )
+    if schedule or remove:
+        _refuse_beside_schedule(chosen, everything=everything, dry_run=dry_run)
+        if remove:
+            recovering.remove(application)
+        else:
+            emit(recovering.deploy(application, every, max_attempts), output, fields=fields)
+        return
+    if everything == bool(run) and not watch:
+        msg = "name flow runs, or pass --all"
+        raise UsageError(msg, hint="see what died: spanctl runs recover --all --dry-run")
+    if every is not None:
+        msg = "--every is about the schedule"
+        raise UsageError(msg, hint="pass --schedule as well, or leave --every out")
+    if dry_run:
+        emit(recovering.listing(recovering.plan(application, chosen)), output, fields=fields)
+        return
+    done = []
+    for one in recovering.recover(application, chosen):
+        done.append(one)
+        if watch or one.action.is_alarm:
+            label = application.warn if one.action.is_alarm else application.note
+            label(f"flow run {one.run.id} ({one.run.name}): {one.action}: {one.note}")
+            if one.hint:
+                application.note(f"next: {one.hint}")
+    emit(recovering.listing(done), output, fields=fields)
+    if code := recovering.code_of({one.action for one in done}):
+        raise typer.Exit(code)
+
+
+def _refuse_beside_schedule(
+    chosen: "recovering.Chosen", *, everything: bool, dry_run: bool
+) -> None:
+    given = {
+        "a flow run": chosen.runs,
+        "--all": everything,
+        "--rerun": chosen.rerun,
+        "--force": chosen.force,
+        "--watch": chosen.watch,
+        "--dry-run": dry_run,
+    }
+    for option, is_given in given.items():
+        if is_given:
+            msg = f"a schedule recovers all that asks for it: {option} has no place there"
+            raise UsageError(msg, hint="leave it out, or leave --schedule out")
 
 
 @app.command("open")

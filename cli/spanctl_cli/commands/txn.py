@@ -94,7 +94,7 @@ def list_(  # noqa: PLR0913 - one parameter an option
         one
         for one in dead
         if (owner is None or one.verdict.value == owner.value)
-        and (older is None or (now() - one.executor.heartbeat).total_seconds() > older)
+        and (older is None or (now() - (one.heard or now())).total_seconds() > older)
     ]
     wanted = [
         one
@@ -176,7 +176,7 @@ def resolve(  # noqa: PLR0913 - one parameter an option
             for key in keys
         ]
         if wanted is None:
-            _end_dead(app_context, api, _dead_runs(api, found, flow_run))
+            _end_dead(app_context, database, api, _dead_runs(api, found, flow_run))
             found = settling.survey(database, api)
         settling.tidy(database, found, force=force)
     if wanted is not None:
@@ -317,15 +317,24 @@ def _dead_runs(api: "PrefectApi | None", found: "Survey", flow_run: str | None) 
     return [one for one in found.dead_runs if one.run.id == root]
 
 
-def _end_dead(app_context: AppContext, api: "PrefectApi | None", dead: "Sequence[DeadRun]") -> None:
+def _end_dead(
+    app_context: AppContext,
+    database: "Database",
+    api: "PrefectApi | None",
+    dead: "Sequence[DeadRun]",
+) -> None:
     from spanctl.audit import deaths
+    from spanctl.invocation import RECOVER_TAG
+    from spanctl.spanner import recoveries
 
     if api is None:
         return
     for one in dead:
         name = f"flow run {one.run.id} ({one.run.name})"
         try:
-            app_context.note(f"{name} is {deaths.crash(api, one).name} now: {one.note}")
+            app_context.note(f"{name} is {deaths.close(api, one).name} now: {one.note}")
+            if RECOVER_TAG in one.run.tags:  # what was closed by hand is not run again by itself
+                recoveries.decline(database, one.run.id, "txn resolve")
         except SpanctlError as error:  # it may have ended just now
             app_context.warn(f"{name} was not ended: {error.message}")
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from spanctl.clock import monotonic
 from spanctl.errors import UsageError
+from spanctl.invocation import RECOVER_TAG
 from spanctl.ledger.report import TransactionReport
 from spanctl_cli.live import to_event
 from spanctl_cli.output import Column, Format, Kind, Listing, Record, text
@@ -39,8 +40,9 @@ class Asked:
         output: The format of the result.
         pairs: Bind parameters of SQL, each as ``name:TYPE=value``.
         fields: The fields to show.
-        resume: The run of SQL to go on with, which was cut off.
+        resume: The run of SQL or of a file to go on with, which was cut off.
         new: Whether a run of the same SQL that was cut off is no reason to ask.
+        recover: Whether it is to be run again should its process die.
     """
 
     target: str
@@ -60,6 +62,12 @@ class Asked:
     fields: str | None = None
     resume: str | None = None
     new: bool = False
+    recover: bool = False
+
+    @property
+    def all_tags(self) -> tuple[str, ...]:
+        """The run's tags, with that which asks for recovery."""
+        return (*self.tags, *([RECOVER_TAG] if self.recover else []))
 
     @property
     def is_deployment(self) -> bool:

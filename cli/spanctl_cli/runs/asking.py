@@ -25,6 +25,14 @@ def run(app: AppContext, targets: Sequence[str], asked: Asked) -> None:
             twice.
         SpanctlError: As the run ended.
     """
+    if asked.resume is not None:
+        from spanctl_cli.runs import resumed
+
+        resumed.run(app, replace(asked, target=", ".join(targets)))
+        return
+    if not targets:
+        msg = "there is nothing to run"
+        raise UsageError(msg, hint="name path.py:flow, package.module:flow, or a deployment")
     if twice := next((one for one in targets if targets.count(one) > 1), None):
         msg = f"{twice} is given twice"
         raise UsageError(msg, hint="for two runs of it, type two commands")

@@ -5,7 +5,8 @@ import io
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from spanctl.clock import monotonic
@@ -31,6 +32,24 @@ if TYPE_CHECKING:
 
     from spanctl.flows.launch import Finished
     from spanctl.invocation import Invocation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begin:
+    """How a run begins.
+
+    Attributes:
+        resumed: The run to go on with; None for a new one.
+        labels: The labels of a new one.
+        tags: Its tags.
+    """
+
+    resumed: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    tags: Sequence[str] = ()
+
+
+_ANEW = Begin()
 
 
 def prepare(app: AppContext) -> None:
@@ -82,8 +101,8 @@ def run(app: AppContext, asked: Asked) -> None:
     """
     refuse_detached(asked, "a flow in a file or a module", _INSTEAD)
     prepare(app)
-    from spanctl.audit import ending
     from spanctl.flows import launch
+    from spanctl.orchestration.filerun import FileRun
 
     asking = invocation(app, asked)
     flow = launch.load(asked.target)
@@ -91,9 +110,30 @@ def run(app: AppContext, asked: Asked) -> None:
     if asked.dry_run:
         emit(plan(_plan(app, flow, bound, asking)), asked.output)
         return
+    kept = FileRun.here(asked.target, launch.file_of(flow))
+    begin = Begin(labels=kept.labels, tags=asked.all_tags)
+    run_to_end(app, flow, bound, asking, asked, begin)
+
+
+def run_to_end(  # noqa: PLR0913, PLR0917 - what is run, and how
+    app: AppContext,
+    flow: "Flow[..., Any]",
+    bound: dict[str, Any],
+    asking: "Invocation",
+    asked: Asked,
+    begin: Begin,
+) -> None:
+    """Run a flow to its end, and print what came of it.
+
+    Raises:
+        SpanctlError: The flow did not complete; its kind is the exit code's.
+        FlowCancelledError: ``--timeout`` was over.
+    """
+    from spanctl.audit import ending
+
     started = monotonic()
     with live.view(asked.output, quiet=app.quiet) as view:
-        finished, seen = execute(app, flow, bound, asking, view, timeout=asked.timeout)
+        finished, seen = execute(app, flow, bound, asking, view, timeout=asked.timeout, begin=begin)
         found = _asked(app, asking, str(finished.flow_run), seen, view)
     ending.refuse_open(found.transactions)
     try:
@@ -148,7 +188,7 @@ def execute(  # noqa: PLR0913 - what is run, and where it is shown
     runbook: bool = False,
     heartbeats: bool = True,
     timeout: float | None = None,
-    resumed: str | None = None,
+    begin: Begin = _ANEW,
 ) -> "tuple[Finished, list[TransactionReport]]":
     """Run a flow with a view on it; return how it ended and its transactions.
 
@@ -174,10 +214,10 @@ def execute(  # noqa: PLR0913 - what is run, and where it is shown
             view.log(record.levelname, record.getMessage())
 
     request = keyed.refuse_other_request(flow, None if runbook else bound, asking)
-    if resumed is None:
-        registered = launch.register(flow, bound, asking)
+    if begin.resumed is None:
+        registered = launch.register(flow, bound, asking, labels=begin.labels, tags=begin.tags)
     else:
-        registered = launch.resume(resumed, bound)
+        registered = launch.resume(begin.resumed, bound)
     keyed.remember(registered.id, request)
     view.run({"flow_run": str(registered.id), "name": registered.name, "flow": flow.name})
     view.state("Running")

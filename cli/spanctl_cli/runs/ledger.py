@@ -186,10 +186,10 @@ def _in_ledger(
 ) -> "list[TransactionReport]":
     from spanctl.audit.runtransactions import in_ledger
 
-    return in_ledger(_reached(app, name), root, seen)
+    return in_ledger(reached(app, name), root, seen)
 
 
-def _reached(app: AppContext, name: str) -> "Database":
+def reached(app: AppContext, name: str) -> "Database":
     """Return a database as this process reached it, or else as the context says."""
     from spanctl.resources import DatabaseName
     from spanctl.spanner.client import Target, shared, shared_targets
@@ -208,7 +208,7 @@ def opened(app: AppContext, root: "FlowRun") -> "list[TransactionReport]":
 
     try:
         return [
-            one for name in databases_of(root) for one in open_elsewhere(_reached(app, name), root)
+            one for name in databases_of(root) for one in open_elsewhere(reached(app, name), root)
         ]
     except SpanctlError as error:
         app.warn(f"whether a transaction is open was not asked of the ledger: {error.message}")
@@ -216,28 +216,41 @@ def opened(app: AppContext, root: "FlowRun") -> "list[TransactionReport]":
 
 
 def dead(app: AppContext, api: "PrefectApi", run: "FlowRun") -> "DeadRun | None":
-    """Return how a flow run died, by the ledgers that it wrote to; None where none says so."""
+    """Return how a flow run died, by the ledgers that it wrote to; None where none says so.
+
+    One that has reached no ledger is judged by the process that it was given to.
+    """
     from spanctl.audit import deaths
 
     if run.state is None or run.state.type.is_final:
         return None
     try:
-        found = (deaths.of(_reached(app, name), api, run) for name in databases_of(run))
+        databases: list[Database | None] = [reached(app, name) for name in databases_of(run)]
+        found = (deaths.of(one, api, run) for one in databases or [None])
         return next((one for one in found if one is not None), None)
     except SpanctlError:
         return None  # whoever needs the ledger says so
 
 
-def end_dead(app: AppContext, api: "PrefectApi", one: "DeadRun") -> "FlowRun":
+def end_dead(
+    app: AppContext, api: "PrefectApi", one: "DeadRun", cancelled: str | None = None
+) -> "FlowRun":
     """End a dead flow run as Crashed, with nothing of it in limbo, and return it then.
+
+    Args:
+        app: The context.
+        api: Prefect.
+        one: The run, and how it died.
+        cancelled: What to say of who cancelled it: then it ends as Cancelled.
 
     Raises:
         SpanctlError: A ledger could not be written, or Prefect did not answer.
     """
     from spanctl.audit import deaths
 
-    deaths.end(api, [_reached(app, name) for name in databases_of(one.run)], one)
-    app.note(f"flow run {one.run.id} was dead, and is ended as Crashed: {one.note}")
+    databases = [reached(app, name) for name in databases_of(one.run)]
+    ended = deaths.end(api, databases, one, cancelled=cancelled)
+    app.note(f"flow run {one.run.id} was dead, and is ended as {ended.name}: {one.note}")
     return api.flow_run(one.run.id)
 
 

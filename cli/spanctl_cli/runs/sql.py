@@ -15,7 +15,7 @@ from spanctl_cli.output import Column, Document, Kind, Listing, Record, emit
 from spanctl_cli.output.emitter import picked_fields
 from spanctl_cli.output.model import Section
 from spanctl_cli.runs import Asked, elapsed, refuse_detached, typed_again
-from spanctl_cli.runs.in_process import execute, facts_of, invocation, prepare
+from spanctl_cli.runs.in_process import Begin, execute, facts_of, invocation, prepare
 from spanctl_cli.schemas import check_fields
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def run(app: AppContext, asked: Asked, sql: Sequence[str], **mode: bool) -> None
                     view,
                     runbook=True,
                     heartbeats=False,
-                    resumed=earlier.resumed,
+                    begin=Begin(resumed=earlier.resumed),
                 )
             with _told_off_a_terminal():
                 finished.check()

@@ -59,7 +59,7 @@ def cancel(
 ) -> Stopped:
     """Ask for a flow run to be cancelled, wait until it has ended, and look at its transactions.
 
-    One whose executor is dead is ended as Crashed.
+    One whose executor is dead is ended at once.
 
     Args:
         app: The invocation.
@@ -76,7 +76,8 @@ def cancel(
         msg = f"flow run {run.id} has ended already, as {run.state.name}"
         raise ConflictError(msg, hint=f"look: spanctl runs show {run.id}", flow_run=run.id)
     if (dead := ledger.dead(app, api, run)) is not None:
-        ended = ledger.end_dead(app, api, dead)  # nobody is there to be asked
+        # Nobody is there to be asked.
+        ended = ledger.end_dead(app, api, dead, cancelled=message("cancelled", reason))
     else:
         api.cancel(run.id, message("cancelled", reason))
         ended = _ended(api, run, timeout)

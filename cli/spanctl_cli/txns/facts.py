@@ -80,10 +80,10 @@ def dead_run(one: "DeadRun") -> dict[str, Any]:
         "name": one.run.name,
         "state": one.run.state.name if one.run.state else None,
         "owner": one.verdict,
-        "executor_id": one.executor.executor_id,
-        "host": one.executor.host,
-        "pid": one.executor.pid,
-        "heartbeat": one.executor.heartbeat,
+        "executor_id": one.executor.executor_id if one.executor else None,
+        "host": one.process.host if one.process else None,
+        "pid": one.process.pid if one.process else None,
+        "heartbeat": one.heard,
         "note": one.note,
     }
 

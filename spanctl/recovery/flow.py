@@ -1,0 +1,90 @@
+"""A flow that recovers dead flow runs; ``spanctl runs recover --schedule`` deploys it.
+
+It has no result and makes no artifact. It may die as any flow does: what it had begun, the next one
+takes over.
+"""
+
+from typing import TYPE_CHECKING
+
+from prefect import flow, get_run_logger
+
+from spanctl.errors import ConfigurationError, FlowCancelledError
+from spanctl.settings import resolve, state_home
+
+if TYPE_CHECKING:
+    import logging
+
+    from spanctl.errors import SpanctlError
+    from spanctl.orchestration.model import FlowRun
+    from spanctl.recovery.recoverer import Recovered
+    from spanctl.settings import Settings
+    from spanctl.spanner.client import Database
+
+NAME = "recover-runs"
+ENTRYPOINT = "spanctl.recovery.flow.recover_runs"
+
+
+@flow(name=NAME, persist_result=False, log_prints=False, validate_parameters=True)
+def recover_runs(max_attempts: int = 3) -> None:
+    """Recover what died, as ``spanctl runs recover --all`` does, in the context of the worker.
+
+    Executors that are silent are watched until it is known whether they are dead.
+
+    Args:
+        max_attempts: How often a run is run again at most.
+
+    Raises:
+        FlowCancelledError: A run died too often, or can't be run again: a person has to see to it.
+        SpanctlError: Prefect or Spanner did not answer, or refused.
+    """
+    logger = get_run_logger()
+    alarms: list[Recovered] = []
+    for one in _rounds(resolve(), max_attempts, logger):
+        told = f"flow run {one.run.id} ({one.run.name}): {one.action}: {one.note}"
+        if one.action.is_alarm:
+            logger.error("%s; %s", told, one.hint)
+            alarms.append(one)
+        else:
+            logger.info("%s", told)
+    if alarms:
+        names = ", ".join(one.run.id for one in alarms)
+        msg = f"somebody has to see to {names}"
+        raise FlowCancelledError(msg, hint=alarms[0].hint)
+
+
+def _rounds(
+    settings: "Settings",
+    attempts: int,
+    logger: "logging.Logger | logging.LoggerAdapter[logging.Logger]",
+) -> "list[Recovered]":
+    from spanctl.orchestration.api import PrefectApi
+    from spanctl.orchestration.keys import reach
+    from spanctl.recovery import resuming, rounds
+    from spanctl.recovery.recoverer import Policy, Recoverer
+    from spanctl.resources import DatabaseName
+    from spanctl.spanner.client import Target, shared
+
+    reached = reach(settings)
+    if reached is None:
+        msg = "no Prefect API is set"
+        raise ConfigurationError(msg, hint="set PREFECT_API_URL for the worker")
+
+    def other(name: str) -> "Database":
+        return shared(Target.from_settings(settings, DatabaseName.parse(name)))
+
+    def resume(run: "FlowRun") -> None:
+        path = resuming.start(run, state_home() / "recovered")
+        logger.info("flow run %s goes on; what it prints is in %s", run.id, path)
+
+    def trouble(error: "SpanctlError") -> None:
+        logger.warning("%s", error.message)
+
+    database = shared(Target.from_settings(settings))
+    # Once it is silent for the bound it may count as dead, and the looks are some seconds apart.
+    wanted = rounds.Wanted(patience=database.target.presumed_dead_after + 4 * rounds.PAUSE)
+    policy = Policy(attempts=attempts)
+    with (
+        PrefectApi(reached) as api,
+        Recoverer(database, api, reach=other, resume=resume, policy=policy) as recoverer,
+    ):
+        return list(rounds.run(recoverer, wanted, trouble=trouble))
