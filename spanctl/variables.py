@@ -172,6 +172,13 @@ VARIABLES: tuple[Variable, ...] = (
         help="how long one that can't be looked at may be silent before it counts as dead",
         check=parse_duration,
     ),
+    Variable(
+        "recover_every",
+        ("SPANCTL_RECOVER_EVERY",),
+        default="60s",
+        help="how often local up has workers recover runs that died; 0s: not at all",
+        check=parse_duration,
+    ),
     Variable("work_pool", ("SPANCTL_WORK_POOL",), help="Prefect work pool for deployments"),
 )
 """Every setting of a context, in the order in which it is shown."""

@@ -44,6 +44,7 @@ CREDENTIALS: Final = f"impersonate:runner@{PROJECT}.iam.gserviceaccount.com"
 _PREFECT: Final = (sys.executable, "-P", "-m", "spanctl.local.launch")
 _QUERY_SECONDS: Final = 0.5
 _HEARTBEAT_SECONDS: Final = 10
+_SLOT_SECONDS: Final = 60
 _ACCESS: Final = {
     "emulator_host",
     "spanner_endpoint",
@@ -147,6 +148,8 @@ def server(folder: Folder, port: int, environ: Mapping[str, str]) -> Part:
         "PREFECT_SERVER_UI_API_URL": url,  # else its pages look for the API on the default port
         "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home / "ui"),
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        # So long a deployment's slot is held by a run that died before it was begun.
+        "PREFECT_SERVER_CONCURRENCY_INITIAL_DEPLOYMENT_LEASE_DURATION": str(_SLOT_SECONDS),
         "PREFECT_CLI_PROMPT": "false",
     }
     command = ("server", "start", "--host", LOOPBACK, "--port", str(port))

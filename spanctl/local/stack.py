@@ -26,7 +26,15 @@ from spanctl.variables import LOCAL
 
 _GRACE: Final = 8.0
 _PREPARE_TIMEOUT: Final = 90.0
-_KEPT: Final = ("secret_reader", "prefect_api_key", "prefect_auth_string")
+_KEPT: Final = (
+    "secret_reader",
+    "prefect_api_key",
+    "prefect_auth_string",
+    "repeat_window",
+    "heartbeat_interval",
+    "presumed_dead_after",
+    "recover_every",
+)
 """Settings of the context that a person may have added."""
 _STRAYS: Final = "ended: {} processes of an earlier stack, of which nothing was remembered"
 _LOST: Final = "the emulator had stopped: its data is gone, the database is new and empty"

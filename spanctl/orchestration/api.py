@@ -241,6 +241,11 @@ class PrefectApi(RunReader):
             raise _refused(flow_run_id, state)
         return found
 
+    def delete_flow_run(self, flow_run_id: str) -> None:
+        """Delete a flow run, with its states and its log."""
+        path = f"/flow_runs/{segment(flow_run_id)}"
+        self._http.request("DELETE", path, doing="deleting a flow run")
+
     def crash_task_run(self, task_run_id: str, message: str) -> None:
         """End a task run as Crashed: what it held of concurrency limits is free then.
 

@@ -160,7 +160,7 @@ def test_what_a_person_has_ended_stays_ended(
     assert actions(recover(spanctl)) == []
 
 
-def test_several_recoverers_at_once(spanctl: Spanctl, bank: Bank, die: Die) -> None:
+def test_several_recoverers_at_once(bank: Bank, die: Die) -> None:
     """One of them has the attempt."""
     run = die("--recover")
     command = [sys.executable, "-m", "spanctl_cli.main", "runs", "recover", "--all", "-o", "json"]

@@ -78,6 +78,7 @@ def up(
         app_context.warn(note)
     if not status.is_up:
         raise _not_up(app_context, status)
+    _schedule_recovery(app_context)
     if status.endpoints:
         app_context.note(
             f"Prefect's pages: {status.endpoints.prefect_api_url.removesuffix('/api')}"
@@ -85,6 +86,21 @@ def up(
     in_use = Contexts.load().current
     if in_use not in {None, LOCAL}:
         app_context.note(f"the context in use is {in_use}; run: spanctl context use {LOCAL}")
+
+
+def _schedule_recovery(app_context: AppContext) -> None:
+    """Have the worker recover flow runs that died, unless the context says not to."""
+    from spanctl.clock import parse_duration
+    from spanctl.settings import resolve
+    from spanctl_cli.runs import recovering
+
+    settings = resolve(context=LOCAL)
+    every = parse_duration(settings.require("recover_every"))
+    try:
+        if every:
+            recovering.deploy(settings, every)
+    except SpanctlError as error:
+        app_context.warn(f"runs that die are not recovered: {error.message}")
 
 
 def _tell_running(app_context: AppContext, stack: "Stack") -> None:

@@ -423,7 +423,11 @@ def recover(  # noqa: PLR0913 - one parameter an option
         if remove:
             recovering.remove(application)
         else:
-            emit(recovering.deploy(application, every, max_attempts), output, fields=fields)
+            emit(
+                recovering.deploy(application.settings(), every, max_attempts),
+                output,
+                fields=fields,
+            )
         return
     if everything == bool(run) and not watch:
         msg = "name flow runs, or pass --all"

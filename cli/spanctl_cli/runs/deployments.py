@@ -15,6 +15,7 @@ from spanctl_cli.runs import Asked, elapsed, facts_of, ledger, plan, summary, wa
 if TYPE_CHECKING:
     from spanctl.orchestration.api import PrefectApi
     from spanctl.orchestration.model import Deployment, FlowRun
+    from spanctl.settings import Settings
 
 
 def connect(app: AppContext) -> "PrefectApi":
@@ -23,14 +24,23 @@ def connect(app: AppContext) -> "PrefectApi":
     Raises:
         ConfigurationError: None is set.
     """
+    return reached_api(app.settings())
+
+
+def reached_api(settings: "Settings") -> "PrefectApi":
+    """Return the Prefect API that settings name.
+
+    Raises:
+        ConfigurationError: None is set.
+    """
     from spanctl.orchestration.api import PrefectApi
     from spanctl.orchestration.keys import reach
 
-    settings = reach(app.settings())
-    if settings is None:
+    found = reach(settings)
+    if found is None:
         msg = "no Prefect API is set"
         raise ConfigurationError(msg, hint="run: spanctl local up, or set PREFECT_API_URL")
-    return PrefectApi(settings)
+    return PrefectApi(found)
 
 
 def run(app: AppContext, asked: Asked) -> None:

@@ -9,7 +9,7 @@ from spanctl_cli import exit_codes
 from spanctl_cli.context import AppContext
 from spanctl_cli.exit_codes import ExitCode
 from spanctl_cli.output import Column, Kind, Listing, Record
-from spanctl_cli.runs.deployments import connect
+from spanctl_cli.runs.deployments import connect, reached_api
 from spanctl_cli.sources import sources
 
 if TYPE_CHECKING:
@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 
     from spanctl.errors import SpanctlError
     from spanctl.orchestration.api import PrefectApi
-    from spanctl.orchestration.model import FlowRun
+    from spanctl.orchestration.model import Deployment, FlowRun
     from spanctl.recovery.recoverer import Action, Policy, Recovered
+    from spanctl.settings import Settings
     from spanctl.spanner.client import Database
 
 FLOW: Final = "recover-runs"
 NAME: Final = "spanctl"
 ENTRYPOINT: Final = "spanctl.recovery.flow.recover_runs"
+ATTEMPTS: Final = 3
 EVERY: Final = 60.0
 """Seconds between two runs of the deployment."""
 COLUMNS: Final = (
@@ -63,7 +65,7 @@ class Chosen:
 
     runs: Sequence[str] = ()
     rerun: bool = False
-    attempts: int = 3
+    attempts: int = ATTEMPTS
     force: bool = False
     watch: bool = False
 
@@ -185,16 +187,16 @@ def code_of(actions: "Collection[Action]") -> ExitCode:
     return exit_codes.worst(codes.get(one, ExitCode.DONE) for one in actions)
 
 
-def deploy(app: AppContext, every: float | None, attempts: int) -> Record:
+def deploy(settings: "Settings", every: float | None, attempts: int = ATTEMPTS) -> Record:
     """Make the deployment, or replace it, and return what is printed of it.
 
     Raises:
         ConfigurationError: No Prefect API or work pool is set.
         NotFoundError: There is no such work pool.
     """
-    pool = app.settings().require("work_pool")
+    pool = settings.require("work_pool")
     period = every or EVERY
-    with connect(app) as api:
+    with reached_api(settings) as api:
         made = api.deploy(
             FLOW,
             NAME,
@@ -205,6 +207,7 @@ def deploy(app: AppContext, every: float | None, attempts: int) -> Record:
             schema=_SCHEMA,
             description="Recovers flow runs whose process died: spanctl runs recover --schedule",
         )
+        _end_own(api, made)
     values = {
         "deployment": made.name,
         "work_pool": pool,
@@ -212,6 +215,15 @@ def deploy(app: AppContext, every: float | None, attempts: int) -> Record:
         "max_attempts": attempts,
     }
     return Record("runs.schedule", _SCHEDULED, values)
+
+
+def _end_own(api: "PrefectApi", deployment: "Deployment") -> None:
+    """End the deployment's runs that died: each would keep the next ones from running."""
+    from spanctl.audit import deaths
+
+    for run in api.unended_roots():
+        if run.deployment_id == deployment.id and (dead := deaths.of(None, api, run)):
+            deaths.close(api, dead)
 
 
 def remove(app: AppContext) -> None:
