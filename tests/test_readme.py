@@ -27,6 +27,7 @@ def home(tmp_path: Path) -> Iterator[dict[str, str]]:
     environment = {
         **kept,
         "HOME": str(tmp_path / "home"),
+        "SPANCTL_RECOVER_EVERY": "0s",  # else the worker may be faster than the next command
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     for name in ("SPANCTL_CONFIG_HOME", "SPANCTL_STATE_HOME", "PREFECT_HOME", "PREFECT_API_URL"):

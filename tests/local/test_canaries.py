@@ -304,7 +304,7 @@ def play(world: World) -> None:
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     with Processes(f"{FOLDER}={world.watched}") as processes:
-        world.child("local", "up")
+        world.child("local", "up", SPANCTL_RECOVER_EVERY="0s")
         endpoints = world.stack.status().endpoints
         assert endpoints is not None, world.shown[-1][1].decode()
         # A process that has imported Prefect already doesn't look into its environment again.

@@ -17,15 +17,18 @@ from spanctl_cli.options import (
     OutputOption,
     SinceOption,
     TimeoutOption,
+    YesOption,
     seconds,
 )
 from spanctl_cli.output import Column, Format, Kind, Record, emit, stdout_is_terminal, stream
+from spanctl_cli.prompts import confirm
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from spanctl.orchestration.browsing import RunFilter
     from spanctl_cli.runs import recovering
+    from spanctl_cli.runs.retrying import Retry
 
 app = typer.Typer(help="List flow runs, follow, wait for, cancel and retry them.")
 
@@ -317,9 +320,36 @@ def cancel(  # noqa: PLR0913 - one parameter an option
 @app.command()
 def retry(  # noqa: PLR0913 - one parameter an option
     ctx: typer.Context,
-    run: RunArgument,
+    run: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN]...", help="Flow runs, by their ids or names."),
+    ] = None,
     *,
+    state: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--state",
+            "-s",
+            metavar="STATE",
+            help="All that ended so. Repeatable.",
+            autocompletion=_states,
+        ),
+    ] = None,
+    flow: Annotated[
+        str | None, typer.Option("--flow", metavar="NAME", help="All of this flow.")
+    ] = None,
+    deployment: Annotated[
+        str | None, typer.Option("--deployment", "-d", metavar="NAME", help="All of this one.")
+    ] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option("--tag", metavar="TAG", help="All with it. Repeatable.")
+    ] = None,
+    since: SinceOption = None,
+    limit: LimitOption = 50,
     reason: WhyOption = None,
+    reopen: Annotated[
+        bool, typer.Option("--reopen", help="Open what was closed of it by hand.")
+    ] = False,
     watch: Annotated[
         bool, typer.Option("--watch/--detach", help="Wait for the end, or only have it accepted.")
     ] = True,
@@ -327,36 +357,77 @@ def retry(  # noqa: PLR0913 - one parameter an option
     cancel_on_interrupt: Annotated[
         bool, typer.Option("--cancel-on-interrupt", help="Ctrl-C cancels the run.")
     ] = False,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
     output: OutputOption = None,
+    fields: FieldsOption = None,
 ) -> None:
-    """Have workers run a run again that failed, crashed or was cancelled.
+    """Have workers run runs again that failed, crashed or were cancelled.
 
-    It stays the same flow run: transactions that it committed are not done again, their receipts
+    Each stays the same flow run: transactions that it committed are not done again, their receipts
     are found. What is told and counted is this attempt's. A run whose executor is dead is ended as
-    Crashed first.
+    Crashed first. What was closed by hand stays closed without --reopen, and the run is refused.
 
-    Example: spanctl runs retry bold-fox --reason "the disk was full"
+    Several runs, or those that filters pick, are listed with how many transactions each replays,
+    and are only accepted; filters ask first.
+
+    Examples: spanctl runs retry bold-fox --reason "the disk was full"
+              spanctl runs retry --state crashed --since 2h --flow pay --reason INC-1 --dry-run
     """
-    from spanctl_cli.runs import again
+    from spanctl_cli.runs import again, retrying
     from spanctl_cli.runs.deployments import connect
     from spanctl_cli.runs.stopping import message
 
     application = AppContext.of(ctx)
-    asked = runs.Asked(
-        target=run,
-        watch=watch,
-        timeout=timeout,
-        cancel_on_interrupt=cancel_on_interrupt,
-        output=output,
-    )
+    filters = bool(state or flow or deployment or tag or since)
+    if bool(run) == filters:
+        msg = "name flow runs, or pick them by --state, --flow, --deployment, --tag or --since"
+        raise UsageError(msg, hint="see what ended: spanctl runs list --state ended")
+    why = message("retried", reason)
+    opening = (reason or "spanctl runs retry --reopen") if reopen else None
     with connect(application) as api:
-        found = api.find_flow_run(run)
-        why = message("retried", reason)
+        if filters:
+            wanted = _filter(state or ["ended"], flow, deployment, tag, since, None, False)
+            runs_ = retrying.chosen(application, api, wanted, limit)
+        else:
+            runs_ = [api.find_flow_run(one) for one in run or ()]
+        if filters or dry_run or len(runs_) > 1:
+            planned = retrying.looked_at(application, api, runs_)
+            if planned and not dry_run:
+                if filters:
+                    question = f"Run {runs.counted(len(planned), 'run')} again?"
+                    confirm(application, question, yes=yes, hint="look with --dry-run, pass --yes")
+                retrying.accept(application, api, planned, why, opening)
+            emit(retrying.listing(planned), output, fields=fields)
+            _say_what_is_next(application, planned)
+            return
+        (found,) = runs_
+        retrying.open_up(application, found, retrying.closed(application, found), opening)
         if watch:
+            asked = runs.Asked(
+                target=found.id,
+                timeout=timeout,
+                cancel_on_interrupt=cancel_on_interrupt,
+                output=output,
+            )
             again.retry(application, api, found, why, asked)
             return
-        emit(again.accept(application, api, found, why), output)
+        emit(again.accept(application, api, found, why), output, fields=fields)
     application.note(f"accepted; next: spanctl runs watch {found.id}")
+
+
+def _say_what_is_next(application: AppContext, planned: "list[Retry]") -> None:
+    from spanctl_cli.runs import retrying
+
+    for one in planned:
+        if one.error is not None:
+            application.warn(f"flow run {one.run.id}: {one.error.message}")
+            application.note(one.error.hint)
+    accepted = [one.run.id for one in planned if one.outcome == "accepted"]
+    if accepted:
+        application.note(f"accepted; next: spanctl runs wait {' '.join(accepted)}")
+    if code := retrying.code_of(planned):
+        raise typer.Exit(code)
 
 
 @app.command()

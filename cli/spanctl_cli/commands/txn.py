@@ -1,7 +1,7 @@
 """``spanctl txn``: what is in flight or in limbo, and the last word on it."""
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,7 +12,7 @@ from spanctl_cli.exit_codes import ExitCode
 from spanctl_cli.options import FieldsOption, OutputOption, seconds
 from spanctl_cli.output import Listing, emit
 from spanctl_cli.sources import sources
-from spanctl_cli.txns import facts
+from spanctl_cli.txns import facts, reopening
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -274,33 +274,24 @@ def reopen(  # noqa: PLR0913 - one parameter an option
         raise UsageError(msg)
     app_context = AppContext.of(ctx)
     with sources(app_context) as (database, api):
-        rows = [_reopen(database, key, reason) for key in _closed(database, api, wanted, flow_run)]
+        keys = _closed(database, api, wanted, flow_run)
+        rows = [reopening.reopen(database, key, reason) for key in keys]
+        steps = reopening.next_steps(api, [row.pop("root_run") for row in rows])
     empty = f"nothing of {flow_run} is closed"
     emit(Listing("txn.reopen", facts.REOPENED, rows, empty=empty), output, fields=fields)
-    if rows:
-        app_context.note("next: run the job again; it goes on with these")
+    for step in steps if rows else ():
+        app_context.note(f"next: {step}")
 
 
 def _closed(
     database: "Database", api: "PrefectApi | None", wanted: str | None, flow_run: str | None
 ) -> "list[OperationKey]":
-    from spanctl.audit.operations import closed_in, operation, root_of
-    from spanctl.spanner.fence import standings
+    from spanctl.audit.operations import operation, root_of
 
     _ = database.ledger  # says what to do where there is none
     if wanted is not None:
         return [operation(database, wanted)]
-    keys = closed_in(database, root_of(api, str(flow_run)))
-    return [key for key, stands in standings(database, keys).items() if stands.is_closed]
-
-
-def _reopen(database: "Database", key: "OperationKey", reason: str) -> dict[str, Any]:
-    from spanctl.spanner import fence as fencing
-
-    closed = fencing.standing(database, key).entry
-    root_run = closed.provenance.root_run if closed else None
-    fenced, entry = fencing.reopen(database, key, provenance=_claimed(root_run, reason))
-    return facts.reopened(key, fenced, entry)
+    return reopening.closed_of_run(database, root_of(api, str(flow_run)))
 
 
 def _tell_trouble(app_context: AppContext, found: "Survey") -> None:
@@ -365,20 +356,12 @@ def _of_run(
 
 
 def _provenance(found: "Survey", key: "OperationKey", reason: str) -> "Provenance":
+    from spanctl.ledger.keys import is_txn_id
+
     owned = found.owned(key)
-    return _claimed(owned.lease.root_run if owned else None, reason)
-
-
-def _claimed(root_run: str | None, reason: str) -> "Provenance":
-    from spanctl import invocation
-    from spanctl.ledger.receipt import Provenance
-
-    return Provenance(
-        initiator=invocation.user_at_host(),
-        executor=invocation.executor(),
-        root_run=root_run,
-        reason=reason,
-    )
+    # Of what nobody has leased, the key tells the run: flow runs' ids look like txn IDs.
+    root_run = owned.lease.root_run if owned else key.root if is_txn_id(key.root) else None
+    return reopening.claimed(root_run, reason)
 
 
 def _refuse_left(done: "Sequence[Settled]") -> None:
