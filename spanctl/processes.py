@@ -21,6 +21,8 @@ _ENDED: Final = frozenset({"Z", "X"})
 _SKEW: Final = timedelta(seconds=5)
 """How far this machine's clock and Spanner's may be apart."""
 _PS_TIMEOUT: Final = 5.0
+_CLOCK: Final = 0xEFFFFFFA
+"""The inode of the time namespace that a machine begins with (``include/linux/proc_ns.h``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class Mark:
     """Which process of a machine it is, beside its number.
 
     Attributes:
-        boot: The kernel's id of the boot.
+        boot: The kernel's id of the boot; behind it the time namespace, where that isn't the first.
         namespace: The inode of the pid namespace; it is given out again when that has ended.
         ticks: When the process was started, in the kernel's ticks since the boot.
     """
@@ -63,8 +65,11 @@ def mark() -> Mark | None:
     try:
         boot = (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         namespace = (_PROC / "self/ns/pid").stat().st_ino
+        clock = (_PROC / "self/ns/time").stat().st_ino if (_PROC / "self/ns/time").exists() else 0
     except OSError:
         return None
+    if clock not in {0, _CLOCK}:
+        boot = f"{boot}+{clock}"  # ticks count from another moment there
     ticks = ticks_of(os.getpid())
     return None if ticks is None else Mark(boot, namespace, ticks)
 

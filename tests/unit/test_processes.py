@@ -73,3 +73,37 @@ def test_a_zombie_process_is_gone() -> None:
         assert started_at(child.pid) is None
     finally:
         child.wait()
+
+
+def _unshared(*words: str) -> "subprocess.Popen[str]":
+    code = (
+        "import os, sys; from spanctl.processes import Hand;"
+        "print(Hand.own('engine'), flush=True); sys.stdin.read()"
+    )
+    return subprocess.Popen(
+        [*words, sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("unshare", "--time", "--boottime", "1000"),
+        ("unshare", "--pid", "--fork", "--mount-proc"),
+        ("unshare", "--uts", "sh", "-c", 'hostname web-7 && exec "$@"', "sh"),
+    ],
+    ids=["another clock", "other numbers", "another host"],
+)
+def test_a_living_process_in_a_namespace_of_its_own_is_never_gone(words: tuple[str, ...]) -> None:
+    """It can't be looked at from here; its heartbeat tells."""
+    with _unshared(*words) as living:
+        assert living.stdout is not None
+        hand = processes.Hand.parse(living.stdout.readline().strip())
+        if hand is None:
+            pytest.skip("this system lets nobody make namespaces")
+        assert hand.look() is Process.ELSEWHERE
+        living.communicate("")
