@@ -61,6 +61,15 @@ def parse_duration(text: str) -> float:
     return value
 
 
+def parse_interval(text: str) -> float | None:
+    """Read how often something is done, in seconds; None for ``0`` or ``0s``: not at all.
+
+    Raises:
+        UsageError: As :func:`parse_duration` raises.
+    """
+    return None if text in {"0", "0s"} else parse_duration(text)
+
+
 def parse_since(text: str) -> datetime:
     """Read a point in the past: an age (``90s``, ``15m``, ``24h``, ``7d``, ``2w``) or RFC 3339.
 

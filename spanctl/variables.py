@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from spanctl.clock import parse_duration, parse_since
+from spanctl.clock import parse_duration, parse_interval, parse_since
 from spanctl.errors import ConfigurationError, UsageError
 
 
@@ -177,7 +177,7 @@ VARIABLES: tuple[Variable, ...] = (
         ("SPANCTL_RECOVER_EVERY",),
         default="60s",
         help="how often local up has workers recover runs that died; 0s: not at all",
-        check=parse_duration,
+        check=parse_interval,
     ),
     Variable("work_pool", ("SPANCTL_WORK_POOL",), help="Prefect work pool for deployments"),
 )

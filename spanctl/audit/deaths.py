@@ -8,6 +8,7 @@ from spanctl.errors import OutcomeUnknownError
 from spanctl.invocation import IDEMPOTENCY_KEY_LABEL
 from spanctl.ledger.keys import keyed_root
 from spanctl.orchestration.api import PrefectApi
+from spanctl.orchestration.filerun import FileRun
 from spanctl.orchestration.model import FlowRun, State, StateType
 from spanctl.spanner import executors, liveness, predecessors
 from spanctl.spanner.client import Database
@@ -102,7 +103,9 @@ def root_of(run: FlowRun) -> str:
 def error(dead: DeadRun) -> OutcomeUnknownError:
     """Return what to raise where somebody waits for the end of a dead run, which never comes."""
     msg = f"flow run {dead.run.id} is dead: {dead.note}"
-    hint = f"end it: spanctl txn resolve --flow-run {dead.run.id}"
+    hint = f"end it: spanctl runs recover {dead.run.id}"
     if dead.run.deployment_id is not None:
         hint = f"{hint}; or run it again: spanctl runs retry {dead.run.id}"
+    elif FileRun.from_labels(dead.run.labels) is not None:
+        hint = f"{hint}; or go on with it: spanctl run --resume {dead.run.id}"
     return OutcomeUnknownError(msg, hint=hint, flow_run=dead.run.id)

@@ -31,7 +31,7 @@ def limbo(around: Surroundings) -> Answer:
         "dead_runs": dead,
     }
     flight = f"{flying:,} in flight"
-    hint = "run: spanctl txn resolve --all"
+    hint = f"run: spanctl {'runs recover' if dead else 'txn resolve'} --all"
     if found.owners.hides_dead_runs and not open_:
         told = f"a flow run may have died: {found.owners.trouble}; {flight}"
         return warn(told, "spanctl txn list --unresolved", **facts)

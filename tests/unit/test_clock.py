@@ -66,3 +66,11 @@ def test_an_absurd_age_is_a_usage_error(text: str) -> None:
     """Numbers beyond the calendar, or that only look like digits, end in a clear error."""
     with pytest.raises(UsageError):
         clock.parse_since(text)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("0s", None), ("0", None), ("2m", 120.0)])
+def test_an_interval_may_be_none_at_all(text: str, expected: float | None) -> None:
+    """Nothing else is no length of time."""
+    assert clock.parse_interval(text) == expected
+    with pytest.raises(UsageError, match="no length of time"):
+        clock.parse_interval("-1s")

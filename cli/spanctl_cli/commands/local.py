@@ -90,12 +90,12 @@ def up(
 
 def _schedule_recovery(app_context: AppContext) -> None:
     """Have the worker recover flow runs that died, unless the context says not to."""
-    from spanctl.clock import parse_duration
+    from spanctl.clock import parse_interval
     from spanctl.settings import resolve
     from spanctl_cli.runs import recovering
 
     settings = resolve(context=LOCAL)
-    every = parse_duration(settings.require("recover_every"))
+    every = parse_interval(settings.require("recover_every"))
     try:
         if every:
             recovering.deploy(settings, every)

@@ -115,7 +115,9 @@ def list_(  # noqa: PLR0913 - one parameter an option
     emit(listing, output, fields=fields)
     for one in dead:
         app_context.warn(f"flow run {one.run.id} ({one.run.name}) is dead: {one.note}")
-    if rows if unresolved else dead:
+    if dead:
+        app_context.note("next: spanctl runs recover --all")
+    elif rows and unresolved:
         app_context.note("next: spanctl txn resolve --all")
     if unresolved and (rows or dead):
         raise typer.Exit(ExitCode.UNKNOWN)
