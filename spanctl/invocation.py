@@ -32,6 +32,8 @@ TARGET_LABEL = f"{LABEL_PREFIX}target"
 FOLDER_LABEL = f"{LABEL_PREFIX}folder"
 HOST_LABEL = f"{LABEL_PREFIX}host"
 CODE_LABEL = f"{LABEL_PREFIX}code"
+UPKEEP_TAG = "spanctl.upkeep"
+"""The tag of what spanctl does by itself: the next run makes up for one that died."""
 RECOVER_TAG = "spanctl.recover"
 """The tag of flow runs that are to be run again should their process die."""
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from spanctl.audit.owners import DeadRun, Owned, Owners
 from spanctl.errors import UnreachableError
+from spanctl.invocation import UPKEEP_TAG
 from spanctl.ledger.fences import Author
 from spanctl.ledger.keys import OperationKey
 from spanctl.ledger.receipt import EntryKind, Outcome, Provenance, Receipt
@@ -53,7 +54,8 @@ class Survey:
         operations: The operations, the oldest first.
         leases: Every open lease, also those whose operations are all settled.
         owners: Who owns them.
-        dead_runs: The root flow runs that have not ended, and that nobody executes any more.
+        dead_runs: The root flow runs that have not ended, and that nobody executes any more; but
+            for those of spanctl's own upkeep.
     """
 
     operations: tuple[Unsettled, ...]
@@ -128,7 +130,8 @@ def survey(database: Database, api: PrefectApi | None) -> Survey:
     owners.ask()
     operations = limbo.unsettled(database, leased)
     listed = tuple(Unsettled(one, owners.of(one)) for one in operations)
-    return Survey(listed, leased, owners, tuple(owners.dead_runs()))
+    dead = [one for one in owners.dead_runs() if UPKEEP_TAG not in one.run.tags]
+    return Survey(listed, leased, owners, tuple(dead))
 
 
 def settle(

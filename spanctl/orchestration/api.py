@@ -86,6 +86,7 @@ class PrefectApi(RunReader):
         parameters: Mapping[str, Any],
         schema: Mapping[str, Any],
         description: str = "",
+        tags: Sequence[str] = (),
     ) -> Deployment:
         """Make a deployment with one schedule, or replace that of the same name.
 
@@ -98,6 +99,7 @@ class PrefectApi(RunReader):
             parameters: JSON values.
             schema: JSON schema of the flow's parameters.
             description: Shown in Prefect's UI.
+            tags: Its tags, which its runs get.
 
         Raises:
             NotFoundError: There is no such work pool.
@@ -117,6 +119,7 @@ class PrefectApi(RunReader):
             "concurrency_limit": 1,
             "concurrency_options": {"collision_strategy": "CANCEL_NEW"},
             "description": description,
+            "tags": list(tags),
         }
         _, data = self._http.request("POST", "/deployments/", body, doing="making a deployment")
         return Deployment.read(data, f"{flow}/{name}")

@@ -182,7 +182,12 @@ class Guarded(BaseHTTPRequestHandler):
         asked = self.headers.get("Authorization"), self.path.removeprefix("/api")
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         pool = {"name": "a", "type": "prefect:managed", "is_paused": False}
-        known = {"/work_pools/filter": [pool], "/work_pools/a/workers/filter": []}
+        nobody: list[object] = []
+        known = {
+            "/work_pools/filter": [pool],
+            "/work_pools/a/workers/filter": nobody,
+            "/flow_runs/filter": nobody,
+        }
         status, answer = 200, known.get(asked[1], {"id": "a"})
         if asked[1] == "/admin/version":
             status = 404

@@ -57,6 +57,7 @@ def fresh(own: Stack, spanctl: Spanctl, monkeypatch: pytest.MonkeyPatch) -> Iter
     config = state.with_name("config")
     monkeypatch.setenv("SPANCTL_CONFIG_HOME", str(config))
     monkeypatch.setenv("SPANCTL_STATE_HOME", str(state))
+    monkeypatch.setenv("SPANCTL_RECOVER_EVERY", "0s")  # each run of a worker is a second's work
     made = Lab(own, spanctl, monkeypatch, config / "contexts.toml")
     with made.others:
         yield made

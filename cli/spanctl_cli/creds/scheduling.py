@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from spanctl.errors import NotFoundError, UsageError
+from spanctl.invocation import UPKEEP_TAG
 from spanctl_cli.context import AppContext
 from spanctl_cli.output import Column, Kind, Record
 from spanctl_cli.runs.deployments import connect
@@ -65,6 +66,7 @@ def deploy(app: AppContext, names: Sequence[str], every: float | None, cron: str
             parameters={"secrets": secrets or None},
             schema=_SCHEMA,
             description="Rotates the credentials that are due: spanctl creds schedule",
+            tags=[UPKEEP_TAG],
         )
     app.note(f"run it now: spanctl run {made.name}")
     values = {

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from spanctl.errors import ConfigurationError, NotFoundError, UsageError
+from spanctl.invocation import UPKEEP_TAG
 from spanctl_cli import exit_codes
 from spanctl_cli.context import AppContext
 from spanctl_cli.exit_codes import ExitCode
@@ -206,6 +207,7 @@ def deploy(settings: "Settings", every: float | None, attempts: int = ATTEMPTS) 
             parameters={"max_attempts": attempts},
             schema=_SCHEMA,
             description="Recovers flow runs whose process died: spanctl runs recover --schedule",
+            tags=[UPKEEP_TAG],
         )
         _end_own(api, made)
     values = {
