@@ -53,7 +53,7 @@ _MAPS: Final = "mapped"
 _MAPPED: Final = {Form.FULL: 100, Form.SHORT: 1}
 _NAIVE: Final = {Form.FULL: range(60), Form.SHORT: (10,)}
 """Not each program can go wrong: the short form takes one that can."""
-_EXECUTIONS: Final = 9
+_EXECUTIONS: Final = 12
 _PATIENCE: Final = 300.0
 """Prefect's client waits 2, 4 ... 32 s, and again, while its server is busy."""
 _QUIET: Final = {
