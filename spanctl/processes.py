@@ -10,6 +10,7 @@ kept, there is the name alone.
 import os
 import socket
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -119,6 +120,7 @@ class Hand:
         host: The machine.
         pid: The process there.
         since: When it was given the run, by that machine's clock.
+        claim: How often the run had been taken by then, this time included.
         mark: Which process of that number it is; None where the system didn't tell.
     """
 
@@ -126,29 +128,38 @@ class Hand:
     host: str
     pid: int
     since: datetime
+    claim: int
     mark: Mark | None
 
     @classmethod
-    def own(cls, role: str) -> Self:
-        """Return this process."""
+    def own(cls, role: str, claim: int = 1) -> Self:
+        """Return this process, which has taken a run for the so-manieth time."""
         host, marked = parse(here())
+        since = datetime.now(UTC).replace(microsecond=0)
         return cls(
-            role=role, host=host or "", pid=os.getpid(), since=datetime.now(UTC), mark=marked
+            role=role, host=host or "", pid=os.getpid(), since=since, claim=claim, mark=marked
         )
 
     def __str__(self) -> str:
         """Write it as a label keeps it."""
         kept = f"{self.host} {self.mark}" if self.mark else self.host
-        return f"{self.role} {self.pid} {self.since:%Y-%m-%dT%H:%M:%SZ} {kept}"
+        return f"{self.role} {self.pid} {self.since:%Y-%m-%dT%H:%M:%SZ} {self.claim} {kept}"
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
         """Read what a label keeps; None for what is no such label."""
-        role, pid, since, *kept = [*text.split(" ", 3), "", "", ""][:4]
-        host, marked = parse(kept[0])
         try:
+            role, pid, since, claim, kept = text.split(" ", 4)
             begun = datetime.strptime(since, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-            return cls(role=role, host=host or "", pid=int(pid), since=begun, mark=marked)
+            host, marked = parse(kept)
+            return cls(
+                role=role,
+                host=host or "",
+                pid=int(pid),
+                since=begun,
+                claim=int(claim),
+                mark=marked,
+            )
         except ValueError:
             return None
 
@@ -160,6 +171,21 @@ class Hand:
     def place(self) -> str:
         """Which process it is, in words."""
         return f"process {self.pid} on {self.host}"
+
+
+def count_claims(pending: Iterable[bool]) -> int:
+    """Return how often a process has taken a flow run.
+
+    Whoever takes one has it Pending first, and nobody takes one that is Pending.
+
+    Args:
+        pending: For each state that the run went through, the oldest first, whether it was that.
+    """
+    found, before = 0, False
+    for one in pending:
+        found += one and not before
+        before = one
+    return found
 
 
 def is_own(host: str | None, pid: int | None, marked: Mark | None) -> bool:

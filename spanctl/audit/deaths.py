@@ -1,10 +1,11 @@
 """Flow runs that died: found by their executors, and ended so that they can be run again."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Final
 
 from spanctl.audit.owners import DeadRun, Owners
-from spanctl.errors import OutcomeUnknownError
+from spanctl.errors import ConflictError, OutcomeUnknownError
 from spanctl.invocation import IDEMPOTENCY_KEY_LABEL
 from spanctl.ledger.keys import keyed_root
 from spanctl.orchestration.api import PrefectApi
@@ -17,23 +18,42 @@ from spanctl.spanner.liveness import Judge
 _TIMEOUT: Final = 5.0
 
 
-def of(database: Database | None, api: PrefectApi, run: FlowRun) -> DeadRun | None:
-    """Return how a root flow run died; None where it has ended, is alive, or that isn't known.
+def of(databases: Sequence[Database], api: PrefectApi, run: FlowRun) -> DeadRun | None:
+    """Return how a flow run died; None where it has ended, is alive, or that isn't known.
 
     Args:
-        database: A database that the run writes to; None to go by the process that it was given to.
+        databases: The databases that the run writes to; with none it is judged by the process that
+            it was given to.
         api: Prefect.
         run: The run, as Prefect tells it.
 
     Raises:
-        SpanctlError: The database could not be read.
+        SpanctlError: A database could not be read.
     """
     if run.state is None or run.state.type.is_final:
         return None
-    known = executors.read(database, timeout=_TIMEOUT) if database else []
-    rows = [one for one in known if one.root_run == run.id]
-    judge = liveness.judge(database, rows) if database else Judge()
-    return next(iter(Owners(api, (), judge, runs={run.id: run}).dead_runs()), None)
+    found: list[DeadRun] = []
+    for judge in map(partial(_judge, run=run), databases) if databases else [Judge()]:
+        owners = Owners(api, (), judge, runs={run.id: run})
+        if owners.is_executed(run):
+            return None
+        found += owners.dead_runs()
+    return found[0] if found else None
+
+
+def is_executed(database: Database, api: PrefectApi, run: FlowRun) -> bool:
+    """Tell whether somebody may execute a flow run, as far as a database knows.
+
+    Raises:
+        SpanctlError: The database could not be read.
+    """
+    return Owners(api, (), _judge(database, run=run), runs={run.id: run}).is_executed(run)
+
+
+def _judge(database: Database, *, run: FlowRun) -> Judge:
+    known = executors.read(database, timeout=_TIMEOUT)
+    rows = [one for one in known if run.id in {one.root_run, one.flow_run}]
+    return liveness.judge(database, rows)
 
 
 def end(
@@ -60,24 +80,40 @@ def end(
         NotFoundError: Prefect doesn't know it any more.
         SpanctlError: A database could not be written, or Prefect did not answer.
     """
-    for database in databases:
-        predecessors.settle(database, dead.root, dead.run.id, by=by or dead.run.id)
-    return close(api, dead, cancelled=cancelled)
+    who = by or dead.run.id
+    ended = [
+        (one, predecessors.settle_keeping(one, dead.root, dead.run.id, by=who)[0])
+        for one in databases
+    ]
+    state = close(api, dead, cancelled=cancelled)
+    for database, rows in ended:  # only now: whoever dies before leaves what tells of the run
+        predecessors.forget(database, rows)
+    return state
 
 
 def close(api: PrefectApi, dead: DeadRun, *, cancelled: str | None = None) -> State:
     """End a dead flow run in Prefect alone, with all that ran within it; return its state then.
 
     Its task runs and subflows end as Crashed: what they held of concurrency limits is free then.
+    One that was being cancelled ends as Cancelled.
 
     Raises:
         NotFoundError: Prefect doesn't know it any more.
+        ConflictError: Prefect's rules refuse it.
         UnreachableError: Prefect did not answer.
     """
     _crash_parts(api, dead.run.id, dead.note, {dead.run.id})
-    state = StateType.CRASHED if cancelled is None else StateType.CANCELLED
+    was = dead.run.state
+    cancels = cancelled is not None or (was is not None and was.type is StateType.CANCELLING)
+    state = StateType.CANCELLED if cancels else StateType.CRASHED
     message = dead.note if cancelled is None else f"{cancelled}; {dead.note}"
-    return api.set_state(dead.run.id, state, message=message)
+    try:
+        return api.set_state(dead.run.id, state, message=message)
+    except ConflictError:
+        now = api.flow_run(dead.run.id).state
+        if now is None or not now.type.is_final:
+            raise
+        return now  # its worker, or somebody else, was faster
 
 
 def _crash_parts(api: PrefectApi, run: str, note: str, seen: set[str]) -> None:

@@ -16,7 +16,7 @@ from spanctl.invocation import (
 from spanctl.ledger.keys import keyed_root
 from spanctl.orchestration.api import PrefectApi
 from spanctl.orchestration.model import FlowRun, State, StateType
-from spanctl.processes import Hand, Process
+from spanctl.processes import Hand, Process, count_claims
 from spanctl.spanner.executors import Executor
 from spanctl.spanner.limbo import Leased, OpenLease
 from spanctl.spanner.liveness import Judge, Judged, Verdict
@@ -26,8 +26,6 @@ _EXECUTED: Final = frozenset({StateType.RUNNING, StateType.PENDING, StateType.CA
 """In the other states that don't end a run nobody has to execute it: it may wait for long."""
 _STARTS: Final = timedelta(seconds=20)
 """How long a process may take to begin that a worker has started, though the worker is gone."""
-_SKEW: Final = timedelta(seconds=30)
-"""How far the clocks of two machines may be apart."""
 _ORDER: Final = tuple(Verdict)
 
 
@@ -111,14 +109,14 @@ class Owners:
     _judged: dict[str, Judged] = field(default_factory=dict)
 
     def ask(self) -> None:
-        """Read the root flow runs that have not ended, and those of the leases and executors."""
+        """Read the flow runs that have not ended, and those of the leases and executors."""
         held = {one.root_run for one in self.leases}
         roots = set(filter(None, held | {one.root_run for one in self._executors}))
         if self.api is None:
             self.trouble = "no Prefect API is set" if roots else ""
             return
         try:
-            begun = self.api.unended_roots()
+            begun = self.api.unended_runs()
             found = {run.id: run for run in begun if PROCESS_LABEL in run.labels}
             found = {name: run for name, run in found.items() if is_of(run, self.database)}
             found |= {run.id: run for run in self.api.flow_runs(sorted(roots - found.keys()))}
@@ -171,42 +169,49 @@ class Owners:
         return [one for one in found if one is not None]
 
     def is_executed(self, run: FlowRun) -> bool:
-        """Whether somebody may execute a root flow run: all that is known of it isn't dead."""
-        if self._alive(run.id) is not None:
+        """Whether somebody may execute a flow run: all that is known of it isn't dead."""
+        if self._alive(run.id) is not None or is_running(run):
             return True
-        mine = [one for one in self._executors if one.root_run == run.id and not one.parent]
-        return any(not self.judge.of(one).verdict.is_dead for one in mine)
+        return any(not self.judge.of(one).verdict.is_dead for one in self._rows(run))
+
+    def _rows(self, run: FlowRun) -> list[Executor]:
+        """Return the executors of a flow run's engines, those that began first first."""
+        rows = [one for one in self._executors if run.id in {one.root_run, one.flow_run}]
+        return sorted((one for one in rows if not one.parent), key=lambda one: one.started_at)
 
     def _death_of(self, run: FlowRun) -> DeadRun | None:
         """Return how a flow run died; None where it has ended, is alive, or that isn't known."""
-        if run.state is None or not _has_to_be_executed(run, run.state, self.judge.bound):
+        state = run.state
+        if state is None or not _has_to_be_executed(run, state, self.judge.bound):
             return None
         if self.is_executed(run):
             return None
-        said = f"Prefect says {run.state.name}"
-        rows = [one for one in self._executors if one.root_run == run.id and not one.parent]
-        last = max(rows, key=lambda one: one.started_at, default=None)
-        hand = _hand(run)
-        if hand is not None and (last is None or hand.since > last.started_at - _SKEW):
-            if not self._is_gone(run, hand):
+        said = f"Prefect says {state.name}"
+        rows, hand = self._rows(run), _hand(run)
+        last = rows[-1] if rows else None
+        if hand is not None and not (last is not None and _is_same(last, hand)):
+            # The executors, if any, are of other attempts, or of another one than this label.
+            if hand.look() is Process.GONE:
+                dead = DeadRun(run, Verdict.GONE, f"{said}, but {hand.place} is gone", last, hand)
+                return dead if self._is_left(run, hand) else None
+            if last is None or hand.since > last.started_at:
                 return None
-            if last is None or last.pid != hand.pid:
-                note = f"{said}, but {hand.place} is gone"
-                return DeadRun(run, Verdict.GONE, note, last, hand)
-        if last is None or self._is_begun_again(run, last.started_at):
+        if last is None or self._is_begun_again(run, last, hand):
             return None
         judged = self.judge.of(last)
         return DeadRun(run, judged.verdict, f"{said}, but {judged.evidence}", last, hand)
 
-    def _is_gone(self, run: FlowRun, hand: Hand) -> bool:
-        """Tell whether the process that has a run is gone, and has left it to no other one."""
-        if hand.look() is not Process.GONE or run.state is None:
+    def _is_left(self, run: FlowRun, hand: Hand) -> bool:
+        """Tell whether a process that is gone has left a run to no other one."""
+        if run.state is None:
             return False
-        if run.state.type is StateType.PENDING and hand.role == "worker":
+        if hand.role == "worker":
+            # What it has started has the run once that is Running, and may be about to say so.
             began = max(run.state.timestamp, hand.since)
-            if now() - began < _STARTS:
-                return False  # the process that it has started may be about to say so
-        return not self._is_begun_again(run, hand.since + _SKEW)
+            if run.state.type is not StateType.PENDING or now() - began < _STARTS:
+                return False
+        states = self._states(run)
+        return states is not None and _claims(states) <= hand.claim
 
     def _of(self, lease: OpenLease) -> Judged:
         if lease.intent_id not in self._judged:
@@ -225,7 +230,7 @@ class Owners:
             return None
         # Executed again, it may not have come to its first lease yet.
         hand = _hand(run) if run else None
-        if run and hand and hand.since > since - _SKEW and self._is_gone(run, hand):
+        if run and hand and hand.look() is Process.GONE and self._is_left(run, hand):
             return None
         if now() - state.timestamp > timedelta(seconds=self.judge.bound):
             return None
@@ -246,20 +251,40 @@ class Owners:
             return None
         return Judged(Verdict.ALIVE, "its run goes on in a process here", is_seen=True)
 
-    def _is_begun_again(self, run: FlowRun, since: datetime) -> bool:
+    def _is_begun_again(self, run: FlowRun, last: Executor, hand: Hand | None) -> bool:
         """Tell whether a run was handed to another process since an executor of it began.
 
         Each process that executes a run finds it Pending; a retry within one doesn't pass there.
         """
-        if run.state is None or run.state.timestamp <= since:
+        if run.state is None or (run.state.timestamp <= last.started_at and hand is None):
             return False
-        if self.api is None:
-            return True  # who could tell isn't there
-        try:
-            states = self.api.flow_run_states(run.id)
-        except SpanctlError:
+        states = self._states(run)
+        if states is None:
             return True
-        return any(one.type is StateType.PENDING and one.timestamp > since for one in states)
+        if hand is not None and _is_same(last, hand):
+            return _claims(states) > hand.claim
+        if _claims(states) <= 1:
+            return False
+        kinds = (one for one in states if one.type is StateType.PENDING)
+        return any(one.timestamp > last.started_at for one in kinds)
+
+    def _states(self, run: FlowRun) -> Sequence[State] | None:
+        """Return the states that a run went through; None where that can't be told."""
+        if self.api is None:
+            return None
+        try:
+            return self.api.flow_run_states(run.id)
+        except SpanctlError:
+            return None
+
+
+def _claims(states: Iterable[State]) -> int:
+    return count_claims(one.type is StateType.PENDING for one in states)
+
+
+def _is_same(executor: Executor, hand: Hand) -> bool:
+    """Tell whether an executor is in the process that a run was given to."""
+    return (executor.host, executor.pid, executor.mark) == (hand.host, hand.pid, hand.mark)
 
 
 def _hand(run: FlowRun) -> Hand | None:

@@ -175,7 +175,7 @@ class Following:
             return
         self._looked = monotonic() + _LOOK
         try:
-            dead = deaths.of(self._database, self._api, self.run)
+            dead = deaths.of([self._database], self._api, self.run)
         except SpanctlError:
             return  # it is looked at again
         if dead is not None and self._was_dead:

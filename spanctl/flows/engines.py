@@ -4,7 +4,7 @@ import os
 import sys
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import httpx
@@ -14,8 +14,13 @@ from prefect.exceptions import PrefectException
 
 from spanctl.errors import SpanctlError
 from spanctl.invocation import DATABASE_LABEL, PROCESS_LABEL
-from spanctl.processes import Hand
+from spanctl.processes import Hand, count_claims
 from spanctl.settings import resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from prefect.client.schemas.objects import State
 
 
 def start_with(module: str) -> None:
@@ -46,7 +51,8 @@ def label_claimed() -> None:
         is_claimed: bool = await theirs(self, flow_run)
         if is_claimed:  # at once: should this worker die, nothing else tells who had the run
             with suppress(httpx.HTTPError, PrefectException):
-                await self.client.update_flow_run_labels(flow_run.id, _labels("worker"))
+                states = await self.client.read_flow_run_states(flow_run.id)
+                await self.client.update_flow_run_labels(flow_run.id, _labels("worker", states))
         return is_claimed
 
     ProcessWorker._propose_pending_state = propose  # type: ignore[method-assign]  # noqa: SLF001
@@ -59,15 +65,22 @@ def label_run() -> None:
         return
     # The engine itself says so where Prefect can't be reached.
     with suppress(httpx.HTTPError, PrefectException), get_client(sync_client=True) as client:
-        client.update_flow_run_labels(UUID(flow_run), _labels("engine"))
+        states = client.read_flow_run_states(UUID(flow_run))
+        client.update_flow_run_labels(UUID(flow_run), _labels("engine", states))
 
 
-def _labels(role: str) -> dict[str, Any]:
+def _labels(role: str, states: "Iterable[State[Any]]") -> dict[str, Any]:
     """Return the labels of a flow run that this process has: which it is, and its database."""
-    labels = {PROCESS_LABEL: str(Hand.own(role))}
+    labels = {PROCESS_LABEL: str(Hand.own(role, claims(states)))}
     with suppress(SpanctlError):
         labels[DATABASE_LABEL] = str(resolve().database)
     return {**labels}
+
+
+def claims(states: "Iterable[State[Any]]") -> int:
+    """Return how often a process has taken a flow run that went through these states."""
+    ordered = sorted(states, key=lambda one: one.timestamp)
+    return count_claims(one.type.value == "PENDING" for one in ordered)
 
 
 def end_at_once() -> None:

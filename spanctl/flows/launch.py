@@ -40,7 +40,8 @@ from spanctl.errors import (
     UnreachableError,
     UsageError,
 )
-from spanctl.invocation import DATABASE_LABEL, PROCESS_LABEL, Invocation, using
+from spanctl.flows.engines import claims
+from spanctl.invocation import DATABASE_LABEL, PROCESS_LABEL, SETTLED_LABEL, Invocation, using
 from spanctl.orchestration.parameters import read as read_by
 from spanctl.processes import Hand
 
@@ -278,9 +279,9 @@ def register(
     return run
 
 
-def _hand() -> dict[str, Any]:
+def _hand(claim: int = 1) -> dict[str, Any]:
     """Return the label of a flow run that this process has."""
-    return {PROCESS_LABEL: str(Hand.own("engine"))}
+    return {PROCESS_LABEL: str(Hand.own("engine", claim))}
 
 
 def _where(invocation: Invocation) -> dict[str, Any]:
@@ -300,7 +301,9 @@ def resume(flow_run: str, parameters: Mapping[str, Any]) -> FlowRun:
     with get_client(sync_client=True) as client:
         try:
             state: State[Any] = Pending(message="resumed with spanctl run --resume")
-            client.update_flow_run_labels(UUID(flow_run), _hand())
+            before = claims(client.read_flow_run_states(UUID(flow_run)))
+            labels = {**_hand(before + 1), SETTLED_LABEL: ""}
+            client.update_flow_run_labels(UUID(flow_run), labels)
             client.set_flow_run_state(UUID(flow_run), state, force=True)
             run = client.read_flow_run(UUID(flow_run))
         except ObjectNotFound:

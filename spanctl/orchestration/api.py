@@ -10,7 +10,7 @@ from typing import Any
 
 from spanctl.clock import rfc3339
 from spanctl.errors import ConflictError, NotFoundError, UsageError
-from spanctl.invocation import PROCESS_LABEL, Invocation, typed_again
+from spanctl.invocation import PROCESS_LABEL, SETTLED_LABEL, Invocation, typed_again
 from spanctl.orchestration.filerun import FileRun
 from spanctl.orchestration.model import Deployment, FlowRun, State, StateType
 from spanctl.orchestration.reading import PAGE, RunReader, segment
@@ -208,9 +208,36 @@ class PrefectApi(RunReader):
     def retry(self, run: FlowRun, message: str) -> State:
         """Have a flow run that has ended be run again by a worker: the same run, once more.
 
+        Args:
+            run: The run, as whoever wants it run again has seen it.
+            message: What the state says.
+
+        Raises:
+            ConflictError: It is in another state by now; or :meth:`refuse_retry` refuses it.
+            UnreachableError: Prefect did not answer.
+        """
+        now = self.flow_run(run.id)
+        if now.state != run.state:
+            word = now.state.name if now.state else "unknown"
+            msg = f"flow run {run.id} is {word} by now: somebody else saw to it"
+            hint = f"look: spanctl runs show {run.id}"
+            raise ConflictError(msg, hint=hint, flow_run=run.id)
+        self.refuse_retry(now)
+        # Whoever had it is gone: its next worker says so on its own only once the run is Pending.
+        self.add_labels(run.id, {PROCESS_LABEL: "", SETTLED_LABEL: ""})
+        # Prefect's rules keep ended runs as they are, for its own retries too.
+        status, state = self._propose(
+            run.id, StateType.SCHEDULED, "AwaitingRetry", message, force=True
+        )
+        if state is None or status != _ACCEPTED:
+            raise _refused(run.id, StateType.SCHEDULED)
+        return state
+
+    def refuse_retry(self, run: FlowRun) -> None:
+        """Return when a worker can run a flow run again.
+
         Raises:
             ConflictError: It has not ended, it completed, or no deployment says how it is run.
-            UnreachableError: Prefect did not answer.
         """
         word = run.state.name if run.state else "unknown"
         if run.state is None or not run.state.type.is_final:
@@ -226,15 +253,6 @@ class PrefectApi(RunReader):
             if (kept := FileRun.from_labels(run.labels)) is not None:
                 hint = f"where it was typed, on {kept.host}: {kept.command(run.id)}"
             raise ConflictError(msg, hint=hint, flow_run=run.id)
-        # Whoever had it is gone: its next worker says so on its own only once the run is Pending.
-        self.add_labels(run.id, {PROCESS_LABEL: ""})
-        # Prefect's rules keep ended runs as they are, for its own retries too.
-        status, state = self._propose(
-            run.id, StateType.SCHEDULED, "AwaitingRetry", message, force=True
-        )
-        if state is None or status != _ACCEPTED:
-            raise _refused(run.id, StateType.SCHEDULED)
-        return state
 
     def set_state(self, flow_run_id: str, state: StateType, *, message: str = "") -> State:
         """Propose a state for a flow run, and return the state that it is in then.

@@ -1,6 +1,7 @@
 """Flow runs of a file or a module: where each was run, so that it can be gone on with there."""
 
 import hashlib
+import os
 import shlex
 import socket
 from collections.abc import Mapping
@@ -8,7 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from spanctl.invocation import CODE_LABEL, FOLDER_LABEL, HOST_LABEL, TARGET_LABEL
+from spanctl.invocation import (
+    CODE_LABEL,
+    FOLDER_LABEL,
+    HOST_LABEL,
+    TARGET_LABEL,
+    USER_LABEL,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +26,14 @@ class FileRun:
         target: ``path.py:flow`` or ``package.module:flow``.
         folder: The folder that it was typed in.
         host: The machine.
+        user: Who ran it there: a number.
         code: Digest of the file's contents; empty where it couldn't be read.
     """
 
     target: str
     folder: str
     host: str
+    user: str
     code: str = ""
 
     @classmethod
@@ -35,14 +44,15 @@ class FileRun:
             target: As it was typed.
             file: The file that holds the flow; None where it is in none.
         """
-        return cls(target, str(Path.cwd()), socket.gethostname(), digest(file))
+        where = str(Path.cwd()), socket.gethostname(), str(os.getuid())
+        return cls(target, *where, digest(file))
 
     @classmethod
     def from_labels(cls, labels: Mapping[str, Any]) -> Self | None:
         """Read a flow run's labels; None for a run of neither a file nor a module."""
         if TARGET_LABEL not in labels:
             return None
-        names = (TARGET_LABEL, FOLDER_LABEL, HOST_LABEL, CODE_LABEL)
+        names = (TARGET_LABEL, FOLDER_LABEL, HOST_LABEL, USER_LABEL, CODE_LABEL)
         return cls(*(str(labels.get(name, "")) for name in names))
 
     @property
@@ -52,19 +62,30 @@ class FileRun:
             TARGET_LABEL: self.target,
             FOLDER_LABEL: self.folder,
             HOST_LABEL: self.host,
+            USER_LABEL: self.user,
             CODE_LABEL: self.code,
         }
 
     @property
     def refusal(self) -> str:
-        """Why it can't be gone on with on this machine; empty where it can."""
+        """Why it can't be gone on with by this user, on this machine; empty where it can.
+
+        Labels can be written by whoever reaches Prefect: what they name has to be this user's own.
+        """
         if self.host != socket.gethostname():
             return f"it was run on {self.host}, and this is {socket.gethostname()}"
-        if not Path(self.folder).is_dir():
-            return f"it was run in {self.folder}, which isn't there"
+        if self.user != str(os.getuid()):
+            return f"it was run by user {self.user}, and this is user {os.getuid()}"
         where = self.target.rpartition(":")[0]
-        if where.endswith(".py") and not (Path(self.folder) / where).is_file():
-            return f"its file {where} isn't in {self.folder} any more"
+        named = [Path(self.folder)]
+        named += [Path(self.folder) / where] if where.endswith(".py") else []
+        for path in named:
+            try:
+                owner = path.stat().st_uid
+            except OSError:
+                return f"{path} isn't there any more, or can't be looked at"
+            if owner not in {os.getuid(), 0}:
+                return f"{path} is another user's"
         return ""
 
     def command(self, flow_run: str) -> str:

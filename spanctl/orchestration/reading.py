@@ -82,23 +82,28 @@ class RunReader(Closing):
             found += self._flow_runs(wanted, limit=PAGE)
         return found
 
-    def unended_roots(self) -> Iterator[FlowRun]:
-        """Yield the flow runs at the top that were begun and have not ended, the newest first."""
+    def unended_runs(self) -> Iterator[FlowRun]:
+        """Yield the flow runs that were begun and have not ended, the newest first.
+
+        Those that run within another one's process are left out.
+        """
         kinds = ["RUNNING", "PENDING", "CANCELLING", "PAUSED"]
         begun = {"type": {"any_": kinds}, "name": {"any_": ["AwaitingRetry"]}, "operator": "or_"}
-        yield from self._roots({"state": begun})
+        yield from self._own({"state": begun})
 
-    def crashed_roots(self, tag: str, since: datetime) -> Iterator[FlowRun]:
-        """Yield the flow runs at the top, with this tag, that crashed since then."""
+    def crashed_runs(self, tag: str, since: datetime) -> Iterator[FlowRun]:
+        """Yield the flow runs with this tag that crashed since then; of the same kind."""
         crashed = {"type": {"any_": ["CRASHED"]}}
         ended = {"after_": rfc3339(since)}
-        yield from self._roots({"state": crashed, "tags": {"all_": [tag]}, "end_time": ended})
+        yield from self._own({"state": crashed, "tags": {"all_": [tag]}, "end_time": ended})
 
-    def _roots(self, wanted: Mapping[str, Any]) -> Iterator[FlowRun]:
-        roots = {**wanted, "parent_task_run_id": {"is_null_": True}}
-        body = {"flow_runs": roots, "sort": "EXPECTED_START_TIME_DESC"}
+    def _own(self, wanted: Mapping[str, Any]) -> Iterator[FlowRun]:
+        """Yield flow runs that have a process of their own."""
+        body = {"flow_runs": dict(wanted), "sort": "EXPECTED_START_TIME_DESC"}
         for data in self.matching("flow_runs", body, limit=_SCANNED):
-            yield FlowRun.read(data)
+            run = FlowRun.read(data)
+            if run.parent_task_run_id is None or run.deployment_id is not None:
+                yield run
 
     def flow_runs_named(self, name: str, *, limit: int = 20) -> list[FlowRun]:
         """Return the flow runs of this name, newest first."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from spanctl.audit.owners import DeadRun, Owners, is_of
 from spanctl.clock import now
 from spanctl.errors import UnreachableError
-from spanctl.invocation import RECOVER_TAG
+from spanctl.invocation import RECOVER_TAG, SETTLED_LABEL
 from spanctl.orchestration.filerun import FileRun
 from spanctl.orchestration.model import FlowRun, StateType
 from spanctl.spanner import limbo, liveness, recoveries
@@ -22,9 +22,19 @@ if TYPE_CHECKING:
 
 LOOKBACK: Final = timedelta(hours=24)
 """How long ago a run may have crashed that a worker has ended, and is still run again."""
-_SKEW: Final = timedelta(seconds=1)
-_OVER: Final = frozenset({Ending.LEFT, Ending.EXHAUSTED, Ending.DECLINED})
-"""What ends an attempt after which nobody runs the run again but a person."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What is to be recovered.
+
+    Attributes:
+        only: The flow runs; all when empty.
+        rerun: Whether all of them are to be run again, or only what asks for it.
+    """
+
+    only: Collection[str] = ()
+    rerun: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,13 +45,13 @@ class Candidate:
         run: The run, as Prefect tells it.
         death: How it died, where it has not ended; None where it ended as Crashed.
         attempts: The attempts to run it again so far.
-        is_asked_for: Whether it is to be run again.
+        is_insisted: Whether a person wants it run again, though nothing else asks for it.
     """
 
     run: FlowRun
     death: DeadRun | None
     attempts: tuple[Attempt, ...]
-    is_asked_for: bool
+    is_insisted: bool = False
 
     @property
     def note(self) -> str:
@@ -59,14 +69,29 @@ class Candidate:
 
     @property
     def made(self) -> int:
-        """How often it was run again."""
-        return sum(one.ending is Ending.RERUN for one in self.attempts)
+        """How often it was run again since a person last saw to it."""
+        ended = [one.ending for one in self.attempts if one.ending not in {None, Ending.VOID}]
+        count = 0
+        while ended and ended.pop() is Ending.RERUN:
+            count += 1
+        return count
+
+    @property
+    def is_asked_for(self) -> bool:
+        """Whether it is to be run again."""
+        if self.is_insisted:
+            return True
+        if self.run.labels.get(SETTLED_LABEL):
+            return False
+        return RECOVER_TAG in self.run.tags or self.open_attempt is not None
 
     @property
     def is_to_be_rerun(self) -> bool:
         """Whether it is to be run again, and it is known how."""
         is_known = self.run.deployment_id or FileRun.from_labels(self.run.labels)
-        return self.is_asked_for and bool(is_known)
+        state = self.run.state
+        is_cancelled = state is not None and state.type is StateType.CANCELLING
+        return self.is_asked_for and bool(is_known) and not is_cancelled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +100,7 @@ class Found:
 
     Attributes:
         candidates: Flow runs that died.
+        attempts: Attempts without an end for runs that are none of these: they go on, or ended.
         leases: Leases of dead executors that belong to none of these.
         held: All open leases.
         silent: How many executors are silent, and may yet count as dead.
@@ -82,22 +108,21 @@ class Found:
     """
 
     candidates: tuple[Candidate, ...]
+    attempts: tuple[Attempt, ...]
     leases: "tuple[OpenLease, ...]"
     held: "tuple[OpenLease, ...]"
     silent: int
     owners: Owners
 
 
-def look(
-    database: "Database", api: "PrefectApi", *, rerun: bool = False, only: Collection[str] = ()
-) -> Found:
-    """Look for what died, and write down who is silent: the next look may count them as dead.
+def look(database: "Database", api: "PrefectApi", wanted: Wanted, *, observe: bool = True) -> Found:
+    """Look for what died.
 
     Args:
         database: The database with the ledger.
         api: Prefect.
-        rerun: Whether all of it is to be run again, or only what asks for it.
-        only: The root flow runs that are wanted; all when empty.
+        wanted: What is wanted of it.
+        observe: Whether to write down who is silent: the next look may count them as dead.
 
     Raises:
         UnreachableError: Prefect or Spanner did not answer.
@@ -105,29 +130,33 @@ def look(
     """
     held = tuple(limbo.open_leases(database))
     name = str(database.target.database)
-    owners = Owners(api, held, liveness.observe(database), database=name)
+    judge = liveness.observe(database) if observe else liveness.judge(database)
+    owners = Owners(api, held, judge, database=name)
     owners.ask()
     if owners.trouble:
         msg = f"which flow runs have ended isn't known: {owners.trouble}"
         raise UnreachableError(msg, hint="run: spanctl doctor")
+    begun = recoveries.unended(database)
     died = {one.run.id: one for one in owners.dead_runs()}
     runs = {name: one.run for name, one in died.items()}
-    runs |= {run.id: run for run in _crashed(api, owners, only) if run.id not in runs}
-    found = []
-    for run in runs.values():
-        if only and run.id not in only:
-            continue
-        attempts = tuple(recoveries.read(database, run.id))
-        death = died.get(run.id)
-        if death is None and _is_dealt_with(run, attempts) and run.id not in only:
-            continue
-        wants = rerun or RECOVER_TAG in run.tags
-        found.append(Candidate(run=run, death=death, attempts=attempts, is_asked_for=wants))
+    crashed = _crashed(api, owners, {one.flow_run for one in begun}, wanted.only)
+    runs |= {run.id: run for run in crashed if run.id not in runs}
+    found = [
+        Candidate(
+            run=run,
+            death=died.get(run.id),
+            attempts=tuple(recoveries.read(database, run.id)),
+            is_insisted=wanted.rerun,
+        )
+        for run in runs.values()
+        if not wanted.only or run.id in wanted.only
+    ]
     dead = [one for one in held if owners.of_lease(one).verdict.is_dead]
-    others = [one for one in dead if one.root_run not in runs and not only]
+    others = [one for one in dead if one.root_run not in runs and not wanted.only]
     verdicts = [owners.judge.of(one).verdict for one in owners.judge.silent()]
     return Found(
-        candidates=tuple(found),
+        candidates=tuple(one for one in found if one.death or one.is_asked_for),
+        attempts=tuple(one for one in begun if one.flow_run not in runs),
         leases=tuple(others),
         held=held,
         silent=verdicts.count(Verdict.NOT_KNOWN),
@@ -135,16 +164,18 @@ def look(
     )
 
 
-def _crashed(api: "PrefectApi", owners: Owners, only: Collection[str]) -> list[FlowRun]:
-    """Return the runs that their workers have ended as Crashed, and that nobody executes."""
-    tagged = list(api.crashed_roots(RECOVER_TAG, now() - LOOKBACK))
-    named = [run for run in api.flow_runs(sorted(only)) if _is_crashed(run)] if only else []
-    found = {run.id: run for run in (*tagged, *named)}
+def _crashed(
+    api: "PrefectApi", owners: Owners, begun: Collection[str], only: Collection[str]
+) -> list[FlowRun]:
+    """Return the runs that ended as Crashed, are to go on by themselves, and nobody executes."""
+    tagged = list(api.crashed_runs(RECOVER_TAG, now() - LOOKBACK))
+    named = api.flow_runs(sorted({*begun, *only})) if begun or only else []
+    found = {run.id: run for run in (*tagged, *named) if _is_crashed(run)}
     return [
         run
         for run in found.values()
         # One of a file that ended by itself was ended by whoever ran it.
-        if (run.deployment_id is not None or run.id in only)
+        if (run.deployment_id is not None or run.id in {*begun, *only})
         and is_of(run, owners.database)
         and not owners.is_executed(run)
     ]
@@ -152,11 +183,3 @@ def _crashed(api: "PrefectApi", owners: Owners, only: Collection[str]) -> list[F
 
 def _is_crashed(run: FlowRun) -> bool:
     return run.state is not None and run.state.type is StateType.CRASHED
-
-
-def _is_dealt_with(run: FlowRun, attempts: tuple[Attempt, ...]) -> bool:
-    """Tell whether this end of a run was dealt with before: it is not run again by itself."""
-    last = attempts[-1] if attempts else None
-    if last is None or last.ended_at is None or last.ending not in _OVER or run.state is None:
-        return False
-    return run.state.timestamp <= last.ended_at + _SKEW

@@ -5,12 +5,14 @@ takes over.
 """
 
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefect import flow, get_run_logger
 from prefect.states import Completed
 
 from spanctl.errors import ConfigurationError, FlowCancelledError, NotFoundError
+from spanctl.invocation import UPKEEP_TAG
 from spanctl.settings import resolve, state_home
 
 if TYPE_CHECKING:
@@ -76,6 +78,7 @@ def _rounds(
     from spanctl.orchestration.api import PrefectApi
     from spanctl.orchestration.keys import reach
     from spanctl.recovery import resuming, rounds
+    from spanctl.recovery.candidates import Wanted
     from spanctl.recovery.recoverer import Policy, Recoverer
     from spanctl.resources import DatabaseName
     from spanctl.spanner.client import Target, shared
@@ -88,29 +91,34 @@ def _rounds(
     def other(name: str) -> "Database":
         return shared(Target.from_settings(settings, DatabaseName.parse(name)))
 
-    def resume(run: "FlowRun") -> None:
-        path = resuming.start(run, state_home() / "recovered")
+    def resume(run: "FlowRun") -> Path:
+        path = resuming.start(run, state_home() / "recovered", settings.context)
         logger.info("flow run %s goes on; what it prints is in %s", run.id, path)
+        return path
 
     def trouble(error: "SpanctlError") -> None:
         logger.warning("%s", error.message)
 
     database = shared(Target.from_settings(settings))
     # Once it is silent for the bound it may count as dead, and the looks are some seconds apart.
-    wanted = rounds.Wanted(patience=database.target.presumed_dead_after + 4 * rounds.PAUSE)
+    silence = database.target.presumed_dead_after + 4 * rounds.PAUSE
+    patience = rounds.Patience(silence=silence)
     policy = Policy(attempts=attempts)
     with (
         PrefectApi(reached) as api,
         Recoverer(database, api, reach=other, resume=resume, policy=policy) as recoverer,
     ):
         _forget_idle(api)
-        return list(rounds.run(recoverer, wanted, trouble=trouble))
+        return list(rounds.run(recoverer, Wanted(), patience, trouble=trouble))
 
 
 def _forget_idle(api: "PrefectApi") -> None:
     body = {
         "flows": {"name": {"any_": [NAME]}},
-        "flow_runs": {"state": {"name": {"any_": list(_FORGOTTEN)}}},
+        "flow_runs": {
+            "state": {"name": {"any_": list(_FORGOTTEN)}},
+            "tags": {"all_": [UPKEEP_TAG]},
+        },
         "sort": "EXPECTED_START_TIME_DESC",
     }
     for run in list(api.matching("flow_runs", body, limit=_DELETED)):

@@ -4,23 +4,26 @@ Several may be at work, and each may die at any point. An attempt is a row that 
 inserted; who dies with it is superseded as any executor is, and the attempt is taken over.
 """
 
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from spanctl.audit import deaths
 from spanctl.audit.outside import outside
+from spanctl.clock import monotonic
 from spanctl.errors import ConflictError
-from spanctl.invocation import LEDGER_LABEL
+from spanctl.invocation import LEDGER_LABEL, SETTLED_LABEL
 from spanctl.ledger.phases import Phase
 from spanctl.orchestration.model import FlowRun, StateType
 from spanctl.recovery.candidates import Candidate, Found
 from spanctl.spanner import executors, leases, predecessors, receipts, recoveries
-from spanctl.spanner.executors import Enrolment, Executor
+from spanctl.spanner.executors import Enrolment
 from spanctl.spanner.heartbeat import heart
 from spanctl.spanner.recoveries import Attempt, Ending
 
@@ -33,6 +36,9 @@ ROOT: Final = "spanctl recovery"
 ATTEMPTS: Final = 3
 """How often a run is run again, unless told otherwise."""
 _TIMEOUT: Final = 10.0
+_CLAIMED_WITHIN: Final = 60.0
+"""Seconds in which the process that is to go on with a run of a file says that it has it."""
+_POLL: Final = 0.25
 
 
 class Action(StrEnum):
@@ -96,7 +102,7 @@ class Recoverer:
         api: "PrefectApi",
         *,
         reach: "Callable[[str], Database]",
-        resume: Callable[[FlowRun], None],
+        resume: Callable[[FlowRun], Path],
         policy: Policy | None = None,
     ) -> None:
         """Begin with nothing done.
@@ -105,7 +111,8 @@ class Recoverer:
             database: The database whose ledger keeps the attempts.
             api: Prefect.
             reach: Returns another database that a run has written to, by its full name.
-            resume: Starts a process that goes on with a run of a file; raises where it can't.
+            resume: Starts a process that goes on with a run of a file, and returns where it logs;
+                raises where it can't.
             policy: How to go about it.
         """
         self.database = database
@@ -149,22 +156,22 @@ class Recoverer:
         return len(dead)
 
     def tidy(self, found: Found) -> None:
-        """Supersede the recoverers that died, and take away the rows of those that left nothing.
+        """Supersede the recoverers that died; end their attempts where the runs go on.
 
         Raises:
             SpanctlError: The database could not be read or written.
         """
         judge = found.owners.judge
-        dead = [one for one in judge.executors.values() if _is_recoverer(one)]
-        dead = [one for one in dead if judge.of(one).verdict.is_dead]
-        if not dead:
-            return
-        executors.supersede(self.database, dead, by=self._enrolled())
-        busy = {
-            attempt.executor
-            for one in found.candidates
-            if (attempt := one.open_attempt) is not None
-        }
+        mine = [one for one in judge.executors.values() if one.root == ROOT]
+        dead = [one for one in mine if judge.of(one).verdict.is_dead]
+        if dead:
+            executors.supersede(self.database, dead, by=self._enrolled())
+        alive = {one.executor_id for one in mine} - {one.executor_id for one in dead}
+        for attempt in found.attempts:
+            if attempt.executor not in alive:  # it had handed the run over
+                recoveries.end(self.database, attempt, Ending.RERUN)
+        open_ones = filter(None, (one.open_attempt for one in found.candidates))
+        busy = {attempt.executor for attempt in open_ones}
         predecessors.forget(self.database, [one for one in dead if one.executor_id not in busy])
 
     def recover(self, one: Candidate) -> Recovered:
@@ -176,64 +183,89 @@ class Recoverer:
         """
         me = self._enrolled()
         if not one.is_to_be_rerun:
-            if one.death is None:
-                return _passed(one, "it has ended")
+            if one.death is None or self._has_gone_on(one):
+                return _passed(one, "it has ended, or goes on")
             self._settle(one, me)
             return planned(one, self._policy)
         attempt = self._attempt(one, me)
         if attempt is None:
             return _passed(one, "another recoverer has it")
-        if _has_gone_on(one.run, self.api.flow_run(one.run.id)):
-            # Whoever died at this attempt had handed it over before.
-            ending = Ending.RERUN if one.open_attempt is not None else Ending.VOID
-            recoveries.end(self.database, attempt, ending)
-            return _passed(one, "it goes on")
+        if self._has_gone_on(one):
+            return self._void(one, attempt)
         self._settle(one, me)
         return self._rerun(one, attempt, me)
 
     def _rerun(self, one: Candidate, attempt: Attempt, me: str) -> Recovered:
         left = None if self._policy.force else self._outside(one)
         if left is not None:
-            recoveries.end(self.database, attempt, Ending.LEFT)
             hint = f"look, then: spanctl runs recover {one.run.id} --rerun --force"
-            return _alarm(one, Action.LEFT, left, hint)
+            return self._give_up(attempt, _alarm(one, Action.LEFT, left, hint))
         plan = planned(one, self._policy)
         if plan.action is Action.EXHAUSTED:
-            recoveries.end(self.database, attempt, Ending.EXHAUSTED)
-            return plan
+            return self._give_up(attempt, plan)
+        # Frozen until now, it may count as dead, and another one be at it.
+        executors.beat(self.database, (me,), timeout=_TIMEOUT)
+        now = self.api.flow_run(one.run.id)
+        if not _is_crashed(now) or (now.labels.get(SETTLED_LABEL) and not one.is_insisted):
+            return self._void(one, attempt)
         try:
-            self._hand_over(one, attempt, me)
+            self._hand_over(now, attempt, one.note)
         except ConflictError as error:
-            recoveries.end(self.database, attempt, Ending.LEFT)
-            return _alarm(one, Action.LEFT, error.message, error.hint)
+            return self._give_up(attempt, _alarm(one, Action.LEFT, error.message, error.hint))
         recoveries.end(self.database, attempt, Ending.RERUN)
         return replace(plan, attempt=attempt.number, hint=f"spanctl runs watch {one.run.id}")
 
-    def _hand_over(self, one: Candidate, attempt: Attempt, me: str) -> None:
-        # Frozen until now, it may count as dead, and another one be at it.
-        executors.beat(self.database, (me,), timeout=_TIMEOUT)
-        if one.run.deployment_id is None:
-            self._resume(one.run)
+    def _hand_over(self, run: FlowRun, attempt: Attempt, note: str) -> None:
+        if run.deployment_id is not None:
+            why = f"run again by spanctl runs recover, attempt {attempt.number}: {note}"
+            self.api.retry(run, why)
             return
-        why = f"run again by spanctl runs recover, attempt {attempt.number}: {one.note}"
-        self.api.retry(self.api.flow_run(one.run.id), why)
+        log = self._resume(run)
+        deadline = monotonic() + _CLAIMED_WITHIN
+        while _is_crashed(self.api.flow_run(run.id)):
+            if monotonic() > deadline:
+                msg = f"the process that was to go on with flow run {run.id} did not begin"
+                raise ConflictError(msg, hint=f"see {log}", flow_run=run.id)
+            time.sleep(_POLL)
+
+    def _give_up(self, attempt: Attempt, told: Recovered) -> Recovered:
+        """End an attempt after which nobody runs the run again but a person."""
+        self.api.add_labels(told.run.id, {SETTLED_LABEL: told.action.value})
+        ending = Ending.EXHAUSTED if told.action is Action.EXHAUSTED else Ending.LEFT
+        recoveries.end(self.database, attempt, ending)
+        return told
+
+    def _void(self, one: Candidate, attempt: Attempt) -> Recovered:
+        # Whoever died at this attempt may have handed it over before.
+        ending = Ending.RERUN if one.open_attempt is not None else Ending.VOID
+        recoveries.end(self.database, attempt, ending)
+        return _passed(one, "it goes on, or somebody has ended it")
+
+    def _has_gone_on(self, one: Candidate) -> bool:
+        """Tell whether a run is in another state than the one in which it was found dead."""
+        now = self.api.flow_run(one.run.id)
+        if _is_crashed(now):  # as another recoverer, or its worker, ended it
+            return False
+        if one.death is None or now.state != one.run.state:
+            return True
+        others = self._others(one.run)
+        return any(deaths.is_executed(other, self.api, now) for other in others)
 
     def _attempt(self, one: Candidate, me: str) -> Attempt | None:
         """Return the attempt that is this recoverer's now; None where another one has it."""
         before = one.open_attempt
-        if before is not None:
-            (holder,) = executors.read(self.database, [before.executor]) or (None,)
-            if holder is not None and holder.superseded_at is None:
-                return None  # it is superseded where it is found dead
-            return before if recoveries.take_over(self.database, before, me) else None
-        number = one.attempts[-1].number + 1 if one.attempts else 1
-        if not recoveries.begin(self.database, one.run.id, number, me):
-            return None
-        return next(
-            attempt
-            for attempt in recoveries.read(self.database, one.run.id)
-            if attempt.number == number
-        )
+        if before is None:
+            number = one.attempts[-1].number + 1 if one.attempts else 1
+            if not recoveries.begin(self.database, one.run.id, number, me):
+                return None
+            made = recoveries.read(self.database, one.run.id)
+            return next(attempt for attempt in made if attempt.number == number)
+        if before.executor == me:
+            return before
+        (holder,) = executors.read(self.database, [before.executor]) or (None,)
+        if holder is not None and holder.superseded_at is None:
+            return None  # it is superseded where it is found dead
+        return before if recoveries.take_over(self.database, before, me) else None
 
     def _settle(self, one: Candidate, me: str) -> None:
         databases = [self.database, *self._others(one.run)]
@@ -277,18 +309,8 @@ def _beat(database: "Database", executor: str) -> bool:
     return True
 
 
-def _is_recoverer(one: Executor) -> bool:
-    return one.root == ROOT
-
-
-def _has_gone_on(before: FlowRun, now: FlowRun) -> bool:
-    """Tell whether a run is in another state than the one in which it was found dead."""
-    old, new = before.state, now.state
-    if old is None or new is None:
-        return old is not new
-    if new.type.is_final:
-        return new.type is not StateType.CRASHED  # as another recoverer or its worker ended it
-    return (old.type, old.timestamp) != (new.type, new.timestamp)
+def _is_crashed(run: FlowRun) -> bool:
+    return run.state is not None and run.state.type is StateType.CRASHED
 
 
 def _passed(one: Candidate, note: str) -> Recovered:

@@ -1,15 +1,18 @@
 """Looks in turn for what died, until there is nothing left to do, or for ever."""
 
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from spanctl.clock import monotonic
 from spanctl.errors import SpanctlError, SupersededError
 from spanctl.recovery import candidates
-from spanctl.recovery.candidates import Candidate
+from spanctl.recovery.candidates import Candidate, Wanted
 from spanctl.recovery.recoverer import Action, Recovered, Recoverer
+
+if TYPE_CHECKING:
+    from spanctl.orchestration.model import State
 
 PAUSE: Final = 5.0
 """Seconds between two looks."""
@@ -18,25 +21,22 @@ _AGAIN: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """What is to be recovered, and for how long to look.
+class Patience:
+    """How long to look.
 
     Attributes:
-        only: The root flow runs; all when empty.
-        rerun: Whether all of it is to be run again, or only what asks for it.
         watch: Whether to go on looking for ever.
-        patience: Seconds to look on while executors are silent, of which it isn't known yet.
+        silence: Seconds to look on while executors are silent, of which it isn't known yet.
     """
 
-    only: Collection[str] = ()
-    rerun: bool = False
     watch: bool = False
-    patience: float = 0.0
+    silence: float = 0.0
 
 
 def run(
     recoverer: Recoverer,
     wanted: Wanted,
+    patience: Patience,
     *,
     trouble: Callable[[SpanctlError], None],
     silent: Callable[[int], None] = lambda _: None,
@@ -48,6 +48,7 @@ def run(
     Args:
         recoverer: Who does it, and where.
         wanted: What is to be recovered.
+        patience: How long to look.
         trouble: Called, where it goes on looking, with why a look failed.
         silent: Called at the end with how many executors are silent, of which it isn't known yet.
 
@@ -55,30 +56,32 @@ def run(
         SupersededError: This recoverer itself counts as dead.
         SpanctlError: A look failed, and it doesn't go on looking.
     """
-    seen: set[str] = set()
+    seen: set[tuple[str, State | None]] = set()
     began = monotonic()
     while True:
         try:
-            found = candidates.look(
-                recoverer.database, recoverer.api, rerun=wanted.rerun, only=wanted.only
-            )
+            found = candidates.look(recoverer.database, recoverer.api, wanted)
             recoverer.tidy(found)
             recoverer.settle(found)
         except SupersededError:
             raise
         except SpanctlError as error:
-            if not wanted.watch:
+            if not patience.watch:
                 raise
             trouble(error)
             time.sleep(PAUSE)
             continue
-        due = [one for one in found.candidates if one.run.id in seen or not _may_be_ended(one)]
+        known, seen = seen, {(one.run.id, one.run.state) for one in found.candidates}
+        due = [
+            one
+            for one in found.candidates
+            if (one.run.id, one.run.state) in known or not _may_be_ended(one)
+        ]
         for one in due:
             yield _recovered(recoverer, one)
-        seen = {one.run.id for one in found.candidates}
         is_young = len(due) < len(found.candidates)
-        waits = found.silent and monotonic() - began < wanted.patience
-        if not (is_young or waits or wanted.watch):
+        waits = found.silent and monotonic() - began < patience.silence
+        if not (is_young or waits or patience.watch):
             silent(found.silent)
             return
         time.sleep(_AGAIN if is_young else PAUSE)
@@ -91,6 +94,9 @@ def _recovered(recoverer: Recoverer, one: Candidate) -> Recovered:
         raise
     except SpanctlError as error:
         return Recovered(run=one.run, action=Action.LEFT, note=error.message, hint=error.hint)
+    except Exception as error:  # noqa: BLE001 - the other runs shall not suffer from it
+        note = f"a bug in spanctl: {type(error).__name__}: {error}"
+        return Recovered(run=one.run, action=Action.LEFT, note=note)
 
 
 def _may_be_ended(one: Candidate) -> bool:

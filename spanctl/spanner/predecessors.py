@@ -46,8 +46,24 @@ def settle(database: "Database", root: str, root_run: str | None, *, by: str) ->
         SpanctlError: The database could not be read or written; leases stay open, which is
             harmless.
     """
+    ended, others = settle_keeping(database, root, root_run, by=by)
+    forget(database, ended)
+    return others
+
+
+def settle_keeping(
+    database: "Database", root: str, root_run: str | None, *, by: str
+) -> tuple[list[Executor], list[Executor]]:
+    """Do the same, and keep all rows: while they are there, others find who died.
+
+    Returns:
+        Those of this flow run, to be forgotten once that has ended; and those of others.
+
+    Raises:
+        SpanctlError: As :func:`settle` raises.
+    """
     if root == OUTSIDE:
-        return []
+        return [], []
     held = [one for one in limbo.open_leases(database) if _is_of(one, root, root_run)]
     judge = liveness.judge(database)
     dead = [one for one in held if not _is_mine(one) and judge.of_lease(one).verdict.is_dead]
@@ -58,15 +74,14 @@ def settle(database: "Database", root: str, root_run: str | None, *, by: str) ->
         if not _is_mine(one) and judge.of(one).verdict.is_dead
     ]
     if not dead and not rows:
-        return []
+        return [], []
     done = executors.supersede(database, rows, by=by)
     known = {one.executor_id for one in rows}
     dead = [one for one in dead if one.executor in done or one.executor not in known]
     settle_leases(database, dead, held)
     ended = [one for one in rows if one.executor_id in done]
     others = [one for one in ended if one.root_run not in {None, root_run}]
-    forget(database, [one for one in ended if one not in others])
-    return others
+    return [one for one in ended if one not in others], others
 
 
 def forget(database: "Database", dead: Iterable[Executor]) -> None:

@@ -41,8 +41,6 @@ class Ending(StrEnum):
     """It was ended, and not run again: what it has started outside of transactions is open."""
     EXHAUSTED = "exhausted"
     """It was ended, and not run again: it has died too often."""
-    DECLINED = "declined"
-    """A person has ended it."""
     VOID = "void"
     """It had gone on meanwhile: nothing was done."""
 
@@ -71,15 +69,28 @@ class Attempt:
 
 
 def read(database: "Database", flow_run: str) -> list[Attempt]:
-    """Return the attempts for a root flow run, the first first; a ledger of before has none.
+    """Return the attempts for a flow run, the first first; a ledger of before has none.
 
     Raises:
         SpanctlError: The database could not be read.
     """
+    span = KeyRange(start_closed=[flow_run, flow_run], end_closed=[flow_run, flow_run])
+    return _read(database, KeySet(ranges=[span]))
+
+
+def unended(database: "Database") -> list[Attempt]:
+    """Return the attempts that somebody has begun and not ended, of all flow runs.
+
+    Raises:
+        SpanctlError: The database could not be read.
+    """
+    return [one for one in _read(database, KeySet(all_=True)) if one.ended_at is None]
+
+
+def _read(database: "Database", keys: KeySet) -> list[Attempt]:
     if database.ledger.schema_version < executors.SINCE:
         return []
-    span = KeyRange(start_closed=[flow_run, flow_run], end_closed=[flow_run, flow_run])
-    rows = database.read(TABLE, _COLUMNS, KeySet(ranges=[span]), timeout=_TIMEOUT)
+    known = {one.value: one for one in Ending}
     found = [
         Attempt(
             root_run=root_run,
@@ -88,11 +99,13 @@ def read(database: "Database", flow_run: str) -> list[Attempt]:
             executor=executor,
             begun_at=begun,
             ended_at=ended,
-            ending=Ending(outcome) if outcome else None,
+            ending=known.get(outcome or ""),  # a newer version may write others
         )
-        for root_run, run, number, executor, begun, ended, outcome in rows
+        for root_run, run, number, executor, begun, ended, outcome in database.read(
+            TABLE, _COLUMNS, keys, timeout=_TIMEOUT
+        )
     ]
-    return sorted(found, key=lambda attempt: attempt.number)
+    return sorted(found, key=lambda attempt: (attempt.flow_run, attempt.number))
 
 
 def begin(database: "Database", flow_run: str, number: int, executor: str) -> bool:
@@ -145,31 +158,6 @@ def end(database: "Database", attempt: Attempt, ending: Ending) -> None:
     row = {**_key(attempt), "ended_at": COMMIT_TIMESTAMP, "outcome": ending.value}
     rows, doing = [mutation("update", TABLE, row)], "the end of a recovery was written down"
     apply(database, rows, timeout=_TIMEOUT, doing=doing, settling=True)
-
-
-def decline(database: "Database", flow_run: str, by: str) -> None:
-    """Have a flow run that a person has ended not be run again.
-
-    Args:
-        database: Where.
-        flow_run: The root flow run's id.
-        by: The command.
-
-    Raises:
-        SpanctlError: Spanner could not be reached or refused.
-    """
-    before = read(database, flow_run)
-    row = {
-        "root_run": flow_run,
-        "flow_run": flow_run,
-        "attempt": before[-1].number + 1 if before else 1,
-        "executor": by,
-        "begun_at": COMMIT_TIMESTAMP,
-        "ended_at": COMMIT_TIMESTAMP,
-        "outcome": Ending.DECLINED.value,
-    }
-    doing = "the end of a run was written down"
-    apply(database, [mutation("insert", TABLE, row)], timeout=_TIMEOUT, doing=doing)
 
 
 def _key(attempt: Attempt) -> dict[str, str | int]:

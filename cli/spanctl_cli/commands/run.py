@@ -146,6 +146,9 @@ def target(  # noqa: PLR0913 - one parameter an option
             "--resume", metavar="RUN", help="Go on with a run of a file, as it was typed there."
         ),
     ] = None,
+    if_crashed: Annotated[
+        bool, typer.Option("--if-crashed", hidden=True, help="Resume it only while it is Crashed.")
+    ] = False,
     dry_run: DryRunOption = False,
     output: OutputOption = None,
 ) -> None:
@@ -178,6 +181,7 @@ def target(  # noqa: PLR0913 - one parameter an option
             output=output,
             recover=recover,
             resume=resume,
+            if_crashed=if_crashed,
         ),
     )
 

@@ -402,6 +402,7 @@ def retry(  # noqa: PLR0913 - one parameter an option
             _say_what_is_next(application, planned)
             return
         (found,) = runs_
+        found = again.ended(application, api, found)
         retrying.open_up(application, found, retrying.closed(application, found), opening)
         if watch:
             asked = runs.Asked(
@@ -412,7 +413,7 @@ def retry(  # noqa: PLR0913 - one parameter an option
             )
             again.retry(application, api, found, why, asked)
             return
-        emit(again.accept(application, api, found, why), output, fields=fields)
+        emit(again.accept(api, found, why), output, fields=fields)
     application.note(f"accepted; next: spanctl runs watch {found.id}")
 
 

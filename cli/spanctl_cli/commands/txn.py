@@ -15,7 +15,7 @@ from spanctl_cli.sources import sources
 from spanctl_cli.txns import facts, reopening
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from spanctl.audit.owners import DeadRun
     from spanctl.audit.settling import Settled, Survey, Unsettled
@@ -167,6 +167,9 @@ def resolve(  # noqa: PLR0913 - one parameter an option
         else:
             keys = [one.operation.key for one in _of_run(api, found.operations, flow_run)]
             settling.supersede(database, found)
+        held = {owned.lease.root_run for key in keys if (owned := found.owned(key))}
+        dead = {one.run.id for one in _dead_runs(api, found, flow_run)} if not wanted else set()
+        _keep_ended(app_context, api, held | dead)
         done = [
             settling.settle(
                 database,
@@ -178,7 +181,7 @@ def resolve(  # noqa: PLR0913 - one parameter an option
             for key in keys
         ]
         if wanted is None:
-            _end_dead(app_context, database, api, _dead_runs(api, found, flow_run))
+            _end_dead(app_context, api, _dead_runs(api, found, flow_run))
             found = settling.survey(database, api)
         settling.tidy(database, found, force=force)
     if wanted is not None:
@@ -310,15 +313,8 @@ def _dead_runs(api: "PrefectApi | None", found: "Survey", flow_run: str | None) 
     return [one for one in found.dead_runs if one.run.id == root]
 
 
-def _end_dead(
-    app_context: AppContext,
-    database: "Database",
-    api: "PrefectApi | None",
-    dead: "Sequence[DeadRun]",
-) -> None:
+def _end_dead(app_context: AppContext, api: "PrefectApi | None", dead: "Sequence[DeadRun]") -> None:
     from spanctl.audit import deaths
-    from spanctl.invocation import RECOVER_TAG
-    from spanctl.spanner import recoveries
 
     if api is None:
         return
@@ -326,10 +322,25 @@ def _end_dead(
         name = f"flow run {one.run.id} ({one.run.name})"
         try:
             app_context.note(f"{name} is {deaths.close(api, one).name} now: {one.note}")
-            if RECOVER_TAG in one.run.tags:  # what was closed by hand is not run again by itself
-                recoveries.decline(database, one.run.id, "txn resolve")
         except SpanctlError as error:  # it may have ended just now
             app_context.warn(f"{name} was not ended: {error.message}")
+
+
+def _keep_ended(
+    app_context: AppContext, api: "PrefectApi | None", root_runs: "Iterable[str | None]"
+) -> None:
+    """Have runs that are settled by hand not be run again by themselves."""
+    from spanctl.invocation import RECOVER_TAG, SETTLED_LABEL, user_at_host
+
+    roots = sorted(set(filter(None, root_runs)))
+    if api is None or not roots:
+        return
+    try:
+        for run in api.flow_runs(roots):
+            if RECOVER_TAG in run.tags:
+                api.add_labels(run.id, {SETTLED_LABEL: f"txn resolve by {user_at_host()}"})
+    except SpanctlError as error:
+        app_context.warn(f"runs recover may run it again by itself: {error.message}")
 
 
 def _tell_strange(

@@ -43,6 +43,7 @@ class Asked:
         resume: The run of SQL or of a file to go on with, which was cut off.
         new: Whether a run of the same SQL that was cut off is no reason to ask.
         recover: Whether it is to be run again should its process die.
+        if_crashed: Whether to resume it only while it is Crashed.
     """
 
     target: str
@@ -63,6 +64,7 @@ class Asked:
     resume: str | None = None
     new: bool = False
     recover: bool = False
+    if_crashed: bool = False
 
     @property
     def all_tags(self) -> tuple[str, ...]:

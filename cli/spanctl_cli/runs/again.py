@@ -16,32 +16,37 @@ if TYPE_CHECKING:
 
 
 def retry(app: AppContext, api: "PrefectApi", run: "FlowRun", why: str, asked: Asked) -> None:
-    """Have a flow run be run again, watch it, and print what came of this attempt.
+    """Have a flow run that has ended be run again, watch it, and print what came of this attempt.
 
     Raises:
         ConflictError: It can't be run again.
         SpanctlError: As :func:`watch` does.
     """
-    run = _ended(app, api, run)
     before = _past(app, api, run)
     api.retry(run, why)
     watch(app, api, api.flow_run(run.id), asked, after=before)
 
 
-def accept(app: AppContext, api: "PrefectApi", run: "FlowRun", why: str) -> Record:
-    """Have a flow run be run again, and return what is printed of one that is not waited for.
+def accept(api: "PrefectApi", run: "FlowRun", why: str) -> Record:
+    """Have a flow run that has ended be run again; return what is printed of it.
 
     Raises:
         ConflictError: It can't be run again.
     """
-    api.retry(_ended(app, api, run), why)
+    api.retry(run, why)
     return accepted(api, api.flow_run(run.id))
 
 
-def _ended(app: AppContext, api: "PrefectApi", run: "FlowRun") -> "FlowRun":
-    """Return a flow run as it ended; one whose executor is dead is ended for that."""
+def ended(app: AppContext, api: "PrefectApi", run: "FlowRun") -> "FlowRun":
+    """Return a flow run as it ended, which can be run again; one that is dead is ended for that.
+
+    Raises:
+        ConflictError: It can't be run again.
+    """
     dead = ledger.dead(app, api, run) if run.deployment_id is not None else None
-    return run if dead is None else ledger.end_dead(app, api, dead)
+    found = run if dead is None else ledger.end_dead(app, api, dead)
+    api.refuse_retry(found)
+    return found
 
 
 def watch(

@@ -225,9 +225,7 @@ def dead(app: AppContext, api: "PrefectApi", run: "FlowRun") -> "DeadRun | None"
     if run.state is None or run.state.type.is_final:
         return None
     try:
-        databases: list[Database | None] = [reached(app, name) for name in databases_of(run)]
-        found = (deaths.of(one, api, run) for one in databases or [None])
-        return next((one for one in found if one is not None), None)
+        return deaths.of([reached(app, name) for name in databases_of(run)], api, run)
     except SpanctlError:
         return None  # whoever needs the ledger says so
 

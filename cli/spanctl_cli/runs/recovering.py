@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from spanctl.errors import ConfigurationError, NotFoundError, UsageError
@@ -86,13 +87,15 @@ def recover(app: AppContext, chosen: Chosen) -> "Iterator[Recovered]":
         SpanctlError: Prefect or Spanner did not answer, or refused.
     """
     from spanctl.recovery import resuming, rounds
+    from spanctl.recovery.candidates import Wanted
     from spanctl.recovery.recoverer import Recoverer
     from spanctl.settings import state_home
     from spanctl_cli.runs.ledger import reached
 
-    def resume(run: "FlowRun") -> None:
-        path = resuming.start(run, state_home() / "recovered")
+    def resume(run: "FlowRun") -> Path:
+        path = resuming.start(run, state_home() / "recovered", app.settings().context)
         app.note(f"flow run {run.id} goes on; what it prints is in {path}")
+        return path
 
     def trouble(error: "SpanctlError") -> None:
         app.warn(f"{error.message}; looking on")
@@ -114,8 +117,15 @@ def recover(app: AppContext, chosen: Chosen) -> "Iterator[Recovered]":
             policy=chosen.policy,
         ) as recoverer,
     ):
-        wanted = rounds.Wanted(only=_ids(api, chosen.runs), rerun=chosen.rerun, watch=chosen.watch)
-        yield from rounds.run(recoverer, wanted, trouble=trouble, silent=silent)
+        wanted = Wanted(only=_ids(api, chosen.runs), rerun=chosen.rerun)
+        patience = rounds.Patience(watch=chosen.watch)
+        done = set()
+        for one in rounds.run(recoverer, wanted, patience, trouble=trouble, silent=silent):
+            done.add(one.run.id)
+            yield one
+        for run in api.flow_runs(sorted({*wanted.only} - done)):
+            word = run.state.name if run.state else "unknown"
+            app.note(f"flow run {run.id} is {word}, and isn't known to be dead: left alone")
 
 
 def plan(app: AppContext, chosen: Chosen) -> "list[Recovered]":
@@ -128,7 +138,8 @@ def plan(app: AppContext, chosen: Chosen) -> "list[Recovered]":
     from spanctl.recovery.recoverer import planned
 
     with _sources(app) as (database, api):
-        found = candidates.look(database, api, rerun=chosen.rerun, only=_ids(api, chosen.runs))
+        wanted = candidates.Wanted(only=_ids(api, chosen.runs), rerun=chosen.rerun)
+        found = candidates.look(database, api, wanted, observe=False)
     if found.leases:
         app.note(f"what {len(found.leases):,} other leases of dead executors hold is made final")
     return [planned(one, chosen.policy) for one in found.candidates]
@@ -156,7 +167,8 @@ def _ids(api: "PrefectApi", wanted: Sequence[str]) -> Collection[str]:
         UsageError: One is part of another.
     """
     found = [api.find_flow_run(one) for one in wanted]
-    part = next((one for one in found if one.parent_task_run_id), None)
+    parts = (one for one in found if one.parent_task_run_id and not one.deployment_id)
+    part = next(parts, None)
     if part is not None:
         msg = f"flow run {part.id} is part of another one"
         raise UsageError(msg, hint=f"name that: {api.root_of(part).id}")
@@ -223,8 +235,8 @@ def _end_own(api: "PrefectApi", deployment: "Deployment") -> None:
     """End the deployment's runs that died: each would keep the next ones from running."""
     from spanctl.audit import deaths
 
-    for run in api.unended_roots():
-        if run.deployment_id == deployment.id and (dead := deaths.of(None, api, run)):
+    for run in api.unended_runs():
+        if run.deployment_id == deployment.id and (dead := deaths.of((), api, run)):
             deaths.close(api, dead)
 
 

@@ -4,6 +4,7 @@ import os
 from typing import TYPE_CHECKING
 
 from spanctl.errors import ConflictError, UsageError
+from spanctl.invocation import DATABASE_LABEL
 from spanctl_cli.context import AppContext
 from spanctl_cli.runs import Asked, in_process, ledger
 from spanctl_cli.runs.deployments import connect
@@ -35,7 +36,8 @@ def run(app: AppContext, asked: Asked) -> None:
     with connect(app) as api:
         found = api.find_flow_run(str(asked.resume))
         kept = _recorded(found)
-        _end(app, api, found)
+        _refuse_other_database(app, found)
+        _end(app, api, found, only_crashed=asked.if_crashed)
     os.chdir(kept.folder)
     flow = launch.load(kept.target)
     if kept.code and digest(launch.file_of(flow)) != kept.code:
@@ -89,16 +91,37 @@ def _recorded(run: "FlowRun") -> "FileRun":
     return kept
 
 
-def _end(app: AppContext, api: "PrefectApi", run: "FlowRun") -> None:
+def _refuse_other_database(app: AppContext, run: "FlowRun") -> None:
+    """Return when the context leads to the database that a run writes to.
+
+    Raises:
+        ConflictError: It leads to another one.
+    """
+    from spanctl.audit.owners import is_of
+
+    here = str(app.settings().database)
+    if is_of(run, here):
+        return
+    names = ledger.databases_of(run) or [str(run.labels.get(DATABASE_LABEL))]
+    msg = f"flow run {run.id} writes to {', '.join(names)}, and the context leads to {here}"
+    hint = f"run: spanctl --context NAME run --resume {run.id}"
+    raise ConflictError(msg, hint=hint, flow_run=run.id)
+
+
+def _end(app: AppContext, api: "PrefectApi", run: "FlowRun", *, only_crashed: bool) -> None:
     """Return once a run has ended; one that is dead is ended.
 
     Raises:
         ConflictError: It completed, or it may be alive.
     """
     from spanctl.audit.owners import is_running
+    from spanctl.orchestration.model import StateType
 
     state = run.state
-    if state is not None and state.name == "Completed":
+    if only_crashed and (state is None or state.type is not StateType.CRASHED):
+        msg = f"flow run {run.id} is {state.name if state else 'unknown'} by now"
+        raise ConflictError(msg, hint=f"look: spanctl runs show {run.id}", flow_run=run.id)
+    if state is not None and state.type is StateType.COMPLETED:
         msg = f"flow run {run.id} completed: there is nothing to go on with"
         hint = f"look: spanctl runs show {run.id}"
         raise ConflictError(msg, hint=hint, flow_run=run.id)

@@ -92,6 +92,11 @@ def looked_at(app: AppContext, api: "PrefectApi", runs: "Sequence[FlowRun]") -> 
             retry.committed = outcomes.count(Outcome.COMMITTED)
             retry.open = outcomes.count(Outcome.UNKNOWN)
             retry.closed = closed(app, one.run)
+        try:
+            if ledger.dead(app, api, one.run) is None:
+                api.refuse_retry(one.run)
+        except SpanctlError as error:
+            retry.outcome, retry.error = "refused", error
         found.append(retry)
     return found
 
@@ -159,9 +164,12 @@ def accept(
         reopen: Why what was closed by hand is opened; None where nobody asked for it.
     """
     for one in planned:
+        if one.error is not None:
+            continue
         try:
-            open_up(app, one.run, one.closed, reopen)
-            again.accept(app, api, one.run, why)
+            ended = again.ended(app, api, one.run)
+            open_up(app, ended, one.closed, reopen)
+            again.accept(api, ended, why)
             one.outcome = "accepted"
         except SpanctlError as error:
             one.outcome, one.error = "refused", error

@@ -42,12 +42,12 @@ class Api:
             for one in ids
         ]
 
-    def unended_roots(self) -> list[FlowRun]:
+    def unended_runs(self) -> list[FlowRun]:
         return []
 
 
 class Silent:
-    def unended_roots(self) -> list[FlowRun]:
+    def unended_runs(self) -> list[FlowRun]:
         return self.flow_runs(())
 
     def flow_runs(self, _ids: object) -> list[FlowRun]:
@@ -181,8 +181,9 @@ def test_what_is_no_dead_run(kind, rows, known) -> None:
 @pytest.mark.parametrize(
     ("states", "is_dead"),
     [
-        ([StateType.PENDING, StateType.RUNNING], False),
-        ([StateType.SCHEDULED, StateType.RUNNING], True),
+        ([StateType.PENDING, StateType.CRASHED, StateType.PENDING, StateType.RUNNING], False),
+        ([StateType.PENDING, StateType.SCHEDULED, StateType.RUNNING], True),
+        ([StateType.PENDING, StateType.RUNNING], True),
         (None, False),
     ],
 )

@@ -84,13 +84,14 @@ def test_its_process_is_gone(seen: Callable[[Process], None], kind: StateType) -
         assert is_running(found) is (how is Process.RUNNING)
 
 
-def test_a_worker_may_have_started_its_engine(seen: Callable[[Process], None]) -> None:
+def test_a_worker_that_is_gone_may_have_left_an_engine(seen: Callable[[Process], None]) -> None:
     """Gone itself, what it has started is given time to say so; a run that goes on isn't its."""
     seen(Process.GONE)
     just_now = now() - timedelta(seconds=3)
     assert death(run(state(StateType.PENDING, just_now), hand("worker"))) is None
     assert death(run(state(StateType.PENDING), hand("worker", just_now))) is None
     assert death(run(state(StateType.PENDING), hand("worker"))) is not None
+    assert death(run(state(StateType.RUNNING), hand("worker"))) is None
 
 
 def test_another_process_took_it_meanwhile(seen: Callable[[Process], None]) -> None:
@@ -98,8 +99,12 @@ def test_another_process_took_it_meanwhile(seen: Callable[[Process], None]) -> N
     seen(Process.GONE)
     lately = now() - timedelta(minutes=1)
     found = run(state(StateType.RUNNING, lately), hand())
-    assert death(found, state(StateType.PENDING, LONG_AGO)) is not None
-    assert death(found, state(StateType.PENDING, lately)) is None
+    once = (state(StateType.PENDING, name="Pending"), state(StateType.PENDING, name="Submitting"))
+    assert death(found, *once) is not None
+    again = (*once, state(StateType.CRASHED), state(StateType.PENDING, lately))
+    assert death(found, *again) is None
+    second = run(state(StateType.RUNNING, lately), replace(hand(), claim=2))
+    assert death(second, *again) is not None
 
 
 def test_what_waits_is_begun_again_by_a_worker(seen: Callable[[Process], None]) -> None:
@@ -131,15 +136,44 @@ def test_a_later_attempt_died_before_its_first_lease(seen: Callable[[Process], N
         started_at=LONG_AGO - timedelta(minutes=5),
         heartbeat=LONG_AGO - timedelta(minutes=5),
     )
-    again = state(StateType.PENDING, LONG_AGO)
-    found = run(state(StateType.RUNNING, LONG_AGO), hand())
+    first = state(StateType.PENDING, LONG_AGO - timedelta(minutes=6))
+    past = (first, state(StateType.CRASHED), state(StateType.PENDING))
+    found = run(state(StateType.RUNNING), replace(hand(), claim=2))
     seen(Process.RUNNING)
-    assert death(found, again, rows=(row,)) is None
+    assert death(found, *past, rows=(row,)) is None
+    seen(Process.ELSEWHERE)
+    assert death(found, *past, rows=(row,)) is None
     seen(Process.GONE)
-    dead = death(found, again, rows=(row,))
+    dead = death(found, *past, rows=(row,))
     assert dead is not None
     assert dead.executor is row
-    assert death(run(state(StateType.RUNNING, LONG_AGO), None), again, rows=(row,)) is None
+    assert death(run(state(StateType.RUNNING), None), *past, rows=(row,)) is None
+
+
+def test_where_its_process_cant_be_looked_at(seen: Callable[[Process], None]) -> None:
+    """On another host, or before a reboot: its executor tells, as it would without a label."""
+    mine = hand()
+    row = Executor(
+        executor_id="one",
+        host=mine.host,
+        pid=mine.pid,
+        mark=mine.mark,
+        parent=None,
+        root="run",
+        root_run="run",
+        flow_run="run",
+        version="1",
+        deadline=60,
+        interval=15,
+        started_at=LONG_AGO + timedelta(seconds=1),
+        heartbeat=LONG_AGO,
+    )
+    seen(Process.ELSEWHERE)
+    once = state(StateType.PENDING, LONG_AGO + timedelta(seconds=5))  # Prefect's clock is ahead
+    dead = death(run(state(StateType.RUNNING), mine), once, rows=(row,))
+    assert dead is not None
+    assert dead.executor is row
+    assert death(run(state(StateType.RUNNING), mine), once) is None
 
 
 @pytest.mark.parametrize(
@@ -159,7 +193,9 @@ def test_which_database_it_is_of(labels: dict[str, str], expected: bool) -> None
     assert is_of(found, "")
 
 
-@pytest.mark.parametrize("text", ["", "engine", "engine 7", "engine x 2026-01-01T00:00:00Z web-1"])
+@pytest.mark.parametrize(
+    "text", ["", "engine", "engine 7", "engine x 2026-01-01T00:00:00Z 1 web-1"]
+)
 def test_what_is_no_such_label(text: str) -> None:
     """It says nothing."""
     assert Hand.parse(text) is None
