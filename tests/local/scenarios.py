@@ -271,12 +271,16 @@ MENDED: Final = (
 
 LIMBO: Final = (
     t("txn list --unresolved -o json", 9),
+    t("runs recover --schedule -o json"),
+    t("runs recover --remove"),
     t("txn fence {left0} --reason wrong~amount"),
     t("txn reopen {left0} --reason it~was~right"),
     t("txn reopen {left0} --reason again", BAD),
     t("txn resolve {left1}"),
+    t("runs recover --all --dry-run"),
+    t("runs recover --all"),
     t("txn list --unresolved"),
 )
-"""When an executor has died that leased two transactions."""
+"""When an executor has died that leased three transactions."""
 
 LAST: Final = (t("local down"), t("local status", 3), t("local reset --yes"))

@@ -358,11 +358,11 @@ def type_everything(world: World) -> None:
 
 
 def abandon(world: World) -> None:
-    """Lease two transactions as an executor that was killed then."""
+    """Lease three transactions as an executor that was killed then."""
     root = f"job-{uuid.uuid4()}"
     target = client.Target.from_settings(resolve(environ=world.environ))
     with client.Database(target) as database:
-        for number in range(2):
+        for number in range(3):
             run = Run(database, root)
             (call,) = run.lease([OperationKey(root, (), "pay", str(number))])
             world.names[f"left{number}"] = call.txn_id
