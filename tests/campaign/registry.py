@@ -9,6 +9,7 @@ from tests.campaign.kills import Kills
 from tests.campaign.matrix import Matrix
 from tests.campaign.model import Campaign
 from tests.campaign.races import Races
+from tests.campaign.recovery import Recovery
 from tests.campaign.rotation import Rotation
 from tests.campaign.rotation_load import RotationFlows, RotationLoad
 from tests.campaign.signals import Signals
@@ -28,4 +29,5 @@ ALL: Final[tuple[Campaign, ...]] = (
     Rotation(),
     RotationLoad(),
     RotationFlows(),
+    Recovery(),
 )

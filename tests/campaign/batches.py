@@ -1,0 +1,213 @@
+"""A batch of runs that come to their point, die of one cause, are left to recoverers, and judged."""
+
+import random
+import signal
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+from spanctl.recovery.recoverer import ROOT
+from spanctl.spanner import executors, limbo, recoveries
+from spanctl.spanner.recoveries import Ending
+from tests.campaign.dying import RELEASED, arrived
+from tests.campaign.ground import Held, Truth
+from tests.campaign.model import Side, Verdict, total
+from tests.campaign.mortal import LateError, World, send, until
+
+STEPS: Final = 3
+_WITHIN: Final = 120.0
+_CONTROL: Final = 20.0
+"""Seconds in which nobody brings the control's runs to an end."""
+_ONCE: Final = Held(value=1, events=1, receipts=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """How the runs of a batch die.
+
+    Attributes:
+        point: Where they are then.
+        dies: What dies.
+        place: Where the engines run.
+        deaths: How often each of them dies.
+        state: The state that they are in then; empty where they tell of their point.
+        flow: What they run.
+        by_itself: Whether Prefect may have them run again by itself.
+        batches: How many batches of it there are.
+    """
+
+    point: str = "between steps"
+    dies: tuple[str, ...] = ("engine", "worker")
+    place: str = "here"
+    deaths: int = 1
+    state: str = ""
+    flow: str = "pay"
+    by_itself: bool = False
+    batches: int = 1
+
+
+@dataclass(slots=True)
+class Batch:
+    """One batch.
+
+    Attributes:
+        world: What can die.
+        truth: The database.
+        kind: How it dies.
+        dice: Its source of chance.
+        keys: The rows that its runs count up, each its own.
+    """
+
+    world: World
+    truth: Truth
+    kind: Kind
+    dice: random.Random
+    keys: Sequence[range]
+    runs: list[str] = field(default_factory=list)
+    died: list[float] = field(default_factory=list)
+    counted: dict[str, int] = field(default_factory=dict)
+    folder: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(dir=self.world.folder))
+
+    def judged(self, side: Side) -> Verdict:
+        """Let it happen, with recoverers or without, and judge it."""
+        if side is Side.OURS:
+            self.world.recover()
+        self._ask()
+        for number in range(self.kind.deaths):
+            self._come(number + 1)
+            self._die()
+            self._bring_back()
+        if side is Side.NAIVE:
+            self.world.are_in(self.runs, ["Completed"], _CONTROL)
+            verdict = self._verdict()
+            self.world.recover()
+            self.world.are_in(self.runs, ["Completed"], _WITHIN)
+            self.world.kill("recoverer-0", signal.SIGINT)
+            return verdict
+        self.world.are_in(self.runs, ["Completed"], _WITHIN)
+        self._wake()
+        return total(self._verdict(), self._left(), self._attempts(), **self._told())
+
+    # -- what happens
+
+    def _ask(self) -> None:
+        self.truth.prepare(*(k for keys in self.keys for k in keys))
+        for keys in self.keys:
+            plan = {
+                "first": keys.start,
+                "steps": len(keys),
+                "point": self.kind.point,
+                "folder": str(self.folder),
+                "deaths": self.kind.deaths,
+            }
+            self.runs.append(self.world.run(self.kind.flow, self.kind.place, plan))
+
+    def _come(self, times: int) -> None:
+        """Wait until all runs have come to their point so often."""
+        if self.kind.state:
+            until(self.kind.state, lambda: self.world.are_in(self.runs, [self.kind.state], 1.0))
+            return
+        until("arrival", lambda: all(len(arrived(self.folder, one)) >= times for one in self.runs))
+
+    def _die(self) -> None:
+        self.died.append(time.time())
+        for one in self.kind.dies:
+            if one == "engine":
+                send(self.world.engines(self.kind.place), signal.SIGKILL)
+            else:
+                self.world.kill(one)
+            self._count(f"{one}s killed", len(self.runs) if one == "engine" else 1)
+        self._count("deaths", len(self.runs))
+
+    def _bring_back(self) -> None:
+        if "server" in self.kind.dies:
+            self.world.serve()
+        if "worker" in self.kind.dies:
+            self.world.work()
+
+    def _wake(self) -> None:
+        (self.folder / RELEASED).touch()
+
+    def _count(self, what: str, number: int = 1) -> None:
+        self.counted[what] = self.counted.get(what, 0) + number
+
+    # -- what became of it
+
+    def _verdict(self) -> Verdict:
+        """Compare how the runs ended with what the database holds."""
+        ended = self.world.runs(self.runs)
+        verdicts = []
+        for run, keys in zip(self.runs, self.keys, strict=True):
+            state = ended[run]["state_name"]
+            held = [self.truth.of(k, run, call) for call, k in enumerate(keys)]
+            bad = Verdict(
+                wrong=sum(one.value != one.events or one.receipts > 1 for one in held),
+                duplicate=sum(max(0, one.events - 1) for one in held),
+                lost=sum(one.events == 0 for one in held) if state == "Completed" else 0,
+                unresolved=int(state != "Completed"),
+            )
+            if bad.bad or any(one != _ONCE for one in held):
+                told = f"{run} is {state}: {[(one.value, one.receipts) for one in held]}"
+                verdicts.append(total(bad, Verdict(why=told)))
+        return total(*verdicts)
+
+    def _left(self) -> Verdict:
+        """Look for what is open still, when all that is to be done is done."""
+        database = self.truth.database
+
+        def left() -> list[str]:
+            rows = [one for one in executors.read(database) if one.root != ROOT]
+            leases = [one for one in limbo.open_leases(database) if one.root_run in self.runs]
+            return [str(one) for one in (*rows, *leases)]
+
+        try:
+            until("nothing left", lambda: not left(), 15)
+        except LateError:
+            found = left()
+            return Verdict(unresolved=len(found), why=f"left: {found[:2]}")
+        listed = self.world.cli("txn", "list", "--unresolved")
+        if listed.returncode:
+            return Verdict(unresolved=1, why=listed.stderr.decode()[-500:])
+        return Verdict()
+
+    def _attempts(self) -> Verdict:
+        """Each death is followed by one attempt to run the run again, and no more."""
+        wrong = []
+        for run in self.runs:
+            found = recoveries.read(self.truth.database, run)
+            again = sum(one.ending is Ending.RERUN for one in found)
+            self._count("run again", again)
+            due = range(self.kind.deaths + 1) if self.kind.by_itself else [self.kind.deaths]
+            if again not in due or any(one.ended_at is None for one in found):
+                wrong.append(f"{run}: {[(one.number, one.ending) for one in found]}")
+        return Verdict(wrong=len(wrong), why="; ".join(wrong[:3]))
+
+    def _told(self) -> dict[str, dict[str, float] | dict[str, int]]:
+        took = [seconds for run in self.runs for seconds in self._pauses(run)]
+        timed = {}
+        if took:
+            timed = {"death to going on": statistics.median(took), "slowest": max(took)}
+        return {"counted": self.counted, "timed": timed}
+
+    def _pauses(self, run: str) -> list[float]:
+        """Return the seconds from each death of a run to its being executed again."""
+        states = self.world.states(run)
+        begun = [
+            datetime.fromisoformat(later["timestamp"]).astimezone(UTC).timestamp()
+            for earlier, later in pairwise(states)
+            if later["type"] == "RUNNING" and earlier["type"] == "PENDING"
+        ]
+        found = []
+        for death in self.died:
+            after = [one - death for one in begun if one > death]
+            found += after[:1]
+        return found
