@@ -1,4 +1,4 @@
-"""A batch of runs that come to their point, die of one cause, are left to recoverers, and judged."""
+"""A batch of runs that come to their point, die of one cause, and are left to recoverers."""
 
 import random
 import signal
@@ -22,7 +22,8 @@ from tests.campaign.mortal import LateError, World, send, until
 
 STEPS: Final = 3
 _WITHIN: Final = 120.0
-_CONTROL: Final = 20.0
+_HUNT: Final = 25.0
+CONTROL: Final = 15.0
 """Seconds in which nobody brings the control's runs to an end."""
 _ONCE: Final = Held(value=1, events=1, receipts=1)
 
@@ -33,13 +34,16 @@ class Kind:
 
     Attributes:
         point: Where they are then.
-        dies: What dies.
+        dies: What dies of SIGKILL; ``frozen`` for engines that are stopped, and wake up late.
         place: Where the engines run.
         deaths: How often each of them dies.
         state: The state that they are in then; empty where they tell of their point.
         flow: What they run.
-        by_itself: Whether Prefect may have them run again by itself.
+        again: The fewest attempts to run each of them again, where these aren't its deaths.
+        recoverers: How many are at work.
+        hunted: Whether recoverers are killed at random as well.
         batches: How many batches of it there are.
+        runs: How many runs a batch has.
     """
 
     point: str = "between steps"
@@ -48,8 +52,11 @@ class Kind:
     deaths: int = 1
     state: str = ""
     flow: str = "pay"
-    by_itself: bool = False
-    batches: int = 1
+    again: int | None = None
+    recoverers: int = 1
+    hunted: bool = False
+    batches: int = 2
+    runs: int = 8
 
 
 @dataclass(slots=True)
@@ -72,6 +79,7 @@ class Batch:
     runs: list[str] = field(default_factory=list)
     died: list[float] = field(default_factory=list)
     counted: dict[str, int] = field(default_factory=dict)
+    frozen: list[int] = field(default_factory=list)
     folder: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -79,28 +87,32 @@ class Batch:
 
     def judged(self, side: Side) -> Verdict:
         """Let it happen, with recoverers or without, and judge it."""
-        if side is Side.OURS:
-            self.world.recover()
+        recoverers = range(self.kind.recoverers if side is Side.OURS else 0)
+        for number in recoverers:
+            self.world.recover(number)
         self._ask()
         for number in range(self.kind.deaths):
             self._come(number + 1)
             self._die()
-            self._bring_back()
+            self._bring_back(recoverers)
         if side is Side.NAIVE:
-            self.world.are_in(self.runs, ["Completed"], _CONTROL)
-            verdict = self._verdict()
-            self.world.recover()
-            self.world.are_in(self.runs, ["Completed"], _WITHIN)
-            self.world.kill("recoverer-0", signal.SIGINT)
-            return verdict
+            self.world.are_in(self.runs, ["Completed"], CONTROL)
+            return total(self._verdict(), counted=self.counted)
+        if self.kind.hunted:
+            self._hunt(recoverers)
         self.world.are_in(self.runs, ["Completed"], _WITHIN)
-        self._wake()
+        if "frozen" in self.kind.dies:
+            self._wake()
         return total(self._verdict(), self._left(), self._attempts(), **self._told())
 
     # -- what happens
 
     def _ask(self) -> None:
         self.truth.prepare(*(k for keys in self.keys for k in keys))
+        if self.kind.point == "pending":
+            self.world.work(dawdles=True)
+        if self.kind.point == "submitting":
+            self.world.hold(self.kind.place)
         for keys in self.keys:
             plan = {
                 "first": keys.start,
@@ -109,33 +121,71 @@ class Batch:
                 "folder": str(self.folder),
                 "deaths": self.kind.deaths,
             }
-            self.runs.append(self.world.run(self.kind.flow, self.kind.place, plan))
+            if self.kind.place == "file":
+                self.world.run_file(f"file-{keys.start}", self.kind.flow, plan)
+            else:
+                self.runs.append(self.world.run(self.kind.flow, self.kind.place, plan))
+        if self.kind.place == "file":
+            until("arrival", lambda: len(arrived(self.folder, "*")) == len(self.keys))
+            who = {int(one.read_text().split()[1]): one.stem for one in arrived(self.folder, "*")}
+            self.runs = [who[keys.start] for keys in self.keys]
 
     def _come(self, times: int) -> None:
         """Wait until all runs have come to their point so often."""
         if self.kind.state:
-            until(self.kind.state, lambda: self.world.are_in(self.runs, [self.kind.state], 1.0))
+            if not self.world.are_in(self.runs, [self.kind.state]):
+                raise LateError(self.kind.state)
+            time.sleep(1)  # until what is said of them behind that state is said
             return
         until("arrival", lambda: all(len(arrived(self.folder, one)) >= times for one in self.runs))
 
     def _die(self) -> None:
         self.died.append(time.time())
         for one in self.kind.dies:
-            if one == "engine":
-                send(self.world.engines(self.kind.place), signal.SIGKILL)
+            if one in {"engine", "frozen"}:
+                number = signal.SIGKILL if one == "engine" else signal.SIGSTOP
+                self.frozen = self._engines()
+                send(self.frozen, number)
+                self._count(f"engines {'killed' if one == 'engine' else one}", len(self.runs))
             else:
                 self.world.kill(one)
-            self._count(f"{one}s killed", len(self.runs) if one == "engine" else 1)
+                self._count(f"{one.partition('-')[0]}s killed")
         self._count("deaths", len(self.runs))
 
-    def _bring_back(self) -> None:
+    def _engines(self) -> list[int]:
+        if self.kind.place == "file":
+            return [self.world.parts[f"file-{keys.start}"].pid for keys in self.keys]
+        return self.world.engines(self.kind.place)
+
+    def _bring_back(self, recoverers: range) -> None:
+        self.world.release(self.kind.place)
         if "server" in self.kind.dies:
             self.world.serve()
         if "worker" in self.kind.dies:
             self.world.work()
+        for number in recoverers:
+            self.world.recover(number)
+        if self.kind.point == "paused":
+            for run in self.runs:
+                self.world.ask("POST", f"/flow_runs/{run}/resume")
+        if self.kind.dies == ("worker",):
+            (self.folder / RELEASED).touch()
+
+    def _hunt(self, recoverers: range) -> None:
+        """Kill recoverers at random, until the runs have ended."""
+        end = time.monotonic() + _HUNT
+        while time.monotonic() < end and not self.world.are_in(self.runs, ["Completed"], 0.1):
+            time.sleep(self.dice.uniform(0.5, 4.0))
+            number = self.dice.choice(recoverers)
+            self.world.kill(f"recoverer-{number}")
+            self._count("recoverers killed")
+            self.world.recover(number)
 
     def _wake(self) -> None:
+        """Let the frozen ones go on, to their end."""
         (self.folder / RELEASED).touch()
+        send(self.frozen, signal.SIGCONT)
+        until("the end of zombies", lambda: not self.world.engines(self.kind.place))
 
     def _count(self, what: str, number: int = 1) -> None:
         self.counted[what] = self.counted.get(what, 0) + number
@@ -186,8 +236,10 @@ class Batch:
             found = recoveries.read(self.truth.database, run)
             again = sum(one.ending is Ending.RERUN for one in found)
             self._count("run again", again)
-            due = range(self.kind.deaths + 1) if self.kind.by_itself else [self.kind.deaths]
-            if again not in due or any(one.ended_at is None for one in found):
+            fewest = self.kind.deaths if self.kind.again is None else self.kind.again
+            if not fewest <= again <= self.kind.deaths or any(
+                one.ended_at is None for one in found
+            ):
                 wrong.append(f"{run}: {[(one.number, one.ending) for one in found]}")
         return Verdict(wrong=len(wrong), why="; ".join(wrong[:3]))
 

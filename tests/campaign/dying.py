@@ -43,7 +43,7 @@ def arrive(plan: Mapping[str, Any]) -> bool:
     if before >= plan["deaths"]:
         return False
     whole = folder / f"-{run}"
-    whole.write_text(str(os.getpid()))
+    whole.write_text(f"{os.getpid()} {plan['first']}")
     whole.rename(folder / f"{run}.{before}")
     return True
 

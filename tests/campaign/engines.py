@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 HOLD = ".hold"
-"""A file beside the socket, so called: no engine is begun, so runs stay as their worker has them."""
+"""The ending of a file beside the socket, while which is there no engine begins."""
 _MODULES = (
     "google.cloud.spanner",
     "prefect.engine",

@@ -1,6 +1,7 @@
 """Everything of a deployment that can die: a Prefect server, workers, engines, recoverers."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from typing import Any, Final
 import httpx
 
 from spanctl.invocation import RECOVER_TAG
-from tests.campaign import engines
+from tests.campaign import dying, engines
 from tests.faults.emulator import INSTANCE, PROJECT, free_port
 from tests.fixtures import prefect
 
@@ -195,15 +196,35 @@ class World:
         watch = ("runs", "recover", "--all", "--watch", "--max-attempts", "9", "-o", "jsonl")
         self.start(f"recoverer-{number}", [sys.executable, "-m", "spanctl_cli.entry", *watch])
 
+    def keep_recoverers(self, number: int) -> None:
+        """End all recoverers but so many, in order."""
+        for part in list(self.parts):
+            if part.startswith("recoverer-") and int(part.removeprefix("recoverer-")) >= number:
+                self.kill(part, signal.SIGINT)
+
     def at(self, place: str) -> None:
         """Have engines forked at a place, if none are yet."""
-        if place in self.parts:
+        if place in self.parts or place not in PLACES:
             return
         path = self.socket(place)
         path.unlink(missing_ok=True)
         command = [*PLACES[place], sys.executable, "-m", "tests.campaign.engines", str(path)]
         self.start(place, command, **self.more.get(place, {}))
         until("engines are forked", path.exists)
+
+    def hold(self, place: str) -> None:
+        """Have no engine begin at a place, whatever its worker starts."""
+        Path(f"{self.socket(place)}{engines.HOLD}").touch()
+
+    def release(self, place: str) -> None:
+        """Have engines begin there again."""
+        Path(f"{self.socket(place)}{engines.HOLD}").unlink(missing_ok=True)
+
+    def run_file(self, part: str, flow: str, plan: Mapping[str, Any]) -> None:
+        """Run a flow of a file in a process of its own."""
+        target = f"{Path(dying.__file__)}:{flow}"
+        words = ("run", "--recover", target, "-p", f"plan={json.dumps(plan)}")
+        self.start(part, [sys.executable, "-m", "spanctl_cli.entry", *words])
 
     def socket(self, place: str) -> Path:
         """Where a place's engines are asked for."""

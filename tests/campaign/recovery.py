@@ -17,11 +17,36 @@ from tests.campaign.ground import Truth
 from tests.campaign.model import Case, Form, Side, Verdict
 from tests.faults.emulator import Emulator
 
+_ALL_PARTS: Final = ("server", "worker", "engine", "recoverer-0")
+_ELSEWHERE: Final = "other pid namespace"
+
 KINDS: Final[dict[str, Kind]] = {
     "worker and engine": Kind(batches=4),
+    "engine alone": Kind(dies=("engine",)),
+    "worker alone": Kind(dies=("worker",), again=0),
+    "all parts": Kind(dies=_ALL_PARTS, batches=3),
+    "memory": Kind(point="memory", dies=("engine",), again=1),
+    "submitting": Kind(point="submitting", dies=("worker",), state="Submitting", again=1),
+    "pending": Kind(point="pending", dies=("worker",), state="Pending", again=1),
+    "in a body": Kind(point="body"),
+    "late in a body": Kind(point="late in a body"),
+    "before commit": Kind(point="before commit", batches=3),
+    "after commit": Kind(point="after commit", batches=3),
+    "awaiting retry": Kind(point="retry", state="AwaitingRetry", flow="pay_again", again=0),
+    "paused": Kind(point="paused", state="Paused"),
+    "again and again": Kind(deaths=3),
+    "recoverers as well": Kind(recoverers=2, hunted=True, batches=3),
+    "other pid namespace": Kind(place=_ELSEWHERE),
+    "other host": Kind(place="other host"),
+    "frozen": Kind(place=_ELSEWHERE, dies=("frozen",)),
+    "frozen in a body": Kind(place=_ELSEWHERE, dies=("frozen",), point="late in a body", batches=1),
+    "frozen before commit": Kind(
+        place=_ELSEWHERE, dies=("frozen",), point="before commit", batches=1
+    ),
+    "file": Kind(place="file", dies=("engine",), runs=4, batches=3),
 }
 _FIRST: Final = "worker and engine"
-_RUNS: Final = {Form.FULL: 8, Form.SHORT: 3}
+_FEW: Final = 3
 
 
 class Recovery:
@@ -33,18 +58,26 @@ class Recovery:
 
     def cases(self, form: Form) -> Sequence[Case]:
         """The control, then batches of every kind; the short form has one."""
-        runs = _RUNS[form]
-        made = [Case(f"{_FIRST}/control", {"kind": _FIRST, "runs": runs}, Side.NAIVE)]
-        for name, kind in KINDS.items():
-            number = kind.batches if form is Form.FULL else int(name == _FIRST)
-            made += [Case(f"{name}/{one}", {"kind": name, "runs": runs}) for one in range(number)]
-        return made
+        if form is Form.SHORT:
+            return [_case(_FIRST, "control", _FEW, Side.NAIVE), _case(_FIRST, "0", _FEW)]
+        return [
+            _case(_FIRST, "control", KINDS[_FIRST].runs, Side.NAIVE),
+            *(
+                _case(name, str(number), kind.runs)
+                for name, kind in KINDS.items()
+                for number in range(kind.batches)
+            ),
+        ]
 
     @contextlib.contextmanager
     def stage(self) -> Iterator["Stage"]:
         """Open an emulator."""
         with Emulator(ground.OBLIGING) as emulator:
             yield Stage(emulator.address)
+
+
+def _case(kind: str, number: str, runs: int, side: Side = Side.OURS) -> Case:
+    return Case(f"{kind}/{number}", {"kind": kind, "runs": runs}, side)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,4 +114,5 @@ class Batches:
             self.next += STEPS
         kind = KINDS[case.given["kind"]]
         self.world.at(kind.place)
+        self.world.keep_recoverers(kind.recoverers if case.side is Side.OURS else 0)
         return Batch(self.world, self.truth, kind, dice, keys).judged(case.side)
