@@ -10,7 +10,7 @@ from typing import Any
 
 from spanctl.clock import rfc3339
 from spanctl.errors import ConflictError, NotFoundError, UsageError
-from spanctl.invocation import Invocation, typed_again
+from spanctl.invocation import PROCESS_LABEL, Invocation, typed_again
 from spanctl.orchestration.filerun import FileRun
 from spanctl.orchestration.model import Deployment, FlowRun, State, StateType
 from spanctl.orchestration.reading import PAGE, RunReader, segment
@@ -207,6 +207,7 @@ class PrefectApi(RunReader):
 
         Raises:
             ConflictError: It has not ended, it completed, or no deployment says how it is run.
+            UnreachableError: Prefect did not answer.
         """
         word = run.state.name if run.state else "unknown"
         if run.state is None or not run.state.type.is_final:
@@ -222,6 +223,8 @@ class PrefectApi(RunReader):
             if (kept := FileRun.from_labels(run.labels)) is not None:
                 hint = f"where it was typed, on {kept.host}: {kept.command(run.id)}"
             raise ConflictError(msg, hint=hint, flow_run=run.id)
+        # Whoever had it is gone: its next worker says so on its own only once the run is Pending.
+        self.add_labels(run.id, {PROCESS_LABEL: ""})
         # Prefect's rules keep ended runs as they are, for its own retries too.
         status, state = self._propose(
             run.id, StateType.SCHEDULED, "AwaitingRetry", message, force=True

@@ -195,6 +195,7 @@ def test_refusals(
     """What its state forbids is refused with 6, by us or by Prefect's rules."""
     scripted_prefect.add_runs(run)
     scripted_prefect.routes[f"POST /flow_runs/{ONE}/set_state"] = answered("ABORT", "RUNNING")
+    scripted_prefect.routes[f"PATCH /flow_runs/{ONE}/labels"] = {}
     done = spanctl("runs", command, ONE, "-o", "json")
     assert (done.exit_code, done.stdout) == (6, ""), done.stderr
     assert words in error_of(done)["message"]
@@ -220,6 +221,7 @@ def test_retry(spanctl: Spanctl, scripted_prefect: ScriptedPrefect) -> None:
     scripted_prefect.add_runs(a_run(1, "FAILED"))
     route = f"POST /flow_runs/{ONE}/set_state"
     scripted_prefect.routes[route] = answered("ACCEPT", "SCHEDULED")
+    scripted_prefect.routes[f"PATCH /flow_runs/{ONE}/labels"] = {}
     done = spanctl("runs", "retry", ONE, "--reason", "disk was full", "--detach", "-o", "json")
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["flow_run"] == ONE

@@ -149,6 +149,17 @@ def test_one_that_its_worker_ended_is_run_again(spanctl: Spanctl, die: Die) -> N
     assert actions(recover(spanctl)) == [(run, "rerun")]
 
 
+def test_the_next_worker_that_has_it_is_not_taken_for_the_dead(spanctl: Spanctl, die: Die) -> None:
+    """It has claimed the run, and not yet said which process has it now."""
+    run = die("--recover")
+    with get_client(sync_client=True) as client:
+        client.update_flow_run_labels(run, {PROCESS_LABEL: str(a_dead_process())})
+        assert actions(recover(spanctl)) == [(run, "rerun")]
+        client.set_flow_run_state(run, Pending())
+    assert actions(recover(spanctl)) == []
+    assert state_of(run).is_pending()
+
+
 @pytest.mark.parametrize("words", [("runs", "cancel"), ("txn", "resolve", "--flow-run")])
 def test_what_a_person_has_ended_stays_ended(
     spanctl: Spanctl, die: Die, words: tuple[str, ...]
