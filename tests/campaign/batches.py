@@ -240,7 +240,8 @@ class Batch:
             if not fewest <= again <= self.kind.deaths or any(
                 one.ended_at is None for one in found
             ):
-                wrong.append(f"{run}: {[(one.number, one.ending) for one in found]}")
+                seen = [(one["timestamp"][14:23], one["name"]) for one in self.world.states(run)]
+                wrong.append(f"{run}: {len(found)} attempts, {seen}")
         return Verdict(wrong=len(wrong), why="; ".join(wrong[:3]))
 
     def _told(self) -> dict[str, dict[str, float] | dict[str, int]]:
@@ -252,6 +253,9 @@ class Batch:
 
     def _pauses(self, run: str) -> list[float]:
         """Return the seconds from each death of a run to its being executed again."""
+        died = self.died
+        if not self.kind.dies:
+            died = [one.stat().st_mtime for one in arrived(self.folder, run)]
         states = self.world.states(run)
         begun = [
             datetime.fromisoformat(later["timestamp"]).astimezone(UTC).timestamp()
@@ -259,7 +263,7 @@ class Batch:
             if later["type"] == "RUNNING" and earlier["type"] == "PENDING"
         ]
         found = []
-        for death in self.died:
+        for death in died:
             after = [one - death for one in begun if one > death]
             found += after[:1]
         return found

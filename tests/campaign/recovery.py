@@ -25,7 +25,7 @@ KINDS: Final[dict[str, Kind]] = {
     "engine alone": Kind(dies=("engine",)),
     "worker alone": Kind(dies=("worker",), again=0),
     "all parts": Kind(dies=_ALL_PARTS, batches=3),
-    "memory": Kind(point="memory", dies=("engine",), again=1),
+    "memory": Kind(point="memory", dies=()),
     "submitting": Kind(point="submitting", dies=("worker",), state="Submitting", again=1),
     "pending": Kind(point="pending", dies=("worker",), state="Pending", again=1),
     "in a body": Kind(point="body"),
