@@ -40,14 +40,16 @@ def label_claimed() -> None:
     """Have this worker say on each flow run that it takes which process has it."""
     from prefect.workers.process import ProcessWorker
 
-    theirs = ProcessWorker._give_worker_labels_to_flow_run  # noqa: SLF001 - no other way in
+    theirs = ProcessWorker._propose_pending_state  # noqa: SLF001 - no other way in
 
-    async def give(self: Any, flow_run_id: UUID) -> None:  # noqa: ANN401 - a worker
-        await theirs(self, flow_run_id)
-        with suppress(httpx.HTTPError, PrefectException):
-            await self.client.update_flow_run_labels(flow_run_id, _labels("worker"))
+    async def propose(self: Any, flow_run: Any) -> bool:  # noqa: ANN401 - a worker, a flow run
+        is_claimed: bool = await theirs(self, flow_run)
+        if is_claimed:  # at once: should this worker die, nothing else tells who had the run
+            with suppress(httpx.HTTPError, PrefectException):
+                await self.client.update_flow_run_labels(flow_run.id, _labels("worker"))
+        return is_claimed
 
-    ProcessWorker._give_worker_labels_to_flow_run = give  # type: ignore[method-assign]  # noqa: SLF001
+    ProcessWorker._propose_pending_state = propose  # type: ignore[method-assign]  # noqa: SLF001
 
 
 def label_run() -> None:
