@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from spanctl.invocation import PROCESS_LABEL
 from spanctl.recovery.recoverer import ROOT
 from spanctl.spanner import executors, limbo, recoveries
 from spanctl.spanner.recoveries import Ending
@@ -135,7 +136,8 @@ class Batch:
         if self.kind.state:
             if not self.world.are_in(self.runs, [self.kind.state]):
                 raise LateError(self.kind.state)
-            time.sleep(1)  # until what is said of them behind that state is said
+            # A worker says who it is behind its claim: a death between the two is known to nobody.
+            until("labels", lambda: all(map(_is_labelled, self.world.runs(self.runs).values())))
             return
         until("arrival", lambda: all(len(arrived(self.folder, one)) >= times for one in self.runs))
 
@@ -267,3 +269,7 @@ class Batch:
             after = [one - death for one in begun if one > death]
             found += after[:1]
         return found
+
+
+def _is_labelled(run: dict[str, Any]) -> bool:
+    return PROCESS_LABEL in run["labels"]

@@ -114,7 +114,7 @@ def pay(plan: dict[str, Any]) -> None:
     _work(plan)
 
 
-@flow(retries=2, retry_delay_seconds=15)
+@flow(retries=2, retry_delay_seconds=40)
 def pay_again(plan: dict[str, Any]) -> None:
     """Count up, and fail once before."""
     _work(plan)

@@ -57,7 +57,7 @@ def until(what: str, condition: Callable[[], Any], within: float = _PATIENCE) ->
     while not condition():
         if time.monotonic() > end:
             raise LateError(what)
-        time.sleep(0.1)
+        time.sleep(0.3)
 
 
 def descendants(pid: int) -> list[int]:
@@ -118,7 +118,7 @@ class World:
             "PREFECT_HOME": str(self.folder / "prefect"),
             "PREFECT_API_URL": self.url,
             "PREFECT_LOGGING_LEVEL": "WARNING",
-            "PREFECT_WORKER_QUERY_SECONDS": "0.5",
+            "PREFECT_WORKER_QUERY_SECONDS": "1",
             "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
             "SPANCTL_CONFIG_HOME": str(self.folder / "config"),
             "SPANCTL_STATE_HOME": str(self.folder / "state"),
