@@ -43,6 +43,7 @@ class Kind:
         again: The fewest attempts to run each of them again, where these aren't its deaths.
         recoverers: How many are at work.
         hunted: Whether recoverers are killed at random as well.
+        waits: Seconds after which they go on by themselves.
         batches: How many batches of it there are.
         runs: How many runs a batch has.
     """
@@ -56,6 +57,7 @@ class Kind:
     again: int | None = None
     recoverers: int = 1
     hunted: bool = False
+    waits: float = 0.0
     batches: int = 2
     runs: int = 8
 
@@ -121,6 +123,7 @@ class Batch:
                 "point": self.kind.point,
                 "folder": str(self.folder),
                 "deaths": self.kind.deaths,
+                **({"waits": self.kind.waits} if self.kind.waits else {}),
             }
             if self.kind.place == "file":
                 self.world.run_file(f"file-{keys.start}", self.kind.flow, plan)

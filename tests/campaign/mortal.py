@@ -91,14 +91,14 @@ class World:
         name: The database.
         folder: For files.
         port: The server's.
-        more: Variables for engines, by place.
+        places: Where engines run, and what starts them there.
     """
 
     address: str
     name: str
     folder: Path
+    places: Mapping[str, Sequence[str]] = field(default_factory=lambda: PLACES)
     port: int = field(default_factory=free_port)
-    more: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     parts: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
     deployments: dict[tuple[str, str], str] = field(default_factory=dict)
     _api: httpx.Client | None = None
@@ -204,13 +204,17 @@ class World:
 
     def at(self, place: str) -> None:
         """Have engines forked at a place, if none are yet."""
-        if place in self.parts or place not in PLACES:
+        if place in self.places:
+            self.fork_engines(place)
+            until("engines are forked", self.socket(place).exists)
+
+    def fork_engines(self, place: str) -> None:
+        """Start what forks the engines of a place, if it isn't there."""
+        if place in self.parts:
             return
-        path = self.socket(place)
-        path.unlink(missing_ok=True)
-        command = [*PLACES[place], sys.executable, "-m", "tests.campaign.engines", str(path)]
-        self.start(place, command, **self.more.get(place, {}))
-        until("engines are forked", path.exists)
+        path = str(self.socket(place))
+        command = [*self.places[place], sys.executable, "-m", "tests.campaign.engines", path]
+        self.start(place, command)
 
     def hold(self, place: str) -> None:
         """Have no engine begin at a place, whatever its worker starts."""
@@ -233,7 +237,7 @@ class World:
     def engines(self, place: str) -> list[int]:
         """Return the engines that run at a place, by their numbers here."""
         forker = self.parts[place].pid
-        if PLACES[place][1:2] == ("--pid",):
+        if self.places[place][1:2] == ("--pid",):
             (forker, *_) = descendants(forker)
         return descendants(forker)
 
@@ -277,7 +281,7 @@ class World:
         self.ask("POST", "/work_pools/", pool)
         for flow in _FLOWS:
             made = self.ask("POST", "/flows/", {"name": flow.replace("_", "-")})
-            for place in PLACES:
+            for place in self.places:
                 command = [sys.executable, "-S", "-E", str(_CLIENT), str(self.socket(place))]
                 body = {
                     "flow_id": made["id"],
@@ -320,12 +324,15 @@ class World:
 
 
 @contextlib.contextmanager
-def opened(address: str, name: str, folder: Path, **more: Any) -> Iterator[World]:
+def opened(
+    address: str, name: str, folder: Path, places: Mapping[str, Sequence[str]] = PLACES
+) -> Iterator[World]:
     """Start a server and a worker."""
-    world = World(address, name, folder, **more)
+    world = World(address, name, folder, places)
     with contextlib.ExitStack() as around:
         around.callback(world.close)
         (folder / "prefect").mkdir(exist_ok=True)
+        world.fork_engines("here")
         world.serve()
         world.deploy()
         world.work()

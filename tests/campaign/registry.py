@@ -4,6 +4,7 @@ from typing import Final
 
 from tests.campaign.cuts import Cuts
 from tests.campaign.doubling import Doubling
+from tests.campaign.false_death import FalseDeath
 from tests.campaign.identity import Identity
 from tests.campaign.kills import Kills
 from tests.campaign.matrix import Matrix
@@ -30,4 +31,5 @@ ALL: Final[tuple[Campaign, ...]] = (
     RotationLoad(),
     RotationFlows(),
     Recovery(),
+    FalseDeath(),
 )
