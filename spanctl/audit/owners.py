@@ -187,12 +187,13 @@ class Owners:
         rows = [one for one in self._executors if one.root_run == run.id and not one.parent]
         last = max(rows, key=lambda one: one.started_at, default=None)
         hand = _hand(run)
-        if hand is not None and (last is None or hand.since > last.started_at - _SKEW):
+        is_later = hand is not None and (last is None or hand.since > last.started_at - _SKEW)
+        # Where both are one process its row says more: of one elsewhere the hand tells nothing.
+        if hand is not None and is_later and (last is None or not _is_one(last, hand)):
             if not self._is_gone(run, hand):
                 return None
-            if last is None or last.pid != hand.pid:
-                note = f"{said}, but {hand.place} is gone"
-                return DeadRun(run, Verdict.GONE, note, last, hand)
+            note = f"{said}, but {hand.place} is gone"
+            return DeadRun(run, Verdict.GONE, note, last, hand)
         if last is None or self._is_begun_again(run, last.started_at):
             return None
         judged = self.judge.of(last)
@@ -266,6 +267,11 @@ def _hand(run: FlowRun) -> Hand | None:
     """Return the process that a flow run was given to last; None where no label says so."""
     text = run.labels.get(PROCESS_LABEL)
     return None if text is None else Hand.parse(str(text))
+
+
+def _is_one(executor: Executor, hand: Hand) -> bool:
+    """Tell whether an executor is in the process that a run was given to."""
+    return (executor.host, executor.pid, executor.mark) == (hand.host, hand.pid, hand.mark)
 
 
 def is_of(run: FlowRun, database: str) -> bool:

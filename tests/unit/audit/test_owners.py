@@ -9,9 +9,10 @@ import pytest
 from spanctl.audit.owners import Owned, Owners
 from spanctl.clock import now
 from spanctl.errors import UnreachableError
+from spanctl.invocation import PROCESS_LABEL
 from spanctl.ledger.keys import OperationKey, txn_id
 from spanctl.orchestration.model import FlowRun, State, StateType
-from spanctl.processes import Mark, Process
+from spanctl.processes import Hand, Mark, Process
 from spanctl.spanner.executors import Executor
 from spanctl.spanner.limbo import Leased, OpenLease
 from spanctl.spanner.liveness import Judge, Verdict
@@ -24,8 +25,11 @@ KEY = OperationKey("run", (), "pay", 0)
 class Api:
     """Prefect, saying one thing of every flow run."""
 
-    def __init__(self, kind: StateType | None, at: datetime = BEFORE, past: Any = ()) -> None:
+    def __init__(
+        self, kind: StateType | None, at: datetime = BEFORE, past: Any = (), hand: str = ""
+    ) -> None:
         self._kind, self._at, self._past = kind, at, past
+        self._labels = {PROCESS_LABEL: hand} if hand else {}
 
     def flow_run_states(self, _id: str) -> list[State]:
         if self._past is None:
@@ -38,7 +42,14 @@ class Api:
             return []
         state = State(self._kind, self._kind.value.title(), self._at)
         return [
-            FlowRun(id=one, name="brave-owl", flow_id="f", state=state, parameters={}, labels={})
+            FlowRun(
+                id=one,
+                name="brave-owl",
+                flow_id="f",
+                state=state,
+                parameters={},
+                labels=self._labels,
+            )
             for one in ids
         ]
 
@@ -185,6 +196,16 @@ def test_a_run_that_another_process_took_up_is_not_dead(states, is_dead) -> None
     """It passes through Pending; a retry in the process that died does not."""
     api = Api(StateType.RUNNING, LEASED + timedelta(minutes=5), states)
     assert bool(owners(api, {"a": G}, executor()).dead_runs()) is is_dead
+
+
+@pytest.mark.parametrize(("pid", "is_dead"), [(7, True), (8, False)])
+def test_a_run_that_died_elsewhere_is_judged_by_its_row(pid, is_dead) -> None:
+    """The label tells of the same process, which can't be looked at; of another one it counts."""
+    mark = Mark("a-boot", 1, 2)
+    hand = Hand(role="engine", host="web-7", pid=pid, since=LEASED, mark=mark)
+    api = Api(StateType.RUNNING, hand=str(hand))
+    row = executor("web-7", superseded_at=LEASED, superseded_by="a recoverer")
+    assert bool(owners(api, {"web-7": E}, row).dead_runs()) is is_dead
 
 
 def test_silence_of_prefect_hides_which_runs_are_dead() -> None:
