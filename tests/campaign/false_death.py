@@ -25,7 +25,8 @@ _NAMESPACE: Final = "other pid namespace"
 _AHEAD: Final = "clock 30 s ahead"
 _BEHIND: Final = "clock 30 s behind"
 _SHIFTS: Final = {_AHEAD: 30, _BEHIND: -30}
-_FROZEN: Final = BOUND - 1
+_FROZEN: Final = 4 * BOUND
+"""Less than the bound, to which an emulator's minute for open transactions is added."""
 _PRELOADED: Final = """
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -82,7 +83,8 @@ class FalseDeath:
     name = "false-death"
     about = (
         "Batches of runs on a worker that live, and look as if they did not, beside a recoverer"
-        f" that looks for dead ones all the time with a bound of {BOUND:.0f} s. Their engines are"
+        f" that looks for dead ones all the time. Its bound is {BOUND:.0f} s, to which an emulator's"
+        " minute for open transactions is added. Their engines are here,"
         " in another pid namespace or on another host, so that there is only their heartbeat: slow"
         f" between their steps ({3 * BOUND:.0f} s) or in a body, stopped by SIGSTOP for"
         f" {_FROZEN:.0f} s, or with a clock that is 30 s ahead or behind (a preloaded library, as"

@@ -21,6 +21,11 @@ from tests.faults.emulator import Emulator
 _ALL_PARTS: Final = ("server", "worker", "engine", "recoverer-0")
 _ELSEWHERE: Final = "other pid namespace"
 
+
+def _frozen(point: str) -> Kind:
+    return Kind(place=_ELSEWHERE, dies=("frozen",), point=point, runs=12, batches=1)
+
+
 KINDS: Final[dict[str, Kind]] = {
     "worker and engine": Kind(batches=3),
     "engine alone": Kind(dies=("engine",)),
@@ -39,13 +44,11 @@ KINDS: Final[dict[str, Kind]] = {
     "paused": Kind(point="paused", state="Paused"),
     "again and again": Kind(deaths=3),
     "recoverers as well": Kind(recoverers=2, hunted=True),
-    "other pid namespace": Kind(place=_ELSEWHERE),
-    "other host": Kind(place="other host"),
-    "frozen": Kind(place=_ELSEWHERE, dies=("frozen",)),
-    "frozen in a body": Kind(place=_ELSEWHERE, dies=("frozen",), point="late in a body", batches=1),
-    "frozen before commit": Kind(
-        place=_ELSEWHERE, dies=("frozen",), point="before commit", batches=1
-    ),
+    "other pid namespace": Kind(place=_ELSEWHERE, runs=12, batches=1),
+    "other host": Kind(place="other host", runs=12, batches=1),
+    "frozen": _frozen("between steps"),
+    "frozen in a body": _frozen("late in a body"),
+    "frozen before commit": _frozen("before commit"),
     "file": Kind(place="file", dies=("engine",), runs=4, batches=3),
 }
 _FIRST: Final = "worker and engine"
@@ -67,8 +70,8 @@ class Recovery:
         "is left to it: every run must complete, with each step applied once, one attempt for "
         "each death, and nothing open. Prefect runs what waits for a retry again by itself. "
         "Engines are forked from a process that has Prefect imported. A heartbeat is due each "
-        f"second, and silence counts after {BOUND:.0f} s (on an emulator the deadline of a step "
-        "is added). *naive* has no recoverer: its runs stay dead."
+        f"second, and silence counts after {BOUND:.0f} s, to which an emulator's minute for open "
+        "transactions is added. *naive* has no recoverer: its runs stay dead."
     )
     lanes = 1
 
