@@ -83,7 +83,7 @@ class FalseDeath:
     name = "false-death"
     about = (
         "Batches of runs on a worker that live, and look as if they did not, beside a recoverer"
-        f" that looks for dead ones all the time. Its bound is {BOUND:.0f} s, to which an emulator's"
+        f" that looks for dead ones always. Its bound is {BOUND:.0f} s, to which an emulator's"
         " minute for open transactions is added. Their engines are here,"
         " in another pid namespace or on another host, so that there is only their heartbeat: slow"
         f" between their steps ({3 * BOUND:.0f} s) or in a body, stopped by SIGSTOP for"
