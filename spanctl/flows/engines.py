@@ -10,9 +10,9 @@ from uuid import UUID
 import httpx
 from prefect import flow_engine
 from prefect.client.orchestration import get_client
-from prefect.exceptions import PrefectException
+from prefect.exceptions import Abort, PrefectException
 
-from spanctl.errors import SpanctlError
+from spanctl.errors import SpanctlError, SupersededError
 from spanctl.invocation import DATABASE_LABEL, PROCESS_LABEL
 from spanctl.processes import Hand
 from spanctl.settings import resolve
@@ -68,6 +68,37 @@ def _labels(role: str) -> dict[str, Any]:
     with suppress(SpanctlError):
         labels[DATABASE_LABEL] = str(resolve().database)
     return {**labels}
+
+
+def leave_to_successor() -> None:
+    """Have a flow run that counts as dead here end without a word to Prefect.
+
+    It is run again elsewhere, as the same flow run, whose state is its successor's to tell.
+    """
+    for engine in (flow_engine.FlowRunEngine, flow_engine.AsyncFlowRunEngine):
+        engine.handle_exception = _silenced(engine.handle_exception)  # type: ignore[method-assign]
+        engine.handle_crash = _silenced(engine.handle_crash)  # type: ignore[method-assign]
+
+
+def _silenced(theirs: Any) -> Any:  # noqa: ANN401 - a method of one of Prefect's engines
+    def handle(self: Any, exc: BaseException, *args: Any, **given: Any) -> Any:  # noqa: ANN401
+        if _is_superseded(exc):
+            self.logger.error("%s", exc)
+            self.short_circuit = True  # no state is proposed from here on
+            raise Abort(str(exc)) from exc
+        return theirs(self, exc, *args, **given)
+
+    return handle
+
+
+def _is_superseded(error: BaseException | None) -> bool:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, SupersededError):
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def end_at_once() -> None:
