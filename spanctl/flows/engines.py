@@ -10,9 +10,9 @@ from uuid import UUID
 import httpx
 from prefect import flow_engine
 from prefect.client.orchestration import get_client
-from prefect.exceptions import PrefectException
+from prefect.exceptions import Abort, PrefectException
 
-from spanctl.errors import SpanctlError
+from spanctl.errors import SpanctlError, SupersededError
 from spanctl.invocation import DATABASE_LABEL, PROCESS_LABEL
 from spanctl.processes import Hand, count_claims
 from spanctl.settings import resolve
@@ -47,12 +47,18 @@ def label_claimed() -> None:
 
     theirs = ProcessWorker._propose_pending_state  # noqa: SLF001 - no other way in
 
+    async def say(self: Any, flow_run: UUID, *, taking: bool) -> None:  # noqa: ANN401 - a worker
+        with suppress(httpx.HTTPError, PrefectException):
+            states = await self.client.read_flow_run_states(flow_run)
+            labels = _labels("worker", claims(states) + taking)
+            await self.client.update_flow_run_labels(flow_run, labels)
+
     async def propose(self: Any, flow_run: Any) -> bool:  # noqa: ANN401 - a worker, a flow run
+        # Before it is Pending: should this worker die right then, nothing else tells who has it.
+        await say(self, flow_run.id, taking=True)
         is_claimed: bool = await theirs(self, flow_run)
-        if is_claimed:  # at once: should this worker die, nothing else tells who had the run
-            with suppress(httpx.HTTPError, PrefectException):
-                states = await self.client.read_flow_run_states(flow_run.id)
-                await self.client.update_flow_run_labels(flow_run.id, _labels("worker", states))
+        if is_claimed:  # another worker may have said so in between
+            await say(self, flow_run.id, taking=False)
         return is_claimed
 
     ProcessWorker._propose_pending_state = propose  # type: ignore[method-assign]  # noqa: SLF001
@@ -66,12 +72,12 @@ def label_run() -> None:
     # The engine itself says so where Prefect can't be reached.
     with suppress(httpx.HTTPError, PrefectException), get_client(sync_client=True) as client:
         states = client.read_flow_run_states(UUID(flow_run))
-        client.update_flow_run_labels(UUID(flow_run), _labels("engine", states))
+        client.update_flow_run_labels(UUID(flow_run), _labels("engine", claims(states)))
 
 
-def _labels(role: str, states: "Iterable[State[Any]]") -> dict[str, Any]:
+def _labels(role: str, claim: int) -> dict[str, Any]:
     """Return the labels of a flow run that this process has: which it is, and its database."""
-    labels = {PROCESS_LABEL: str(Hand.own(role, claims(states)))}
+    labels = {PROCESS_LABEL: str(Hand.own(role, claim))}
     with suppress(SpanctlError):
         labels[DATABASE_LABEL] = str(resolve().database)
     return {**labels}
@@ -81,6 +87,37 @@ def claims(states: "Iterable[State[Any]]") -> int:
     """Return how often a process has taken a flow run that went through these states."""
     ordered = sorted(states, key=lambda one: one.timestamp)
     return count_claims(one.type.value == "PENDING" for one in ordered)
+
+
+def leave_to_successor() -> None:
+    """Have a flow run that counts as dead here end without a word to Prefect.
+
+    It is run again elsewhere, as the same flow run, whose state is its successor's to tell.
+    """
+    for engine in (flow_engine.FlowRunEngine, flow_engine.AsyncFlowRunEngine):
+        engine.handle_exception = _silenced(engine.handle_exception)  # type: ignore[method-assign]
+        engine.handle_crash = _silenced(engine.handle_crash)  # type: ignore[method-assign]
+
+
+def _silenced(theirs: Any) -> Any:  # noqa: ANN401 - a method of one of Prefect's engines
+    def handle(self: Any, exc: BaseException, *args: Any, **given: Any) -> Any:  # noqa: ANN401
+        if _is_superseded(exc):
+            self.logger.error("%s", exc)
+            self.short_circuit = True  # no state is proposed from here on
+            raise Abort(str(exc)) from exc
+        return theirs(self, exc, *args, **given)
+
+    return handle
+
+
+def _is_superseded(error: BaseException | None) -> bool:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, SupersededError):
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def end_at_once() -> None:

@@ -40,6 +40,7 @@ def main() -> None:
 
     engines.label_run()
     engines.end_at_once()
+    engines.leave_to_successor()
     # That the engine was imported before it is run is meant so: else each run's log begins with it.
     warnings.filterwarnings("ignore", category=RuntimeWarning, module="runpy")
     runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)

@@ -338,6 +338,44 @@ def test_a_run_that_dies_before_its_first_step(
     assert (bank.balance("a"), bank.balance("b")) == (1, 1)
 
 
+def test_who_counts_as_dead_leaves_the_end_to_its_successor() -> None:
+    """It wakes up late: what it says of its flow run is no news of its successor."""
+    code = """
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.exceptions import Abort
+from prefect.flow_engine import run_flow
+from prefect.states import Pending
+from spanctl.errors import SupersededError
+from spanctl.flows import engines
+
+engines.leave_to_successor()
+
+@flow
+def part():
+    raise SupersededError("it counts as dead")
+
+@flow(retries=1)
+def zombie():
+    part()
+
+with get_client(sync_client=True) as client:
+    run = client.create_flow_run(zombie, state=Pending())
+    try:
+        run_flow(zombie, run)
+    except Abort:
+        print(client.read_flow_run(run.id).state.name)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=child_environment({}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == ["Running"], done.stderr
+
+
 def test_nothing_to_name(spanctl: Spanctl) -> None:
     """Neither runs nor --all, or both."""
     for words in ([], ["bold-fox", "--all"]):
