@@ -13,7 +13,7 @@ import time
 from importlib import import_module
 from typing import Final
 
-from spanctl.local import engine
+from spanctl.local import engine, scheduling
 from spanctl.local.probes import api_answers
 
 _WAIT: Final = 120.0
@@ -36,6 +36,8 @@ def main() -> None:
         is_secret = engine.open_api()
         _wait_for_api()
         _start_our_engine(is_secret=is_secret)
+    else:
+        scheduling.let_in()
     sys.argv[0] = "prefect"
     runpy.run_module("prefect", run_name="__main__", alter_sys=True)
 

@@ -20,6 +20,8 @@ from spanctl.local import parts
 from spanctl.local.processes import identity, marked
 from spanctl.local.results import PartEvent, PartState, Phase
 from spanctl.local.stack import Stack
+from spanctl.orchestration.api import PrefectApi
+from spanctl.orchestration.settings import ApiSettings
 from spanctl.settings import Contexts, resolve
 from tests.local.identity import StandIns
 
@@ -118,6 +120,28 @@ def test_up_twice_changes_nothing(stack: Stack, pids: Pids) -> None:
     assert stack.folder.load().ledger_id == ledger
     kept = {event.part for event in events if event.phase is Phase.KEPT}
     assert kept == {"emulator", "identity", "server", "worker"}
+
+
+def test_its_server_runs_schedules(stack: Stack) -> None:
+    """Prefect's own scheduler takes what is due: runs of a deployment are there."""
+    endpoints = stack.status().endpoints
+    assert endpoints is not None
+    with PrefectApi(ApiSettings(endpoints.prefect_api_url)) as api:
+        made = api.deploy(
+            "nothing",
+            "hourly",
+            entrypoint="none.py:nothing",
+            work_pool="local",
+            schedule={"interval": 3600},
+            parameters={},
+            schema={},
+        )
+        wanted = {"deployments": {"id": {"any_": [made.id]}}}
+        deadline = time.monotonic() + 60
+        while not list(api.matching("flow_runs", wanted, limit=1)):
+            assert time.monotonic() < deadline, "no run was scheduled"
+            time.sleep(0.2)
+        api.delete_deployment(made)
 
 
 def test_a_dead_emulator_is_seen_and_replaced_by_an_empty_one(stack: Stack, pids: Pids) -> None:
