@@ -25,6 +25,7 @@ from google.cloud.secretmanager_v1.services.secret_manager_service.transports im
 )
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from spanctl.credentials import grpccore
 from spanctl.credentials.crc32c import crc32c
 from spanctl.credentials.endpoints import Endpoints
 from spanctl.credentials.hardening import without_locals
@@ -87,6 +88,7 @@ def open_client(
 def _channel(host: str, *, options: Sequence[tuple[str, Any]], **given: Any) -> grpc.Channel:  # noqa: ANN401 - Google's
     """Open a transport's channel; no proxy of the environment leads to this machine."""
     near = [("grpc.enable_http_proxy", 0)] if is_loopback(host) else []
+    grpccore.keep()
     create = SecretManagerServiceGrpcTransport.create_channel
     return create(host, options=[*options, *near], **given)
 
