@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 from spanctl.audit import deaths
 from spanctl.audit.outside import outside
 from spanctl.clock import monotonic
+from spanctl.closing import Closing
 from spanctl.errors import ConflictError
 from spanctl.invocation import LEDGER_LABEL, SETTLED_LABEL
 from spanctl.ledger.phases import Phase
@@ -88,7 +88,7 @@ class Policy:
     force: bool = False
 
 
-class Recoverer:
+class Recoverer(Closing):
     """One recoverer at work; a context manager. It is written down once it has something to do.
 
     Attributes:
@@ -122,21 +122,13 @@ class Recoverer:
         self._policy = policy or Policy()
         self._executor: str | None = None
 
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Take its row away."""
         if self._executor is None:
             return
-        heart.stop(self._executor)
-        leases.close(self.database, [], executors=[self._executor])
+        ended, self._executor = self._executor, None
+        heart.stop(ended)
+        leases.close(self.database, [], executors=[ended])
 
     def settle(self, found: Found) -> int:
         """Make final what dead executors hold besides the runs; return how many leases that were.

@@ -23,25 +23,15 @@ from tests.fixtures.cli import Ended, Spanctl, child_environment
 from tests.fixtures.dead import a_dead_process
 from tests.flows.bank import Bank
 from tests.flows.dying import instalments
-from tests.flows.test_run_deployment import PATIENT, Deploy, Worker, deploy, worker
+from tests.flows.test_dead_runs import deploy, name, path, state_of, worker
+from tests.flows.test_run_deployment import PATIENT, Worker
 
 pytestmark = [pytest.mark.emulator, pytest.mark.prefect, pytest.mark.usefixtures("prefect")]
 
-__all__ = ["deploy", "worker"]  # fixtures
+__all__ = ["deploy", "name", "path", "worker"]  # fixtures
 
 Die = Callable[..., str]
 SCRIPT = Path(__file__).with_name("dying.py")
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """A file that isn't there: without it the flow is killed between its steps."""
-    return tmp_path / "go on"
-
-
-@pytest.fixture
-def name(deploy: Deploy, path: Path) -> str:
-    return deploy(instalments, path=str(path))
 
 
 @pytest.fixture
@@ -67,11 +57,6 @@ def kill(flow_run: str) -> None:
         check=False,
     ).returncode
     assert code == -signal.SIGKILL
-
-
-def state_of(run: str) -> Any:
-    with get_client(sync_client=True) as client:
-        return client.read_flow_run(run).state
 
 
 def completes(run: str, within: float = 60) -> bool:

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from spanctl.errors import NotFoundError, UsageError
+from spanctl.errors import UsageError
 from spanctl.invocation import UPKEEP_TAG
 from spanctl_cli.context import AppContext
 from spanctl_cli.output import Column, Kind, Record
-from spanctl_cli.runs.deployments import connect
+from spanctl_cli.runs.deployments import connect, end_schedule
 
 FLOW: Final = "rotate-due"
 NAME: Final = "spanctl"
@@ -81,10 +81,4 @@ def deploy(app: AppContext, names: Sequence[str], every: float | None, cron: str
 
 def remove(app: AppContext) -> None:
     """End the schedule; that there is none is fine."""
-    with connect(app) as api:
-        try:
-            api.delete_deployment(api.deployment(f"{FLOW}/{NAME}"))
-        except NotFoundError:
-            app.note("there is no schedule")
-            return
-    app.note(f"removed the deployment {FLOW}/{NAME}")
+    end_schedule(app, f"{FLOW}/{NAME}")

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from spanctl.clock import monotonic, rfc3339
-from spanctl.errors import ConfigurationError, SpanctlError
+from spanctl.errors import ConfigurationError, NotFoundError, SpanctlError
 from spanctl_cli import live
 from spanctl_cli.context import AppContext
 from spanctl_cli.output import emit
@@ -41,6 +41,17 @@ def reached_api(settings: "Settings") -> "PrefectApi":
         msg = "no Prefect API is set"
         raise ConfigurationError(msg, hint="run: spanctl local up, or set PREFECT_API_URL")
     return PrefectApi(found)
+
+
+def end_schedule(app: AppContext, name: str) -> None:
+    """Delete a deployment of spanctl's own, and its schedule; that there is none is fine."""
+    with connect(app) as api:
+        try:
+            api.delete_deployment(api.deployment(name))
+        except NotFoundError:
+            app.note("there is no schedule")
+            return
+    app.note(f"removed the deployment {name}")
 
 
 def run(app: AppContext, asked: Asked) -> None:

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from spanctl.errors import ConfigurationError, NotFoundError, UsageError
+from spanctl.errors import ConfigurationError, UsageError
 from spanctl.invocation import UPKEEP_TAG
 from spanctl_cli import exit_codes
 from spanctl_cli.context import AppContext
 from spanctl_cli.exit_codes import ExitCode
 from spanctl_cli.output import Column, Kind, Listing, Record
-from spanctl_cli.runs.deployments import connect, reached_api
+from spanctl_cli.runs.deployments import end_schedule, reached_api
 from spanctl_cli.sources import sources
 
 if TYPE_CHECKING:
@@ -242,10 +242,4 @@ def _end_own(api: "PrefectApi", deployment: "Deployment") -> None:
 
 def remove(app: AppContext) -> None:
     """End the schedule; that there is none is fine."""
-    with connect(app) as api:
-        try:
-            api.delete_deployment(api.deployment(f"{FLOW}/{NAME}"))
-        except NotFoundError:
-            app.note("there is no schedule")
-            return
-    app.note(f"removed the deployment {FLOW}/{NAME}")
+    end_schedule(app, f"{FLOW}/{NAME}")
