@@ -96,11 +96,22 @@ class Client(Load):
     """A client of the library, for as long as it lives or made anew all the time."""
 
     def __init__(
-        self, truth: Truth, keys: "itertools.count[int]", target: Target, *, anew: bool
+        self,
+        truth: Truth,
+        keys: "itertools.count[int]",
+        target: Target,
+        turn: threading.Lock,
+        *,
+        anew: bool,
     ) -> None:
-        """Say where it writes, and whether it is made anew all the time."""
+        """Say where it writes, and whether it is made anew all the time.
+
+        Clients that share a turn write one after the other: the emulator has room for one
+        transaction, and on a busy machine each would abort the other's until its deadline.
+        """
         super().__init__(truth, keys)
         self._target = target
+        self._turn = turn
         self._anew = anew
 
     def work(self) -> None:
@@ -119,9 +130,10 @@ class Client(Load):
     def _one(self, run: Run, live: LiveCredentials) -> None:
         k = self.next()
         body = partial(ground.count_up, k=k)
-        said, error = ground.reported(
-            lambda: run.step(ground.STEP, body, key=str(k), options=ground.PROMPT)
-        )
+        with self._turn:
+            said, error = ground.reported(
+                lambda: run.step(ground.STEP, body, key=str(k), options=ground.PROMPT)
+            )
         version = live.live.version if live.live else None
         self.note(said, self._truth.of(k, run.root, str(k)), error, version)
 

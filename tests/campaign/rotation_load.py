@@ -5,6 +5,7 @@ import itertools
 import os
 import random
 import tempfile
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -74,11 +75,11 @@ class RotationLoad(_UnderLoad):
 
     name = "rotation-load"
     about = (
-        "Two clients commit transactions through the gateway, with the credentials that a secret"
-        f" holds, without a pause; the second connects anew after every {RECONNECT}. A case is one"
-        f" rotation meanwhile, and {_LEAST} further transactions of each; tokens live"
-        f" {_LIFETIME.seconds} s. *Lost* counts transactions that failed; rows, events and receipts"
-        " are compared with what was reported."
+        "Two clients commit transactions through the gateway, turn by turn and without a pause,"
+        " with the credentials that a secret holds; the second connects anew after every"
+        f" {RECONNECT}. A case is one rotation meanwhile, and {_LEAST} further transactions of"
+        f" each; tokens live {_LIFETIME.seconds} s. *Lost* counts transactions that failed; rows,"
+        " events and receipts are compared with what was reported."
     )
 
     def cases(self, form: Form) -> Sequence[Case]:
@@ -88,9 +89,9 @@ class RotationLoad(_UnderLoad):
     @staticmethod
     def loads(scene: Scene, around: contextlib.ExitStack) -> list[Load]:
         """One client that lives through all, one that is made anew."""
-        keys = itertools.count()
+        keys, turn = itertools.count(), threading.Lock()
         return [
-            around.enter_context(Client(scene.truth, keys, scene.target, anew=anew))
+            around.enter_context(Client(scene.truth, keys, scene.target, turn, anew=anew))
             for anew in (False, True)
         ]
 

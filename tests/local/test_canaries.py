@@ -197,10 +197,17 @@ class World:
         self.shown.append((f"output of {told}", result.output.encode()))
         if result.exit_code == 0 if typed.code == BAD else result.exit_code != typed.code:
             self.wrong.append(f"{told}: {result.exit_code}, not {typed.code}\n{result.output}")
+            self.wrong += self.server_errors()
         self.played.add(command_of(words))
         if (typed.code, typed.environ) == (0, {}) and "--help" not in words:
             self.used.setdefault(command_of(words), set()).update(self.rpcs)
         return result.stdout
+
+    def server_errors(self) -> list[str]:
+        """Return what Prefect's server last wrote of its errors: the stack is gone at the end."""
+        log = self.stack.folder.log("server")
+        told = log.read_text(errors="replace").splitlines() if log.exists() else []
+        return [line for line in told if "rror" in line or "prefect/server" in line][-30:]
 
     def child(self, *words: str, **environ: str) -> None:
         """Run a line in a process of its own."""
