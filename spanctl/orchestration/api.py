@@ -111,6 +111,7 @@ class PrefectApi(RunReader):
             "flow_id": made["id"],
             "entrypoint": entrypoint,
             "work_pool_name": work_pool,
+            "paused": False,
             "schedules": [{"schedule": dict(schedule), "active": True}],
             "parameters": dict(parameters),
             "parameter_openapi_schema": dict(schema),
@@ -123,6 +124,11 @@ class PrefectApi(RunReader):
         }
         _, data = self._http.request("POST", "/deployments/", body, doing="making a deployment")
         return Deployment.read(data, f"{flow}/{name}")
+
+    def pause(self, deployment: Deployment) -> None:
+        """Stop the schedules of a deployment: the runs that they have planned are deleted."""
+        path = f"/deployments/{segment(deployment.id)}/pause_deployment"
+        self._http.request("POST", path, doing="pausing a deployment")
 
     def delete_deployment(self, deployment: Deployment) -> None:
         """Delete a deployment and its schedules; its runs are kept."""

@@ -365,22 +365,3 @@ def test_nothing_to_name(spanctl: Spanctl) -> None:
     """Neither runs nor --all, or both."""
     for words in ([], ["bold-fox", "--all"]):
         assert spanctl("runs", "recover", *words).exit_code == 2
-
-
-def test_the_schedule_is_made_changed_and_removed(
-    spanctl: Spanctl, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is a deployment of Prefect, on the context's work pool."""
-    monkeypatch.setenv("SPANCTL_WORK_POOL", "rescue")
-    with get_client(sync_client=True) as client:
-        from prefect.client.schemas.actions import WorkPoolCreate
-
-        if not any(pool.name == "rescue" for pool in client.read_work_pools()):
-            client.create_work_pool(WorkPoolCreate(name="rescue", type="process"))
-    for every in ("60s", "2m"):
-        done = spanctl("runs", "recover", "--schedule", "--every", every)
-        assert done.exit_code == 0, done.stderr
-    shown = spanctl("deployments", "show", "recover-runs/spanctl", "-o", "json")
-    assert "120" in shown.stdout
-    assert spanctl("runs", "recover", "--remove").exit_code == 0
-    assert spanctl("deployments", "show", "recover-runs/spanctl").exit_code == 5

@@ -1,12 +1,13 @@
 """A deployment's run on its workers, asked for and watched from here."""
 
+import time
 import uuid
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from spanctl.clock import monotonic, rfc3339
-from spanctl.errors import ConfigurationError, NotFoundError, SpanctlError
+from spanctl.errors import ConfigurationError, NotFoundError, PendingError, SpanctlError
 from spanctl_cli import live
 from spanctl_cli.context import AppContext
 from spanctl_cli.output import emit
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from spanctl.orchestration.api import PrefectApi
     from spanctl.orchestration.model import Deployment, FlowRun
     from spanctl.settings import Settings
+
+_RUNS_END_WITHIN: Final = 60.0
+_LOOK_AGAIN: Final = 0.5
 
 
 def connect(app: AppContext) -> "PrefectApi":
@@ -44,14 +48,59 @@ def reached_api(settings: "Settings") -> "PrefectApi":
 
 
 def end_schedule(app: AppContext, name: str) -> None:
-    """Delete a deployment of spanctl's own, and its schedule; that there is none is fine."""
+    """End the schedule of a deployment of spanctl's own, and delete it once nothing of it runs.
+
+    That there is none is fine.
+
+    Raises:
+        PendingError: A run of it goes on; no other begins.
+    """
     with connect(app) as api:
         try:
-            api.delete_deployment(api.deployment(name))
+            deployment = api.deployment(name)
         except NotFoundError:
             app.note("there is no schedule")
             return
+        api.pause(deployment)
+        _await_runs(app, api, deployment)
+        api.delete_deployment(deployment)
     app.note(f"removed the deployment {name}")
+
+
+def _await_runs(app: AppContext, api: "PrefectApi", deployment: "Deployment") -> None:
+    """Wait for what is under way.
+
+    Prefect ends no run of a limited deployment that is gone before the run's place in it expires.
+    """
+    deadline = monotonic() + _RUNS_END_WITHIN
+    told = False
+    while run := unended(api, deployment):
+        if monotonic() >= deadline:
+            msg = f"flow run {run.id} of {deployment.name} goes on; no other begins"
+            hint = f"once it has ended (spanctl runs wait {run.id}), repeat this command"
+            raise PendingError(msg, hint=hint, flow_run=run.id)
+        if not told:
+            app.note(f"waiting for flow run {run.id}, which is under way")
+            told = True
+        time.sleep(_LOOK_AGAIN)
+
+
+def unended(api: "PrefectApi", deployment: "Deployment") -> "FlowRun | None":
+    """Return a run of a deployment that is under way, None if none is; those that died are ended.
+
+    Each of these would keep the next runs of a limited deployment from running.
+    """
+    from spanctl.audit import deaths
+
+    under_way = None
+    for run in api.unended_runs():
+        if run.deployment_id != deployment.id:
+            continue
+        if dead := deaths.of((), api, run):
+            deaths.close(api, dead)
+        else:
+            under_way = run
+    return under_way
 
 
 def run(app: AppContext, asked: Asked) -> None:

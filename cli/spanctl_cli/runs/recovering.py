@@ -11,7 +11,7 @@ from spanctl_cli import exit_codes
 from spanctl_cli.context import AppContext
 from spanctl_cli.exit_codes import ExitCode
 from spanctl_cli.output import Column, Kind, Listing, Record
-from spanctl_cli.runs.deployments import end_schedule, reached_api
+from spanctl_cli.runs.deployments import end_schedule, reached_api, unended
 from spanctl_cli.sources import sources
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from spanctl.errors import SpanctlError
     from spanctl.orchestration.api import PrefectApi
-    from spanctl.orchestration.model import Deployment, FlowRun
+    from spanctl.orchestration.model import FlowRun
     from spanctl.recovery.recoverer import Action, Policy, Recovered
     from spanctl.settings import Settings
     from spanctl.spanner.client import Database
@@ -221,7 +221,7 @@ def deploy(settings: "Settings", every: float | None, attempts: int = ATTEMPTS) 
             description="Recovers flow runs whose process died: spanctl runs recover --schedule",
             tags=[UPKEEP_TAG],
         )
-        _end_own(api, made)
+        unended(api, made)
     values = {
         "deployment": made.name,
         "work_pool": pool,
@@ -229,15 +229,6 @@ def deploy(settings: "Settings", every: float | None, attempts: int = ATTEMPTS) 
         "max_attempts": attempts,
     }
     return Record("runs.schedule", _SCHEDULED, values)
-
-
-def _end_own(api: "PrefectApi", deployment: "Deployment") -> None:
-    """End the deployment's runs that died: each would keep the next ones from running."""
-    from spanctl.audit import deaths
-
-    for run in api.unended_runs():
-        if run.deployment_id == deployment.id and (dead := deaths.of((), api, run)):
-            deaths.close(api, dead)
 
 
 def remove(app: AppContext) -> None:
