@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from spanctl.ledger.report import TransactionReport
+from spanctl.printable import printable
 from spanctl_cli import talk
 from spanctl_cli.output import Format, emit_event
-from spanctl_cli.output.values import safe
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -249,7 +249,7 @@ class Terminal(_Spoken):
         self._count += 1
         outcome = "" if seen.at_least_once else seen.outcome
         line = Text(f"{_MARKS.get(outcome, '·')} ", style=_COLOURS.get(outcome, ""))
-        line.append(safe(self._line(seen)), style="default")
+        line.append(printable(self._line(seen)), style="default")
         self._scroll(line)
 
     def log(self, level: str, text: str) -> None:
@@ -264,7 +264,7 @@ class Terminal(_Spoken):
     def _print(self, text: str, style: str) -> None:
         from rich.text import Text
 
-        self._scroll(Text(safe(text), style=style))
+        self._scroll(Text(printable(text), style=style))
 
     def _scroll(self, line: "Text") -> None:
         """Print a line that wraps between words, where an id fits whole on one line."""
@@ -282,9 +282,9 @@ class Terminal(_Spoken):
         facts = [self._name, self._state, count, clock]
         told = " · ".join(fact for fact in facts if fact)
         if self._progress is None:
-            return Spinner(talk.spinner(), Text(safe(told)), style="cyan")
+            return Spinner(talk.spinner(), Text(printable(told)), style="cyan")
         line = Text(
-            safe(f"{_measure(self._progress)} · {clock}"), overflow="ellipsis", no_wrap=True
+            printable(f"{_measure(self._progress)} · {clock}"), overflow="ellipsis", no_wrap=True
         )
         bar = ProgressBar(
             total=self._progress.total or 1,

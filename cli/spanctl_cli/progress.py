@@ -3,9 +3,9 @@
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
+from spanctl.printable import printable
 from spanctl_cli import talk
 from spanctl_cli.context import AppContext
-from spanctl_cli.output.values import safe
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -52,13 +52,15 @@ class Steps:
             from rich.spinner import Spinner
             from rich.text import Text
 
-            self._running[name] = Spinner(talk.spinner(), Text(safe(f"{name:<{_WIDTH}} {text}")))
+            self._running[name] = Spinner(
+                talk.spinner(), Text(printable(f"{name:<{_WIDTH}} {text}"))
+            )
             self._show()
 
     def end(self, name: str, text: str, *, failed: bool = False) -> None:
         """Show how a step ended."""
         self._running.pop(name, None)
-        line = safe(f"{name:<{_WIDTH}} {text}")
+        line = printable(f"{name:<{_WIDTH}} {text}")
         if not self._live:
             self._app.note(line)
             return
@@ -71,7 +73,7 @@ class Steps:
     def say(self, text: str) -> None:
         """Say something beside the steps."""
         if self._live:
-            self._live.console.print(safe(text), markup=False)
+            self._live.console.print(printable(text), markup=False)
         else:
             self._app.note(text)
 

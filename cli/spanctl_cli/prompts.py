@@ -6,9 +6,9 @@ import signal
 import sys
 
 from spanctl.errors import SpanctlError, UsageError
+from spanctl.printable import printable
 from spanctl_cli import talk
 from spanctl_cli.context import AppContext
-from spanctl_cli.output.values import safe
 
 
 class DeclinedError(SpanctlError):
@@ -40,7 +40,7 @@ def confirm(app: AppContext, question: str, *, yes: bool, hint: str = "pass --ye
     if not can_ask(app):
         msg = f"this needs a yes: {question}"
         raise UsageError(msg, hint=hint)
-    talk.write(f"{safe(question)} [y/N] ")
+    talk.write(f"{printable(question)} [y/N] ")
     if _answer().strip().lower() not in {"y", "yes"}:
         msg = "not confirmed, nothing was done"
         raise DeclinedError(msg)

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Final, TextIO, cast
 
-from spanctl_cli.output.values import in_ascii, is_unicode, safe
+from spanctl.printable import printable
+from spanctl_cli.output.values import in_ascii, is_unicode
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -97,7 +98,7 @@ def _to_nowhere() -> None:
 
 def say(text: str, *, label: str = "") -> None:
     """Write one line to stderr, with a label such as ``warning`` before it."""
-    line = safe(text)
+    line = printable(text)
     if label:
         style = _STYLES.get(label, "") if coloured() else ""
         line = f"{style}{label}:{_RESET if style else ''} {line}"
@@ -116,7 +117,7 @@ def status(text: str, *, quiet: bool = False) -> Iterator[None]:
         return
     from rich.markup import escape
 
-    with console().status(escape(safe(text)), spinner=spinner()):
+    with console().status(escape(printable(text)), spinner=spinner()):
         yield
 
 

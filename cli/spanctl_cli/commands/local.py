@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spanctl.errors import SpanctlError, UnreachableError, UsageError
+from spanctl.printable import printable
 from spanctl.settings import Contexts
 from spanctl.variables import LOCAL
 from spanctl_cli.context import AppContext
 from spanctl_cli.exit_codes import ExitCode
 from spanctl_cli.options import FieldsOption, OutputOption, YesOption
 from spanctl_cli.output import Column, Format, Kind, Listing, emit, emit_event, reader_gone, stdout
-from spanctl_cli.output.values import safe
 from spanctl_cli.progress import Steps
 from spanctl_cli.prompts import confirm
 
@@ -214,7 +214,7 @@ def logs(
         if line is not None and output is Format.JSONL:
             emit_event("local.log", {"part": line.part, "line": line.text}, output)
         elif line is not None:
-            text = safe(line.text)
+            text = printable(line.text)
             stdout.write(f"{text}\n" if part else f"{line.part:<8}  {text}\n")
         if reader_gone() or (line is None and stdout.pipe_is_broken()):
             return

@@ -9,9 +9,10 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from spanctl.printable import printable
 from spanctl_cli.output import stdout
 from spanctl_cli.output.model import Column, Format, Kind, Listing, Record, Shape
-from spanctl_cli.output.values import dumps, jsonable, plain, safe
+from spanctl_cli.output.values import dumps, jsonable, plain
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -161,7 +162,7 @@ def _rows(result: Listing | Record) -> Iterable[Mapping[str, Any]]:
 
 def _csv(result: Listing | Record, shape: Shape) -> Iterator[str]:
     """Write RFC 4180, where None is an empty field and empty text is quoted."""
-    shown = safe if stdout.stdout_is_terminal() else str
+    shown = printable if stdout.stdout_is_terminal() else str
 
     def line(cells: Iterable[Any]) -> str:
         return ",".join(_csv_cell(cell, shown) for cell in cells) + "\n"
@@ -184,11 +185,11 @@ def _name(result: Listing | Record, _: Shape) -> Iterator[str]:
         return
     key = next((c.key for c in result.columns if c.kind is Kind.ID), result.columns[0].key)
     for row in _rows(result):
-        yield f"{safe(plain(row.get(key)))}\n"
+        yield f"{printable(plain(row.get(key)))}\n"
 
 
 def _tabs(cells: Iterable[str]) -> str:
-    return "\t".join(map(safe, cells)) + "\n"
+    return "\t".join(map(printable, cells)) + "\n"
 
 
 def _table(result: Listing | Record, shape: Shape) -> Iterator[str]:

@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from spanctl.printable import printable
 from spanctl_cli.output import stdout
 from spanctl_cli.output.model import Column, Kind, Listing, Record
-from spanctl_cli.output.values import human, in_ascii, safe
+from spanctl_cli.output.values import human, in_ascii
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -129,7 +130,7 @@ def _draw(target: "Console", result: Listing | Record, *, header: bool) -> None:
 def _heading(target: "Console", title: str) -> None:
     from rich.text import Text
 
-    target.print(Text(safe(title), style="bold"), soft_wrap=True)
+    target.print(Text(printable(title), style="bold"), soft_wrap=True)
 
 
 def _draw_listing(target: "Console", listing: Listing, *, header: bool) -> None:
@@ -139,7 +140,7 @@ def _draw_listing(target: "Console", listing: Listing, *, header: bool) -> None:
         from rich.text import Text
 
         if listing.empty:
-            target.print(Text(safe(listing.empty), style="dim"), soft_wrap=True)
+            target.print(Text(printable(listing.empty), style="dim"), soft_wrap=True)
         return
     cells = [[text(row.get(column.key), column.kind) for column in columns] for row in rows]
     if _least_width(columns, cells) <= target.width:
@@ -166,7 +167,7 @@ def _least_width(columns: Sequence[Column], cells: Sequence[Sequence["Text"]]) -
 def _widest(column: Column, index: int, cells: Sequence[Sequence["Text"]]) -> int:
     from rich.cells import cell_len
 
-    heading = cell_len(safe(column.heading))
+    heading = cell_len(printable(column.heading))
     return max([heading, *(row[index].cell_len for row in cells)])
 
 
@@ -186,7 +187,7 @@ def _grid(
     for index, column in enumerate(columns):
         widest = _widest(column, index, cells)
         table.add_column(
-            Text(safe(column.heading)),
+            Text(printable(column.heading)),
             justify="right" if column.kind in {Kind.NUMBER, Kind.DURATION} else "left",
             no_wrap=_rigid(column),
             min_width=widest if _rigid(column) else min(widest, _NARROWEST),
@@ -221,7 +222,7 @@ def _draw_block(target: "Console", columns: Sequence[Column], row: Mapping[str, 
     from rich.cells import cell_len
     from rich.text import Text
 
-    headings = [safe(column.heading) for column in columns]
+    headings = [printable(column.heading) for column in columns]
     indent = max(map(cell_len, headings), default=0) + _GAP
     for column, heading in zip(columns, headings, strict=True):
         name = Text(heading + " " * (indent - cell_len(heading)), style="dim")

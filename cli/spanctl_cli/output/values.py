@@ -3,7 +3,6 @@
 import base64
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, timedelta
@@ -14,32 +13,13 @@ from typing import Any
 from uuid import UUID
 
 from spanctl import clock
+from spanctl.printable import printable, printable_json
 from spanctl_cli.output.model import Document, Kind
 
-_UNSAFE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069"
-    "\ufeff\U000e0000-\U000e007f]"
-)
-_SHORT = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 _MARKS = str.maketrans(
     {"✓": "+", "✗": "x", "·": "-", "→": "->", "…": "...", "─": "-", "━": "-", "│": "|", "•": "*"}
 )
 _STEPS = ((60, "s"), (60, "min"), (24, "h"), (365, "d"))
-
-
-def safe(text: str) -> str:
-    """Return text on one line, with control and direction-changing characters shown escaped."""
-    return _UNSAFE.sub(_escaped, text)
-
-
-def _escaped(match: re.Match[str]) -> str:
-    char = match.group()
-    if char in _SHORT:
-        return _SHORT[char]
-    code = ord(char)
-    if code < 0x100:  # noqa: PLR2004 - one byte
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"  # noqa: PLR2004 - two bytes
 
 
 def is_unicode(encoding: str | None) -> bool:
@@ -95,8 +75,9 @@ def _no_number(value: float) -> str:
 
 
 def dumps(value: Any, *, indent: int | None = None, ascii_only: bool = False) -> str:  # noqa: ANN401 - any JSON value
-    """Return a value as JSON text."""
-    return json.dumps(jsonable(value), indent=indent, ensure_ascii=ascii_only, allow_nan=False)
+    """Return a value as JSON text, which a terminal can show."""
+    data = jsonable(value)
+    return printable_json(json.dumps(data, indent=indent, ensure_ascii=ascii_only, allow_nan=False))
 
 
 def plain(value: Any) -> str:  # noqa: ANN401, PLR0911 - one branch a type
@@ -141,8 +122,10 @@ def human(value: Any, kind: Kind) -> str:  # noqa: ANN401, PLR0911 - one branch 
         case int() if kind is Kind.NUMBER:
             return f"{value:,}"
         case list() | tuple() | set() | frozenset() if all(isinstance(item, str) for item in value):
-            return safe(", ".join(sorted(value) if isinstance(value, set | frozenset) else value))
-    return safe(plain(value))
+            return printable(
+                ", ".join(sorted(value) if isinstance(value, set | frozenset) else value)
+            )
+    return printable(plain(value))
 
 
 def duration(seconds: float) -> str:

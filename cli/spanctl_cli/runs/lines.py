@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from spanctl.clock import monotonic
 from spanctl.errors import SpanctlError
+from spanctl.printable import printable
 from spanctl_cli.context import AppContext
 from spanctl_cli.output import Column, Kind, Listing, reader_gone
-from spanctl_cli.output.values import safe
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -177,10 +177,10 @@ def draw(row: Row) -> "RenderableType":
     line = Text(overflow="fold")
     if row["source"] != "ledger" and row["level"] != "INFO":
         line.append(f"{row['level']} ", style=style or "default")
-    line.append(safe(first), style=style or "default")
+    line.append(printable(first), style=style or "default")
     if row["txn_id"]:
         line.append(f" {row['txn_id']}", style="cyan not dim")
     for more in rest:
-        line.append(f"\n  {safe(more)}", style=style or "default")
+        line.append(f"\n  {printable(more)}", style=style or "default")
     beside = hanging(clock, line, terminal_width())
     return beside or Text(overflow="fold").append_text(clock).append_text(line)

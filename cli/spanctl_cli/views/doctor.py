@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from spanctl.health.model import Finding, Status
+from spanctl.printable import printable
 from spanctl_cli.output.rendering import terminal_width
-from spanctl_cli.output.values import safe
 from spanctl_cli.views import pieces
 
 _ROOMY = 100
@@ -79,11 +79,11 @@ def _stacked(finding: Finding) -> Iterator[RenderableType]:
 
 def _evidence(finding: Finding) -> Text:
     quiet = finding.answer.status in _QUIET
-    return Text(safe(finding.answer.evidence), style="dim" if quiet else "")
+    return Text(printable(finding.answer.evidence), style="dim" if quiet else "")
 
 
 def _mend(finding: Finding) -> Text:
-    return Text("→ ", style="dim").append(safe(finding.answer.mend), style="cyan")
+    return Text("→ ", style="dim").append(printable(finding.answer.mend), style="cyan")
 
 
 def _sum(found: Sequence[Finding]) -> Text:

@@ -9,8 +9,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from spanctl.printable import printable
 from spanctl_cli.output import Kind, text
-from spanctl_cli.output.values import age, safe
+from spanctl_cli.output.values import age
 
 
 def both_ends(items: Sequence[Any], limit: int) -> Iterator[Any]:
@@ -65,14 +66,14 @@ def plain(value: object, note: str = "") -> Text:
     """Return a value as text, with a note behind it; empty for nothing."""
     if value in (None, ""):
         return Text()
-    return Text(safe(str(value))).append(note, style="yellow dim")
+    return Text(printable(str(value))).append(note, style="yellow dim")
 
 
 def named(name: str | None, identifier: str | None) -> Text:
     """Return a name and an id, whichever there is."""
-    words = Text(safe(name)) if name else Text()
+    words = Text(printable(name)) if name else Text()
     if identifier:
-        words.append("  " if name else "").append(safe(identifier), style="cyan")
+        words.append("  " if name else "").append(printable(identifier), style="cyan")
     return words
 
 

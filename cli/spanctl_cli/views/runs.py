@@ -7,9 +7,10 @@ from rich.console import RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
+from spanctl.printable import printable
 from spanctl_cli.output import Kind, text
 from spanctl_cli.output.rendering import hanging, terminal_width
-from spanctl_cli.output.values import age, duration, safe
+from spanctl_cli.output.values import age, duration
 from spanctl_cli.views import pieces
 
 _WIDE: Final = 132
@@ -43,7 +44,7 @@ def listing(rows: Sequence[Row]) -> Iterator[RenderableType]:
         line.append(f"  {_time(row)}" if row["seconds"] is not None else "")
         yield pieces.whole(line)
         told = "  ".join(filter(None, (row["deployment"] or row["flow"], row["name"])))
-        yield Padding(Text(safe(told), style="dim"), (0, 0, 0, 2), expand=False)
+        yield Padding(Text(printable(told), style="dim"), (0, 0, 0, 2), expand=False)
 
 
 def page(
@@ -51,7 +52,7 @@ def page(
 ) -> Iterator[RenderableType]:
     """Yield one flow run: how it is, what it belongs to, its steps and what they did."""
     headline = text(values["state"], Kind.STATE).append("  ", style="default")
-    headline.append(safe(str(values["name"])), style="bold default")
+    headline.append(printable(str(values["name"])), style="bold default")
     yield pieces.whole(headline)
     yield pieces.whole(Text("  ").append_text(text(values["id"], Kind.ID)))
     yield Text("")
@@ -98,7 +99,9 @@ def _entries(rows: Sequence[Row], told: Any) -> Iterator[RenderableType]:  # noq
 
 
 def _task(row: Row) -> Iterable[RenderableType]:
-    line = text(row["state"], Kind.STATE).append("  ").append(safe(row["name"]), style="default")
+    line = (
+        text(row["state"], Kind.STATE).append("  ").append(printable(row["name"]), style="default")
+    )
     if (row["attempts"] or 0) > 1:
         line.append(f"  {row['attempts']} attempts", style="yellow")
     below = text(row["id"], Kind.ID)
@@ -107,7 +110,9 @@ def _task(row: Row) -> Iterable[RenderableType]:
 
 
 def _child(row: Row) -> Iterable[RenderableType]:
-    line = text(row["state"], Kind.STATE).append("  ").append(safe(row["name"]), style="default")
+    line = (
+        text(row["state"], Kind.STATE).append("  ").append(printable(row["name"]), style="default")
+    )
     return pieces.stacked(line, text(row["id"], Kind.ID))
 
 
@@ -121,12 +126,16 @@ def _placed(rows: Sequence[Row]) -> Sequence[Row]:
 
 
 def _transaction(row: Row) -> Iterable[RenderableType]:
-    line = text(row["outcome"], Kind.STATE).append("  ").append(safe(row["step"]), style="default")
+    line = (
+        text(row["outcome"], Kind.STATE)
+        .append("  ")
+        .append(printable(row["step"]), style="default")
+    )
     if row["outcome"] != _OPEN:
         line.append(f"  {pieces.count(row['rows'] or 0, 'row')}", style="default")
     line.append(f"  attempt {row['attempt']}" if (row["attempt"] or 0) > 1 else "", style="yellow")
     line.append("  replayed" if row["replayed"] else "", style="dim")
-    note = Text(safe(row["note"]), style="dim") if row["note"] else Text()
+    note = Text(printable(row["note"]), style="dim") if row["note"] else Text()
     return pieces.stacked(line, text(row["txn_id"], Kind.ID), note)
 
 

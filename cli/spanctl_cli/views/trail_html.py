@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from spanctl.printable import printable
 from spanctl_cli.output import Column, Kind, Listing, Record, Section, text
-from spanctl_cli.output.values import plain, safe
+from spanctl_cli.output.values import plain
 from spanctl_cli.views.trail_css import CSS
 
 _STANDING: Final = "_standing"
@@ -67,7 +68,7 @@ def page(record: Record, *, read_at: datetime, version: str, limit: int | None =
 
 def _escaped(value: str) -> str:
     """Return text as HTML: control and direction-changing characters shown, nothing a tag."""
-    return html.escape(safe(value), quote=True)
+    return html.escape(printable(value), quote=True)
 
 
 def _moment(value: datetime) -> str:

@@ -13,11 +13,12 @@ from spanctl.audit.trail import totals
 from spanctl.ledger.fences import reopened_by
 from spanctl.ledger.phases import Phase, step_of, step_words
 from spanctl.ledger.receipt import Outcome, Receipt, Statement
+from spanctl.printable import printable
 from spanctl.spanner.changes import ModType, RowChange
 from spanctl.spanner.values import display
 from spanctl_cli.output import Kind, text
 from spanctl_cli.output.rendering import terminal_width
-from spanctl_cli.output.values import duration, safe
+from spanctl_cli.output.values import duration
 from spanctl_cli.views import pieces
 from spanctl_cli.views.trail_actors import actors, sure
 from spanctl_cli.views.trail_parts import behind, changed, is_complete, rows_changed
@@ -117,9 +118,9 @@ def _run(trail: Trail) -> Iterator[RenderableType]:
     headline = Text(style="bold")
     if run and run.state:
         headline.append_text(text(run.state.name, Kind.STATE)).append("  ")
-    headline.append(safe(run.name if run else "run"))
+    headline.append(printable(run.name if run else "run"))
     yield pieces.whole(headline)
-    yield pieces.whole(Text(f"  {safe(trail.id)}", style="cyan"))
+    yield pieces.whole(Text(f"  {printable(trail.id)}", style="cyan"))
     yield Text()
     ended = run.end_time - run.start_time if run and run.start_time and run.end_time else None
     counts = f"{pieces.count(committed, 'transaction')} committed"
@@ -195,8 +196,8 @@ def _statement(statement: Statement) -> Iterator[RenderableType]:
     words = [statement.kind.value.replace("_", " "), ", ".join(statement.tables)]
     if statement.rows is not None:
         words.append(f" {pieces.least(statement.rows, bound=statement.is_least)}")
-    told = Text(safe(" ".join(word for word in words if word)))
-    sql = Text(safe(_words_of(statement)), style="dim")
+    told = Text(printable(" ".join(word for word in words if word)))
+    sql = Text(printable(_words_of(statement)), style="dim")
     yield from pieces.stacked(told, sql)
 
 
@@ -223,7 +224,7 @@ def _rows(trail: Trail, limit: int | None) -> Iterator[RenderableType]:
     notes += [f"{pieces.count(same, 'row')} written as they were"] if same else []
     if not complete:
         notes.append("not complete: see the change stream below")
-    yield pieces.heading("Rows", safe("; ".join(notes)))
+    yield pieces.heading("Rows", printable("; ".join(notes)))
     last = trail.id
     for txn_id, row in found[:limit]:
         if txn_id != last:
@@ -238,7 +239,7 @@ def _row(row: RowChange) -> Iterator[RenderableType]:
     mark, style, word = _MARKS[row.mod_type]
     keys = ", ".join(f"{name}={display(value)}" for name, value in row.keys.items())
     title = Text(f"  {mark} ", style=f"bold {style}")
-    title.append(safe(f"{row.table} {keys}"), style="bold").append(f"  {word}", style=style)
+    title.append(printable(f"{row.table} {keys}"), style="bold").append(f"  {word}", style=style)
     yield pieces.whole(title)
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim", overflow="fold")
@@ -250,12 +251,12 @@ def _row(row: RowChange) -> Iterator[RenderableType]:
         if row.mod_type is not ModType.UPDATE:
             value = new if row.after is not None else old
             if value is not None and value != display(None):
-                table.add_row(safe(name), Text(safe(value), style=style))
+                table.add_row(printable(name), Text(printable(value), style=style))
         elif old == new:
             same += 1
         else:
-            diff = Text(safe(old or "?"), style="red").append(" → ", style="dim")
-            table.add_row(safe(name), diff.append(safe(new or "?"), style="green"))
+            diff = Text(printable(old or "?"), style="red").append(" → ", style="dim")
+            table.add_row(printable(name), diff.append(printable(new or "?"), style="green"))
     if table.row_count:
         yield Padding(table, (0, 0, 0, 6), expand=False)
     if same:
@@ -303,4 +304,4 @@ def _stacked(parts: Sequence[Part]) -> Iterator[RenderableType]:
         line.append("  ").append_text(pieces.clock(receipt.commit_timestamp))
         number = rows_changed(receipt, part.changes)
         line.append(f"  {pieces.least(number, bound=receipt.rows_at_least)}")
-        yield from pieces.stacked(line, Text(safe(step_of(receipt)), style="dim"))
+        yield from pieces.stacked(line, Text(printable(step_of(receipt)), style="dim"))

@@ -10,9 +10,10 @@ from rich.text import Text
 from spanctl.audit.model import Event, EventKind, Identity, Source, SourceName, told_of
 from spanctl.ledger.phases import step_of
 from spanctl.ledger.receipt import Receipt
+from spanctl.printable import printable
 from spanctl_cli.output import Kind, text
 from spanctl_cli.output.rendering import terminal_width
-from spanctl_cli.output.values import age, safe
+from spanctl_cli.output.values import age
 from spanctl_cli.views import pieces
 from spanctl_cli.views.trail_actors import sure
 
@@ -69,7 +70,7 @@ def listing(
         told = pieces.least(receipt.rows, bound=receipt.rows_at_least, **bounds)
         yield pieces.whole(line.append(told))
         if said := "  ".join(words for words in (change, by) if words):
-            yield Padding(Text(safe(said), style="dim"), (0, 0, 0, 2), expand=False)
+            yield Padding(Text(printable(said), style="dim"), (0, 0, 0, 2), expand=False)
         if asked:
             yield pieces.whole(Text("  asked by ", style="dim").append_text(asked))
     if wide:
@@ -127,7 +128,7 @@ def sources(asked: Sequence[Source]) -> Iterator[RenderableType]:
             line = Text(_SOURCES[source.name]).append("  ")
             line.append_text(text(source.coverage, Kind.STATE)).append("  ")
             line.append_text(text(source.link, Kind.STATE))
-            yield from pieces.stacked(line, Text(safe(source.note), style="dim"))
+            yield from pieces.stacked(line, Text(printable(source.note), style="dim"))
         return
     table = Table.grid(padding=(0, 2, 0, 0))
     for width in (None, len("unsupported"), len("claimed"), None):
@@ -137,6 +138,6 @@ def sources(asked: Sequence[Source]) -> Iterator[RenderableType]:
             _SOURCES[source.name],
             text(source.coverage, Kind.STATE),
             text(source.link, Kind.STATE),
-            Text(safe(source.note), style="dim"),
+            Text(printable(source.note), style="dim"),
         )
     yield pieces.indented(table)

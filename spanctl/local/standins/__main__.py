@@ -5,9 +5,10 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from spanctl.credentials.hardening import disable_core_dumps
+from spanctl.printable import printable
 
 _PORTS: Final = ("iam", "secretmanager", "gateway")
 _TALKATIVE: Final = ("GRPC_TRACE", "GRPC_VERBOSITY", "GOOGLE_SDK_PYTHON_LOGGING_SCOPE")
@@ -28,11 +29,10 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, required=True, metavar="PORT")
     given = parser.parse_args()
     _keep_secrets()
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
-    )
-    for handler in logging.root.handlers:
-        handler.addFilter(_is_ours)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(message)s"))
+    handler.addFilter(_is_ours)
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     from spanctl.errors import SpanctlError
     from spanctl.local import logs
     from spanctl.local.standins import serve
@@ -44,6 +44,18 @@ def main() -> None:
         serve.run(serve.Options(**vars(given)))
     except SpanctlError as error:
         sys.exit(f"{error.message}; {error.hint}")
+
+
+class _OneLine(logging.Formatter):
+    """A record is a line: what a client sent ends none, and begins none."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the base class's
+        record.message = printable(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: ANN401, N802 - the base class's
+        lines = super().formatException(ei).splitlines()
+        return "\n".join(f"  {printable(line)}" for line in lines)
 
 
 def _is_ours(record: logging.LogRecord) -> bool:

@@ -119,6 +119,7 @@ class _Listener(http.server.ThreadingHTTPServer):
     context: Callable[[], ssl.SSLContext]
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 128  # the base class's 5 turn away whoever comes in a crowd
 
     def server_bind(self) -> None:
         # The base class looks the host's name up, which may take seconds and a name server.

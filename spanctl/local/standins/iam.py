@@ -11,13 +11,15 @@ from typing import Any, Final
 from spanctl.clock import rfc3339
 from spanctl.local.standins.accounts import FOREVER, Account, Accounts, Key, key_document
 from spanctl.local.standins.policy import Policy
+from spanctl.local.standins.scopes import unknown_scopes
 from spanctl.local.standins.status import RefusedError, Status, denied, invalid
 from spanctl.local.standins.store import Store
 from spanctl.local.standins.tokens import Principal, Tokens
 
 Body = Mapping[str, Any]
 
-_LIFETIME: Final = re.compile(r"(\d{1,6})(?:\.\d{1,9})?s")
+_LIFETIME: Final = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,9})?)s")
+_SHORTEST: Final = timedelta(seconds=1)
 _LONGEST: Final = timedelta(hours=1)
 _JWT_LONGEST: Final = timedelta(hours=12)
 _ACCOUNT_ID: Final = re.compile(r"[a-z](?:[a-z0-9-]{4,28}[a-z0-9])")
@@ -54,6 +56,9 @@ class Iam:
         scopes = _texts(call.body, "scope")
         if not scopes:
             msg = "Request contains an invalid argument: scope is required."
+            raise invalid(msg)
+        if unknown := unknown_scopes(scopes):
+            msg = f"Request contains an invalid argument: there is no scope {unknown[0]!r}."
             raise invalid(msg)
         token, expires = self._tokens.mint(
             account.email, frozenset(scopes), _lifetime(call.body.get("lifetime")), chain
@@ -257,11 +262,11 @@ def _lifetime(text: object) -> timedelta:
     if text is None or text == "":
         return _LONGEST
     match = _LIFETIME.fullmatch(text) if isinstance(text, str) else None
-    seconds = timedelta(seconds=int(match[1])) if match else timedelta()
-    if not timedelta() < seconds <= _LONGEST:
+    lifetime = timedelta(seconds=float(match[1])) if match else timedelta()
+    if not _SHORTEST <= lifetime <= _LONGEST:
         msg = "The lifetime must be between 1s and 3600s."
         raise invalid(msg)
-    return seconds
+    return lifetime
 
 
 def _denied_here(permission: str) -> RefusedError:

@@ -6,6 +6,7 @@ from typing import Any, Final, NoReturn
 
 from spanctl.local.standins import jwt
 from spanctl.local.standins.accounts import Accounts
+from spanctl.local.standins.scopes import unknown_scopes
 from spanctl.local.standins.store import Store
 from spanctl.local.standins.tokens import CLOUD_PLATFORM, EMAIL_SCOPE, Tokens, lifetime_of
 
@@ -75,7 +76,7 @@ class OAuth:
             text = "Client is unauthorized to retrieve access tokens using this method."
             _refuse(text, "unauthorized_client")
         scopes = frozenset(str(claims.get("scope", "")).split())
-        if not scopes:
+        if not scopes or unknown_scopes(scopes):
             _refuse("Invalid OAuth scope or ID token audience provided.", "invalid_scope")
         return self._granted(issuer, scopes)
 

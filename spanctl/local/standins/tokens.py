@@ -170,6 +170,6 @@ def lifetime_of(claims: dict[str, Any], now: datetime) -> datetime | None:
         since, until = from_micros(issued * 1_000_000), from_micros(expires * 1_000_000)
     except OverflowError:
         return None
-    if since - _SKEW > now or until <= now or until - since > SELF_SIGNED_LIFE + _SKEW:
+    if since - _SKEW > now or until <= now or until - since > SELF_SIGNED_LIFE:
         return None
     return until
