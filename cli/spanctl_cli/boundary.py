@@ -1,7 +1,6 @@
 """The one place where errors become a line on stderr and an exit code."""
 
 import errno
-import json
 import os
 import traceback
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ from spanctl_cli.exit_codes import ExitCode
 from spanctl_cli.help import Group
 from spanctl_cli.output import stdout
 from spanctl_cli.output.model import Format
-from spanctl_cli.output.values import jsonable
+from spanctl_cli.output.values import dumps, jsonable
 from spanctl_cli.startup import Terminated
 
 _FRAMES = 8
@@ -68,7 +67,7 @@ class Failure:
     def tell(self, *, as_json: bool) -> None:
         """Write it to stderr."""
         if as_json:
-            talk.write(json.dumps(self.document()) + "\n")
+            talk.write(dumps(self.document(), ascii_only=True) + "\n")
             return
         whole = bool(self.quoted) and talk.stderr_is_terminal()
         told = self.message.removesuffix(f": {self.reason}") if whole else self.message

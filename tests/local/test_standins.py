@@ -1,8 +1,11 @@
 """Secret Manager and IAM as Google's own clients find them, in a process of their own."""
 
 import base64
+import contextlib
 import json
+import os
 import re
+import signal
 import socket
 import ssl
 import stat
@@ -29,6 +32,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from spanctl.credentials.crc32c import crc32c
 from spanctl.local.standins.switches import Switches
+from spanctl.printable import UNSAFE
 from tests.fixtures.cli import child_environment
 from tests.local.identity import PARENT, PROJECT, SCOPE, Keyed, StandIns, environment
 
@@ -534,12 +538,23 @@ def test_a_token_ends_when_it_says(standins: StandIns) -> None:
         expired.get_secret(name=f"{PARENT}/secrets/x", retry=None)
 
 
-@pytest.mark.parametrize("lifetime", ["0s", "3601s", "-5s", "1h", "s", 5])
+@pytest.mark.parametrize("lifetime", ["0s", "0.9s", "3600.5s", "3601s", "-5s", "1h", "s", "٣s", 5])
 def test_lifetimes_that_are_refused(standins: StandIns, lifetime: Any) -> None:
     """A token lives for 1 to 3600 seconds."""
     path = f"/v1/projects/-/serviceAccounts/{standins.email('runner')}:generateAccessToken"
     body = {"scope": [SCOPE], "lifetime": lifetime}
     answer = standins.http("POST", path, body, standins.user_token())
+    assert (answer.status, answer.data["error"]["status"]) == (400, "INVALID_ARGUMENT")
+
+
+@pytest.mark.parametrize(
+    "scope",
+    ["x", "https://www.googleapis.com/auth/spanner", "https://evil.example/auth/spanner.data"],
+)
+def test_scopes_that_do_not_exist_are_refused(standins: StandIns, scope: str) -> None:
+    """Also beside one that does."""
+    path = f"/v1/projects/-/serviceAccounts/{standins.email('runner')}:generateAccessToken"
+    answer = standins.http("POST", path, {"scope": [SCOPE, scope]}, standins.user_token())
     assert (answer.status, answer.data["error"]["status"]) == (400, "INVALID_ARGUMENT")
 
 
@@ -799,6 +814,32 @@ def test_no_token_is_kept_or_logged(standins: StandIns, secret: str) -> None:
         bare = text.removeprefix("1//").removeprefix("ya29.c.").encode()
         assert bare not in kept
         assert bare not in said
+
+
+def test_what_is_asked_for_begins_no_line_of_the_log(standins: StandIns) -> None:
+    """Nor does it move the cursor of whoever reads the log."""
+    for path in (
+        "/x%0a2026-01-01%20ERROR%20forged",
+        "/x%1b%5b31m%c2%9b%e2%80%ae",
+        "/x%0d%85forged",
+    ):
+        assert standins.http("GET", path, token=standins.user_token()).status == 501
+    said = standins.log.read_text(encoding="utf-8")
+    assert "\\n2026-01-01 ERROR forged" in said, "the control"
+    assert not UNSAFE.search(said.replace("\n", ""))
+    assert all(re.match(r"\d{4}-|  ", line) for line in said.splitlines())
+
+
+def test_a_crowd_waits_for_its_turn(standins: StandIns) -> None:
+    """Whoever comes while nothing is taken from the queue is not turned away."""
+    port = standins.ports["iam"]
+    os.kill(standins.process.pid, signal.SIGSTOP)
+    try:
+        with contextlib.ExitStack() as crowd:
+            for _ in range(100):
+                crowd.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+    finally:
+        os.kill(standins.process.pid, signal.SIGCONT)
 
 
 # Crashes

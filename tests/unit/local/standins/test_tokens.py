@@ -220,6 +220,7 @@ def test_an_assertion_is_exchanged(keyed: tuple[World, str, str], audience: str)
         ({"exp": 1}, "invalid_grant"),
         ({"scope": None}, "invalid_grant"),
         ({"scope": ""}, "invalid_scope"),
+        ({"scope": f"{CLOUD_PLATFORM} x"}, "invalid_scope"),
         ({"sub": "boss@example.com"}, "unauthorized_client"),
         ({"target_audience": "x"}, "unauthorized_client"),
     ],
@@ -236,6 +237,16 @@ def test_assertions_that_are_refused(
     with pytest.raises(GrantError) as refused:
         world.granted(claims, pem, key_id)
     assert refused.value.error == error
+
+
+def test_an_assertion_of_more_than_an_hour_is_refused(keyed: tuple[World, str, str]) -> None:
+    """Not by a second."""
+    world, key_id, pem = keyed
+    claims = world.claims(aud=URL, scope=CLOUD_PLATFORM)
+    assert world.granted(claims, pem, key_id)["access_token"]
+    with pytest.raises(GrantError) as refused:
+        world.granted(claims | {"exp": claims["exp"] + 1}, pem, key_id)
+    assert refused.value.error == "invalid_grant"
 
 
 def test_an_unknown_grant_type_is_refused(world: World) -> None:
