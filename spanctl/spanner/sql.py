@@ -120,14 +120,22 @@ def describe(sql: str) -> SqlStatement:
     return _remembered(sql) if len(sql) <= _CACHED_LENGTH else _describe(sql)
 
 
+def tokens_of(statement: SqlStatement) -> list[Token]:
+    """Return the tokens of a statement, its hints among them."""
+    return _told(statement.text)
+
+
 def clauses(statement: SqlStatement) -> Clauses:
     """Return the parts of a DML statement."""
-    tokens = [token for token in _tokens(statement.text) if token.text != ";"]
-    return sqlclauses.clauses(sqltables.without_hints(tokens), statement.kind)
+    return sqlclauses.clauses(sqltables.without_hints(tokens_of(statement)), statement.kind)
 
 
 def _describe(sql: str) -> SqlStatement:
-    return _described(sql, [token for token in _tokens(sql) if token.text != ";"], 1)
+    return _described(sql, _told(sql), 1)
+
+
+def _told(text: str) -> list[Token]:
+    return [token for token in _tokens(text) if token.text != ";"]
 
 
 _remembered = lru_cache(maxsize=1024)(_describe)
@@ -147,8 +155,7 @@ def bare_words(text: str) -> frozenset[str]:
 
 def changed_objects(statement: SqlStatement) -> tuple[str, ...]:
     """Return what a DDL statement may change: the tables, indexes and streams that it names."""
-    tokens = [token for token in _tokens(statement.text) if token.text != ";"]
-    return tuple(sqltables.objects(tokens))
+    return tuple(sqltables.objects(tokens_of(statement)))
 
 
 def _tokens(text: str) -> Iterator[Token]:

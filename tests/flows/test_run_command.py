@@ -141,7 +141,7 @@ def test_a_flow_under_an_idempotency_key(spanctl: Spanctl, bank: Bank, flows: st
     assert again.exit_code == 0
     assert [one["replayed"] for one in json.loads(again.stdout)["transactions"]] == [True, True]
     refused(spanctl(*command, "-p", "cents=6"), 6, "another flow, or with other parameters")
-    other = ("run", "sql", "-e", "UPDATE accounts SET v = 0 WHERE TRUE")
+    other = ("run", "sql", "-e", "UPDATE accounts SET v = 0 WHERE TRUE", "--yes")
     refused(spanctl(*other, "--idempotency-key", "july"), 6, "'july' was used for flow settle")
     refused(spanctl("run", f"{flows}:broken", "--idempotency-key", "july"), 6, "flow settle")
     assert (bank.balance("a"), len(bank.receipts())) == (5, 2)
@@ -321,7 +321,7 @@ def test_ddl_that_is_refused_names_its_statement(spanctl: Spanctl, bad: str, why
     """Of a batch the statement that was refused is told, and why, without a literal."""
     made, other = (f"CREATE TABLE {name} (a INT64) PRIMARY KEY (a)" for name in ("made", "x"))
     batch = f"{made};\n{bad};\n{other}"
-    done = spanctl("run", "sql", "--ddl", "-e", batch)
+    done = spanctl("run", "sql", "--ddl", "-e", batch, "--yes")
     refused(done, 1, "statement 2 in line 2: Spanner answered")
     assert why in done.stderr
     assert "4711" not in done.stderr
@@ -363,7 +363,7 @@ def test_what_is_outside_of_transactions_is_told_as_it_ended(  # noqa: PLR0913, 
     bad: str,
 ) -> None:
     """DDL and partitioned DML that failed is nowhere told as if it had been done."""
-    done = spanctl("run", "sql", flag, "-e", bad)
+    done = spanctl("run", "sql", flag, "-e", bad, "--yes")
     refused(done, 1, "statement 1 in line 1: Spanner answered")
     told = re.findall(rf"^({kind} \w+) (\S+) at least once$", done.stderr, re.MULTILINE)
     assert [step for step, _ in told] == [f"{kind} started", f"{kind} failed"]
@@ -382,7 +382,7 @@ def test_what_is_outside_of_transactions_is_told_as_it_ended(  # noqa: PLR0913, 
     for columns in (80, 160):
         listed = terminal("audit", "list", columns=columns, env=PLAIN).stdout
         assert "COMMITTED" not in listed.split(told[0][1])[0].split(told[1][1])[-1]
-    done = spanctl("run", "sql", flag, "-e", good, "-o", "json")
+    done = spanctl("run", "sql", flag, "-e", good, "--yes", "-o", "json")
     assert done.exit_code == 0, done.stderr
     result = json.loads(done.stdout)
     assert (result["outcome"], result["commit_timestamp"]) == ("AT_LEAST_ONCE", None)
@@ -432,7 +432,9 @@ def test_ddl_without_an_answer_has_no_known_end(
         raise UnreachableError(msg)
 
     monkeypatch.setattr(admin, "execute_ddl", lost)
-    refused(spanctl("run", "sql", "--ddl", "-e", "DROP TABLE accounts"), 3, "did not answer")
+    refused(
+        spanctl("run", "sql", "--ddl", "-e", "DROP TABLE accounts", "--yes"), 3, "did not answer"
+    )
     items = json.loads(spanctl("audit", "list", "-o", "json").stdout)["items"]
     assert [one["step"] for one in items[:2]] == ["ddl end unknown", "ddl started"]
     for one in items[:2]:

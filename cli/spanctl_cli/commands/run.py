@@ -17,6 +17,7 @@ from spanctl_cli.options import (
     Panel,
     ReasonOption,
     TimeoutOption,
+    YesOption,
     seconds,
 )
 
@@ -228,13 +229,16 @@ def sql(  # noqa: PLR0913 - one parameter an option
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Execute on the server, and roll back.")
     ] = False,
+    yes: YesOption = False,
     fields: FieldsOption = None,
     output: OutputOption = None,
 ) -> None:
     """Run SQL: queries, or DML statements as one transaction with one receipt.
 
     Values go into typed parameters, and are kept nowhere. A run of the same SQL by the same person
-    that was cut off is named first: then you are asked, and a script ends with exit 6.
+    that was cut off is named first: then you are asked, and a script ends with exit 6. So are you
+    before something is dropped, or a WHERE that is the same for every row changes all of them; a
+    script then needs --yes.
 
     Example: spanctl run sql -e "UPDATE accounts SET balance = @b WHERE id = @id"
              -p b:INT64=120 -p id:STRING=alice --reason "ticket 4711"
@@ -259,6 +263,7 @@ def sql(  # noqa: PLR0913 - one parameter an option
         AppContext.of(ctx),
         asked,
         found,
+        yes=yes,
         ddl=ddl,
         partitioned=partitioned,
         assume_idempotent=assume_idempotent,

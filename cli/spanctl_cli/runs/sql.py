@@ -14,6 +14,7 @@ from spanctl_cli.context import AppContext
 from spanctl_cli.output import Column, Document, Kind, Listing, Record, emit
 from spanctl_cli.output.emitter import picked_fields
 from spanctl_cli.output.model import Section
+from spanctl_cli.prompts import confirm
 from spanctl_cli.runs import Asked, elapsed, refuse_detached, typed_again
 from spanctl_cli.runs.in_process import Begin, execute, facts_of, invocation, prepare
 from spanctl_cli.schemas import check_fields
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from spanctl.flows.launch import Finished
+    from spanctl.flows.script import Script
     from spanctl.flows.sqlrunning import SqlResult, StatementResult
     from spanctl.spanner.changes import RowChange
 
 _NUMBERS: Final = frozenset({"INT64", "FLOAT64", "FLOAT32", "NUMERIC"})
 _DOCUMENTS: Final = ("JSON", "ARRAY", "STRUCT")
+_LOSSES: Final = 5
 _COLUMNS: Final = (
     Column("flow_run", title="flow run", kind=Kind.ID),
     Column("mode"),
@@ -87,17 +90,22 @@ def texts(file: str | None, execute: Sequence[str]) -> list[str]:
         raise UsageError(msg) from None
 
 
-def run(app: AppContext, asked: Asked, sql: Sequence[str], **mode: bool) -> None:
+def run(
+    app: AppContext, asked: Asked, sql: Sequence[str], *, yes: bool = False, **mode: bool
+) -> None:
     """Run SQL as a flow run of its own, and print rows or what was changed.
 
     Args:
         app: The context.
         asked: What was asked for.
         sql: The SQL.
+        yes: Whether the person agrees beforehand to lose what it takes away.
         mode: The flags of :meth:`spanctl.flows.script.Script.read`.
 
     Raises:
-        UsageError: The SQL or a parameter can't be used as it is.
+        UsageError: The SQL or a parameter can't be used as it is; or it takes something away, and
+            nobody can be asked.
+        DeclinedError: The person does not agree to that.
         StatementError: Spanner refused a statement; nothing was committed.
         SpanctlError: A server did not answer, or refused.
     """
@@ -112,6 +120,8 @@ def run(app: AppContext, asked: Asked, sql: Sequence[str], **mode: bool) -> None
     script = Script.read(sql, asked.pairs, **mode)
     if asked.fields is not None and script.mode is not SqlMode.QUERIES:
         check_fields(picked_fields(asked.fields) or [], of=["run.sql"])
+    if not asked.dry_run:
+        _agree(app, script, yes=yes)
     asking = invocation(app, asked)
     database = shared(Target.from_settings(app.settings()))
     earlier = typed_again.deal(app, asked, script, database)
@@ -135,6 +145,17 @@ def run(app: AppContext, asked: Asked, sql: Sequence[str], **mode: bool) -> None
         _print(app, asked, finished, elapsed(started))
         typed_again.told(app, awaited)  # killed before, its end was not seen
     earlier.ended(app, database)
+
+
+def _agree(app: AppContext, script: "Script", *, yes: bool) -> None:
+    """Return when the person agrees to what the statements take away."""
+    from spanctl.spanner.destructive import loss
+
+    lost = [told for one in script.statements if (told := loss(one))]
+    if lost:
+        more = [f"and {len(lost) - _LOSSES} more"] if len(lost) > _LOSSES else []
+        told = ", ".join([*lost[:_LOSSES], *more])
+        confirm(app, f"it {told}; go on?", yes=yes, hint="if that is wanted, pass --yes")
 
 
 @contextmanager
