@@ -310,13 +310,16 @@ def is_running(run: FlowRun) -> bool:
 def _has_to_be_executed(run: FlowRun, state: State, bound: float) -> bool:
     """Tell whether a process has to be there for a run in this state to go on.
 
-    One of a deployment that waits is begun by its worker again, unless that is long overdue.
+    One of a deployment that waits is begun by its worker again, unless that is long overdue; but
+    a retry of the flow's own is its process's to begin.
     """
     if state.type in _EXECUTED:
         return True
-    is_waiting = state.type is StateType.PAUSED or state.name == "AwaitingRetry"
-    if not is_waiting:
+    retries = state.name == "AwaitingRetry"
+    if not retries and state.type is not StateType.PAUSED:
         return False
+    if retries and run.retries_in_process:
+        return True
     if run.deployment_id is None:
         return True
     return state.until is not None and now() - state.until > timedelta(seconds=bound)

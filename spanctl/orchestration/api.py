@@ -231,6 +231,7 @@ class PrefectApi(RunReader):
         self.refuse_retry(now)
         # Whoever had it is gone: its next worker says so on its own only once the run is Pending.
         self.add_labels(run.id, {PROCESS_LABEL: "", SETTLED_LABEL: ""})
+        self._hand_to_workers(now)
         # Prefect's rules keep ended runs as they are, for its own retries too.
         status, state = self._propose(
             run.id, StateType.SCHEDULED, "AwaitingRetry", message, force=True
@@ -238,6 +239,22 @@ class PrefectApi(RunReader):
         if state is None or status != _ACCEPTED:
             raise _refused(run.id, StateType.SCHEDULED)
         return state
+
+    def _hand_to_workers(self, run: FlowRun) -> None:
+        """Have workers take a run that its own process was to retry.
+
+        Prefect does so by itself where the state is not forced. A pause that nobody ended is one
+        again; what was resumed is not asked for twice.
+        """
+        policy = {**run.policy, "retry_type": "reschedule", "resuming": False}
+        if run.policy.get("pause_keys"):
+            *_, last = (one for one in self.flow_run_states(run.id) if not one.type.is_final)
+            if last.type is StateType.PAUSED:
+                policy["pause_keys"] = []
+        path = f"/flow_runs/{segment(run.id)}"
+        self._http.request(
+            "PATCH", path, {"empirical_policy": policy}, doing="having a flow run taken by a worker"
+        )
 
     def refuse_retry(self, run: FlowRun) -> None:
         """Return when a worker can run a flow run again.

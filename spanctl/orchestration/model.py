@@ -105,6 +105,7 @@ class FlowRun:
         start_time: When it first ran.
         end_time: When it ended.
         created_by: Who Prefect says created it (not verified by open-source servers).
+        policy: How Prefect goes on with it: its retries, and the pauses that it has seen.
     """
 
     id: str
@@ -124,6 +125,12 @@ class FlowRun:
     start_time: datetime | None = None
     end_time: datetime | None = None
     created_by: str | None = None
+    policy: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def retries_in_process(self) -> bool:
+        """Whether its own process retries it: no worker takes it while that is so."""
+        return self.policy.get("retry_type") == "in_process"
 
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> Self:
@@ -146,6 +153,7 @@ class FlowRun:
             start_time=moment(data.get("start_time")),
             end_time=moment(data.get("end_time")),
             created_by=(data.get("created_by") or {}).get("display_value"),
+            policy=data.get("empirical_policy") or {},
         )
 
 

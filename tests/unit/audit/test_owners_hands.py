@@ -119,6 +119,20 @@ def test_what_waits_is_begun_again_by_a_worker(seen: Callable[[Process], None]) 
     assert death(run(state(StateType.SCHEDULED), hand())) is None
 
 
+def test_a_retry_of_its_own_is_begun_by_no_worker(seen: Callable[[Process], None]) -> None:
+    """Prefect leaves it to the process that is gone."""
+    soon = now() + timedelta(minutes=1)
+    waits = run(state(StateType.SCHEDULED, name="AwaitingRetry", until=soon), hand())
+    own = replace(waits, policy={"retry_type": "in_process"})
+    seen(Process.RUNNING)
+    assert death(own) is None
+    seen(Process.GONE)
+    assert death(own) is not None
+    assert death(replace(waits, policy={"retry_type": "reschedule"})) is None
+    planned = replace(own, state=state(StateType.SCHEDULED))
+    assert death(planned) is None
+
+
 def test_a_later_attempt_died_before_its_first_lease(seen: Callable[[Process], None]) -> None:
     """It is the later process that counts, not the executor of the attempt before."""
     row = Executor(
