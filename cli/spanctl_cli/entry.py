@@ -2,7 +2,11 @@
 
 import os
 
+from spanctl.orchestration.compat import keep_folder_out
 from spanctl_cli import startup
+
+# Here, not in a function: a process pool's child reads this module before it imports Prefect.
+keep_folder_out()
 
 
 def main() -> None:

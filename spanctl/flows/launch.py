@@ -113,8 +113,10 @@ def load(target: str) -> AnyFlow:
     if where.endswith(".py") and not Path(where).is_file():
         msg = f"there is no file {where}"
         raise NotFoundError(msg, hint="check the path")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    here = Path.cwd()
+    is_ours = not where.endswith(".py") or Path(where).resolve().is_relative_to(here)
+    if is_ours and str(here) not in sys.path:
+        sys.path.append(str(here))  # last: nothing of it stands for what is installed
     try:
         flow: AnyFlow = load_flow_from_entrypoint(target, use_placeholder_flow=False)
     except MissingFlowError:

@@ -9,7 +9,7 @@ import sys
 import warnings
 
 from spanctl.errors import SpanctlError
-from spanctl.orchestration import keys
+from spanctl.orchestration import compat, keys
 from spanctl.settings import resolve
 
 
@@ -35,6 +35,7 @@ def open_api() -> bool:
 
 def main() -> None:
     """Run the flow run that Prefect's variables in the environment name, in this process."""
+    compat.keep_folder_out()
     open_api()
     from spanctl.flows import engines
 

@@ -15,6 +15,7 @@ from typing import Final
 
 from spanctl.local import engine, scheduling
 from spanctl.local.probes import api_answers
+from spanctl.orchestration.compat import keep_folder_out
 
 _WAIT: Final = 120.0
 _POLL: Final = 0.05
@@ -29,6 +30,7 @@ def main() -> None:
         SystemExit: It is a worker, and the API did not answer within two minutes, or what opens it
             is in a secret that could not be read.
     """
+    keep_folder_out()
     gc.set_threshold(_ALLOCATIONS, 10, 10)
     # A shell that starts spanctl in the background has SIGINT ignored, and a worker stops by it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
