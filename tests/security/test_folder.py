@@ -123,7 +123,8 @@ def in_pyproject(folder: Path) -> None:
 
 
 def in_profiles(folder: Path) -> None:
-    (folder / ".env").write_text("PREFECT_PROFILES_PATH=profiles.toml\n", encoding="utf-8")
+    with (folder / ".env").open("a", encoding="utf-8") as dotenv:
+        dotenv.write("PREFECT_PROFILES_PATH=profiles.toml\n")
     profile = 'active = "x"\n[profiles.x]\nPREFECT_LOGGING_CONFIG_PATH = "logging.yml"\n'
     (folder / "profiles.toml").write_text(profile, encoding="utf-8")
 
@@ -150,12 +151,12 @@ def named(tmp_path: Path) -> dict[str, str]:
     return {"rows": str(rows), "flows": str(flows)}
 
 
-@pytest.mark.parametrize("plant", PLANTED)
 def test_settings_of_the_folder(
-    bank: Bank, folder: Path, mark: Path, named: dict[str, str], plant: Callable[[Path], None]
+    bank: Bank, folder: Path, mark: Path, named: dict[str, str]
 ) -> None:
     """No command has code run by them."""
-    plant(folder)
+    for plant in PLANTED:
+        plant(folder)
     for command in _COMMANDS:
         ended = typed(folder, *(word.format(**named) for word in command))
         assert ended.exit_code == 0, ended.stderr
