@@ -48,9 +48,11 @@ def replace_closed() -> None:
 
 def write(text: str) -> None:
     """Write text to stderr, known secrets masked; that it went away is no reason to fail."""
-    # Whoever holds a secret has loaded it; without it there is none to mask.
-    if (masking := sys.modules.get("spanctl.credentials.redact")) is not None:
-        text = masking.redact(text)
+    # Whoever holds a secret has loaded it; without it, or while that goes on in another thread,
+    # there is none to mask.
+    masking = sys.modules.get("spanctl.credentials.redact")
+    if (redact := getattr(masking, "redact", None)) is not None:
+        text = redact(text)
     try:
         sys.stderr.write(text if holds_unicode() else in_ascii(text))
         sys.stderr.flush()

@@ -21,7 +21,9 @@ def await_end(pool: "SessionPool") -> None:
         return
     _awaited_in.add(os.getpid())
     processes = sys.modules.get("multiprocessing.process")
-    if processes is not None and processes.parent_process() is not None:
+    # Another thread may be loading it: then this is no child.
+    parent = getattr(processes, "parent_process", None)
+    if parent is not None and parent() is not None:
         from multiprocessing.util import Finalize
 
         Finalize(None, close_all, exitpriority=_FIRST)  # such a child leaves without atexit

@@ -22,7 +22,7 @@ from tests.campaign.model import Side, Verdict, total
 from tests.campaign.mortal import LateError, World, send, until
 
 STEPS: Final = 3
-_WITHIN: Final = 180.0
+_WITHIN: Final = 300.0
 _HUNT: Final = 25.0
 CONTROL: Final = 15.0
 """Seconds in which nobody brings the control's runs to an end."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import pytest
@@ -17,7 +18,7 @@ from typer.testing import CliRunner, Result
 from spanctl import errors
 from spanctl.credentials.secret import Secret
 from spanctl.errors import SpanctlError
-from spanctl_cli import boundary
+from spanctl_cli import boundary, talk
 from spanctl_cli.exit_codes import ExitCode
 from spanctl_cli.options import OutputOption
 from spanctl_cli.output import Column, Record, emit
@@ -382,3 +383,13 @@ def test_on_a_terminal_the_whole_message_stands_in_the_place_of_the_masked_one(
     told = capsys.readouterr().err
     assert "statement 2: Spanner answered ABC\n  Row [42] exists\n" in told
     assert "Row ? exists" not in told
+
+
+def test_a_line_is_said_while_another_thread_loads_what_masks_secrets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Half loaded, it has nothing to mask yet."""
+    name = "spanctl.credentials.redact"
+    monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    talk.say("ready in 0.3 s")
+    assert capsys.readouterr().err == "ready in 0.3 s\n"

@@ -196,6 +196,7 @@ def test_refusals(
     scripted_prefect.add_runs(run)
     scripted_prefect.routes[f"POST /flow_runs/{ONE}/set_state"] = answered("ABORT", "RUNNING")
     scripted_prefect.routes[f"PATCH /flow_runs/{ONE}/labels"] = {}
+    scripted_prefect.routes[f"PATCH /flow_runs/{ONE}"] = {}
     done = spanctl("runs", command, ONE, "-o", "json")
     assert (done.exit_code, done.stdout) == (6, ""), done.stderr
     assert words in error_of(done)["message"]
@@ -222,6 +223,7 @@ def test_retry(spanctl: Spanctl, scripted_prefect: ScriptedPrefect) -> None:
     route = f"POST /flow_runs/{ONE}/set_state"
     scripted_prefect.routes[route] = answered("ACCEPT", "SCHEDULED")
     scripted_prefect.routes[f"PATCH /flow_runs/{ONE}/labels"] = {}
+    scripted_prefect.routes[f"PATCH /flow_runs/{ONE}"] = {}
     done = spanctl("runs", "retry", ONE, "--reason", "disk was full", "--detach", "-o", "json")
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["flow_run"] == ONE
