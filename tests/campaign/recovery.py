@@ -38,9 +38,7 @@ KINDS: Final[dict[str, Kind]] = {
     "late in a body": Kind(point="late in a body"),
     "before commit": Kind(point="before commit"),
     "after commit": Kind(point="after commit"),
-    "awaiting retry": Kind(
-        point="retry", state="AwaitingRetry", flow="pay_again", again=0, batches=1
-    ),
+    "awaiting retry": Kind(point="retry", state="AwaitingRetry", flow="pay_again", batches=1),
     "paused": Kind(point="paused", state="Paused"),
     "again and again": Kind(deaths=3),
     "recoverers as well": Kind(recoverers=2, hunted=True),
@@ -69,8 +67,8 @@ class Recovery:
         "Paused; in the first and in later attempts; on this machine, in another pid namespace,"
         " on another host. Then the worker is started again, and `runs recover --all --watch` "
         "is left to it: every run must complete, with each step applied once, one attempt for "
-        "each death, and nothing open. Prefect runs what waits for a retry again by itself. "
-        "Engines are forked from a process that has Prefect imported. A heartbeat is due each "
+        "each death, and nothing open. Engines are forked from a process that has Prefect "
+        "imported. A heartbeat is due each "
         f"second, and silence counts after {BOUND:.0f} s, to which an emulator's minute for open "
         "transactions is added. *naive* has no recoverer: its runs stay dead."
     )
