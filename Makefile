@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP_FLAGS := --quiet --no-input --disable-pip-version-check
 # Workers side by side, each with an emulator and a Prefect server of its own.
-PYTEST_FLAGS ?= --numprocesses=3 --dist=loadfile --no-loadscope-reorder
+PYTEST_FLAGS ?= --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 CAMPAIGN_FLAGS ?=
 
 export DO_NOT_TRACK := 1
