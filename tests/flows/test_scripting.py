@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterIdempotencyKey
 from prefect.states import Cancelled
 
 from tests.faults.emulator import free_port
@@ -136,7 +137,8 @@ def test_a_script_branches_on_what_happened(
     waiting = key()
     assert settle(name, waiting, "cents=4", PATIENCE="1s") == (8, ["pending: wait again"])
     with get_client(sync_client=True) as client:
-        (pending,) = [run for run in client.read_flow_runs() if run.idempotency_key == waiting]
+        mine = FlowRunFilter(idempotency_key=FlowRunFilterIdempotencyKey(any_=[waiting]))
+        (pending,) = client.read_flow_runs(flow_run_filter=mine)
         client.set_flow_run_state(pending.id, Cancelled(), force=True)
     assert settle(name, waiting, "cents=4") == (12, ["cancelled or crashed"])
 
