@@ -8,7 +8,6 @@ ever, and so does what a flow's own file imports.
 """
 
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
@@ -97,7 +96,9 @@ def _flows_without_folder(tools: Any) -> None:  # noqa: ANN401 - a module
 
     The current one is left to who loads it.
     """
-    os, load_script, lock = tools.os, tools.load_script_as_module, threading.RLock()
+    from threading import RLock  # not at start-up: a signal is heard only behind these imports
+
+    os, load_script, lock = tools.os, tools.load_script_as_module, RLock()
 
     def load_script_as_module(path: str) -> ModuleType:
         folder = os.path.dirname(os.path.realpath(path))

@@ -122,7 +122,7 @@ def describe(sql: str) -> SqlStatement:
 
 def tokens_of(statement: SqlStatement) -> list[Token]:
     """Return the tokens of a statement, its hints among them."""
-    return _told(statement.text)
+    return _significant(statement.text)
 
 
 def clauses(statement: SqlStatement) -> Clauses:
@@ -131,10 +131,10 @@ def clauses(statement: SqlStatement) -> Clauses:
 
 
 def _describe(sql: str) -> SqlStatement:
-    return _described(sql, _told(sql), 1)
+    return _described(sql, _significant(sql), 1)
 
 
-def _told(text: str) -> list[Token]:
+def _significant(text: str) -> list[Token]:
     return [token for token in _tokens(text) if token.text != ";"]
 
 
