@@ -18,6 +18,7 @@ delegates in between, nearest to the caller first, and ``@from:`` says which cre
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Self, TypeAlias
 
 from spanctl.errors import UsageError
@@ -121,6 +122,21 @@ class SecretReference:
 
 
 @dataclass(frozen=True, slots=True)
+class FileReference:
+    """What a file holds.
+
+    Attributes:
+        path: Its whole path.
+    """
+
+    path: Path
+
+    def __str__(self) -> str:
+        """Return the text that reads back as this."""
+        return f"file:{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
 class ImpersonationReference:
     """A service account that other credentials may act as.
 
@@ -189,16 +205,22 @@ def parse_reader(text: str) -> SingleReference:
     return parsed
 
 
-def parse_secret(text: str) -> SecretReference:
-    """Read the reference to a secret whose payload is wanted as it is, such as an API key.
+def parse_kept(text: str) -> SecretReference | FileReference:
+    """Read the reference to what is wanted as it is kept, such as an API key.
+
+    That is ``secret:projects/P/secrets/S[@ALIAS]``, or ``file:`` and the file's whole path.
 
     Raises:
-        UsageError: The text is no reference to a secret; it is not quoted.
+        UsageError: The text is no such reference; it is not quoted.
     """
-    parsed = parse_reference(text)
+    kind, _, path = text.partition(":")
+    if kind == "file" and Path(path).is_absolute():
+        return FileReference(Path(path))
+    parsed = None if kind == "file" else parse_reference(text)
     if not isinstance(parsed, SecretReference):
         msg = "the reference names no secret"
-        raise UsageError(msg, hint="write secret:projects/P/secrets/S[@ALIAS]")
+        hint = "write secret:projects/P/secrets/S[@ALIAS], or file:/PATH of a file that is yours"
+        raise UsageError(msg, hint=hint)
     return parsed
 
 

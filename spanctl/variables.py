@@ -56,10 +56,10 @@ def _accounts(text: str) -> None:
     parse_accounts(text)
 
 
-def _secret(text: str) -> None:
-    from spanctl.references import parse_secret
+def _kept(text: str) -> None:
+    from spanctl.references import parse_kept
 
-    parse_secret(text)
+    parse_kept(text)
 
 
 def _domain(text: str) -> None:
@@ -142,14 +142,14 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "prefect_api_key",
         ("SPANCTL_PREFECT_API_KEY",),
-        help="reference to the secret that holds Prefect's API key",
-        check=_secret,
+        help="reference to the secret, or file:/PATH, that holds Prefect's API key",
+        check=_kept,
     ),
     Variable(
         "prefect_auth_string",
         ("SPANCTL_PREFECT_AUTH_STRING",),
-        help="reference to the secret that holds Prefect's auth string",
-        check=_secret,
+        help="reference to the secret, or file:/PATH, that holds Prefect's auth string",
+        check=_kept,
     ),
     Variable(
         "repeat_window",

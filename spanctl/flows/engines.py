@@ -13,6 +13,7 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import Abort, PrefectException
 
 from spanctl.errors import SpanctlError, SupersededError
+from spanctl.flows import opening
 from spanctl.invocation import DATABASE_LABEL, PROCESS_LABEL
 from spanctl.processes import Hand, count_claims
 from spanctl.settings import resolve
@@ -27,16 +28,20 @@ def start_with(module: str) -> None:
     """Have Prefect's process worker start each flow run as ``python -m MODULE``.
 
     Its own way goes through a second process, which imports Prefect as well. Where the deployment
-    or the work pool names a command, that one is used.
+    or the work pool names a command, that one is used, and gets what opens Prefect's API in its
+    environment, as from any worker.
     """
     from prefect.utilities.processutils import command_to_string  # no flow run's process needs it
     from prefect.workers.process import ProcessJobConfiguration, ProcessWorker
 
     class Configuration(ProcessJobConfiguration):
         def prepare_for_flow_run(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Prefect's
-            if self.command is None:
+            is_ours = self.command is None
+            if is_ours:
                 self.command = command_to_string([sys.executable, "-m", module])
             super().prepare_for_flow_run(*args, **kwargs)
+            if not is_ours:  # nothing of ours runs there, which would read it itself
+                self.env |= opening.environment()
 
     ProcessWorker.job_configuration = Configuration
 

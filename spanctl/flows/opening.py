@@ -1,6 +1,6 @@
 """What opens Prefect's API, given to Prefect in this process: in memory, for all its threads."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import prefect.context
@@ -20,15 +20,30 @@ def open_api(kept: Mapping[str, Secret]) -> None:
     """
     if not kept:
         return
-    current = prefect.context.get_settings_context()
-    settings = current.settings.copy_with_update(
-        updates={_SETTINGS[name]: secret.reveal_text() for name, secret in kept.items()},
-        restore_defaults={one for name, one in _SETTINGS.items() if name not in kept},
+    change(
+        {_SETTINGS[name]: secret.reveal_text() for name, secret in kept.items()},
+        {one for name, one in _SETTINGS.items() if name not in kept},
     )
+
+
+def change(updates: Mapping[Any, str], restored: Collection[Any] = ()) -> None:
+    """Have Prefect use these of its settings from now on, in this process.
+
+    Args:
+        updates: Prefect's setting to its value.
+        restored: The settings that get their defaults again.
+    """
+    current = prefect.context.get_settings_context()
+    settings = current.settings.copy_with_update(updates=updates, restore_defaults=set(restored))
     # The global one is what threads see that copied no context; nothing else reaches them all.
     prefect.context.GLOBAL_SETTINGS_CONTEXT = prefect.context.SettingsContext(
         profile=current.profile, settings=settings
     )
+
+
+def environment() -> dict[str, str]:
+    """Return Prefect's variables with what opens its API, for a process that reads nothing else."""
+    return {name: str(value) for name, one in _SETTINGS.items() if (value := one.value())}
 
 
 def keep_out_of_environments() -> None:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from spanctl.local import parts, probes, processes
+from spanctl.local import auth, parts, probes, processes
 from spanctl.local.processes import is_alive
 from spanctl.local.standins.files import Places
 from spanctl.local.state import Folder, Record, State
+from spanctl.orchestration.settings import ApiSettings, api_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +62,16 @@ def _identity(
 def _server(
     record: Record, _state: State, _environ: Mapping[str, str], folder: Folder
 ) -> Trouble | None:
-    if not probes.api_answers(record.endpoint, {}):
-        return _SILENT
+    api = _own_api(record, folder)
+    opens = probes.api_opens(api)
+    if not opens:
+        refused = Trouble(f"does not open with what {folder.auth} holds", lasting=True)
+        return _SILENT if opens is None else refused
     database = folder.prefect_home / "prefect.db"
     if not database.exists():  # it goes on in a file that has no name any more
         return Trouble(f"has lost {database}", lasting=True)
     others = processes.writers(database, database.with_name("prefect.db-shm")) - {record.pid}
-    writes = probes.api_writes(record.endpoint, _BRIEFLY if others else _PATIENTLY)
+    writes = probes.api_writes(api, _BRIEFLY if others else _PATIENTLY)
     if writes:
         return None
     if others:
@@ -77,17 +81,23 @@ def _server(
 
 
 def _worker(
-    record: Record, state: State, environ: Mapping[str, str], _folder: Folder
+    record: Record, state: State, environ: Mapping[str, str], folder: Folder
 ) -> Trouble | None:
     since = record.started_at
     if url := state.external.get(parts.SERVER):
-        well = probes.worker_polls(url, parts.POOL, parts.worker_name(), since, environ)
+        api = api_settings(url, environ=environ)
     elif server := state.parts.get(parts.SERVER):
         since = max(since, server.started_at)  # what it told an earlier server proves nothing
-        well = probes.worker_polls(server.endpoint, parts.POOL, parts.worker_name(), since, {})
+        api = _own_api(server, folder)
     else:
-        well = False
+        api = None
+    well = api is not None and probes.worker_polls(api, parts.POOL, parts.worker_name(), since)
     return None if well else Trouble("does not report to Prefect")
+
+
+def _own_api(server: Record, folder: Folder) -> ApiSettings:
+    kept = auth.read(folder)
+    return ApiSettings(server.endpoint, auth_string=kept.reveal_text() if kept else None)
 
 
 CHECKS: Final[Mapping[str, Check]] = {
@@ -137,7 +147,12 @@ def _is_damaged(path: Path) -> bool:
 
 
 def external_answers(name: str, endpoint: str, environ: Mapping[str, str]) -> bool:
-    """Whether what somebody else runs in place of a part answers."""
+    """Whether what somebody else runs in place of a part answers.
+
+    Raises:
+        ConfigurationError: Prefect's profiles, which may hold what opens its API, can't be read.
+    """
     if name == parts.EMULATOR:
         return probes.grpc_answers(endpoint)
-    return probes.api_answers(endpoint, environ, timeout=5.0)
+    api = api_settings(endpoint, environ=environ)
+    return api is not None and probes.api_answers(api, timeout=5.0)

@@ -11,11 +11,17 @@ import signal
 import sys
 import time
 from importlib import import_module
+from pathlib import Path
 from typing import Final
 
+from spanctl.errors import SpanctlError
 from spanctl.local import engine, scheduling
 from spanctl.local.probes import api_answers
+from spanctl.local.processes import MARK
+from spanctl.local.state import Folder
+from spanctl.orchestration import keys
 from spanctl.orchestration.compat import keep_folder_out
+from spanctl.orchestration.settings import api_settings
 
 _WAIT: Final = 120.0
 _POLL: Final = 0.05
@@ -28,7 +34,7 @@ def main() -> None:
 
     Raises:
         SystemExit: It is a worker, and the API did not answer within two minutes, or what opens it
-            is in a secret that could not be read.
+            could not be read; or it is the server, and what is to open it could not be read.
     """
     keep_folder_out()
     gc.set_threshold(_ALLOCATIONS, 10, 10)
@@ -40,6 +46,7 @@ def main() -> None:
         _start_our_engine(is_secret=is_secret)
     else:
         scheduling.let_in()
+        _close_server()
     sys.argv[0] = "prefect"
     runpy.run_module("prefect", run_name="__main__", alter_sys=True)
 
@@ -54,14 +61,24 @@ def _start_our_engine(*, is_secret: bool) -> None:
         opening.keep_out_of_environments()
 
 
+def _close_server() -> None:
+    """Have the stack's own server open to its owner only."""
+    from spanctl.local import guard
+
+    try:
+        guard.close(keys.read_file(Folder(Path(os.environ[MARK])).auth))
+    except SpanctlError as error:
+        sys.exit(f"{error.message}; {error.hint}")
+
+
 def _wait_for_api() -> None:
     for name in _IMPORTED:
         import_module(name)
-    url = os.environ["PREFECT_API_URL"].rstrip("/")
+    api = api_settings(os.environ["PREFECT_API_URL"])
     deadline = time.monotonic() + _WAIT
-    while not api_answers(url, os.environ):
+    while api and not api_answers(api):
         if time.monotonic() > deadline:
-            sys.exit(f"the Prefect API at {url} did not answer within {_WAIT:.0f} s")
+            sys.exit(f"the Prefect API at {api.url} did not answer within {_WAIT:.0f} s")
         time.sleep(_POLL)
 
 

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Final
 
 import spanctl
+from spanctl.local import auth
 from spanctl.local.emulator import Emulator
-from spanctl.local.ports import LOOPBACK
+from spanctl.local.ports import LOOPBACK, OWN_HOSTS
 from spanctl.local.processes import MARK
 from spanctl.local.standins.files import Places
 from spanctl.local.state import Folder, State
 from spanctl.proxies import spare_loopback
+from spanctl.references import FileReference
 from spanctl.settings import config_home
 from spanctl.variables import CONTEXT_VARIABLE, LOCAL, VARIABLES
 
@@ -57,6 +59,12 @@ _ACCESS: Final = {
 }
 """The settings that say how the database is reached."""
 _FOREIGN: Final = ("PREFECT_API_", "PREFECT_SERVER_", "PREFECT_UI_", "PREFECT_PROFILE")
+_PERSONS: Final = "PREFECT_SERVER_"
+_PLACES: Final = tuple(
+    f"{_PERSONS}{name}"
+    for name in ("API_HOST", "API_PORT", "API_BASE_PATH", "DATABASE_", "DOCKET_", "UI_")
+)
+"""A person's own settings of servers hold for the stack's, but for where server and data are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +114,7 @@ def emulator(folder: Folder, program: Emulator, port: int, environ: Mapping[str,
     return Part(
         name=EMULATOR,
         command=program.command(port, label),
-        environment=_environment(folder, environ),
+        environment=_environment(folder, _without_prefect(environ)),
         endpoint=endpoint,
         timeout=600.0 if program.image else 30.0,  # an image may have to be pulled first
         cleanup=program.cleanup(label),
@@ -131,18 +139,33 @@ def identity(
     return Part(
         name=IDENTITY,
         command=(sys.executable, "-P", "-m", "spanctl.local.standins", *told),
-        environment=_environment(folder, environ),
+        environment=_environment(folder, _without_prefect(environ)),
         endpoint=f"https://{LOOPBACK}:{ports[IAM]}",
         timeout=60.0,
         fingerprint=hashlib.sha256(repr(told).encode()).hexdigest(),
     )
 
 
-def server(folder: Folder, port: int, environ: Mapping[str, str]) -> Part:
-    """Return the Prefect server on this port, with its own SQLite database and its UI."""
+def server(folder: Folder, port: int, environ: Mapping[str, str], opened_by: str) -> Part:
+    """Return the Prefect server on this port, with its own SQLite database and its UI.
+
+    Args:
+        folder: The stack's folder.
+        port: Its port.
+        environ: The environment that it inherits.
+        opened_by: Digest of the string that opens it.
+    """
     url = f"http://{LOOPBACK}:{port}/api"
     home = folder.prefect_home
+    persons = {
+        name: value
+        for name, value in environ.items()
+        if name.startswith(_PERSONS) and not name.startswith(_PLACES) and name != auth.VARIABLE
+    }
+    origins = ",".join(f"http://{host}:{port}" for host in OWN_HOSTS)
     own = {
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": origins,
+        **persons,
         "PREFECT_HOME": str(home),
         "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home / 'prefect.db'}",
         "PREFECT_SERVER_UI_API_URL": url,  # else its pages look for the API on the default port
@@ -159,11 +182,17 @@ def server(folder: Folder, port: int, environ: Mapping[str, str]) -> Part:
         environment=_environment(folder, _without_prefect(environ), own),
         endpoint=url,
         timeout=120.0,
+        fingerprint=opened_by,
     )
 
 
 def worker(
-    folder: Folder, endpoints: Endpoints, environ: Mapping[str, str], *, external: Collection[str]
+    folder: Folder,
+    endpoints: Endpoints,
+    environ: Mapping[str, str],
+    *,
+    external: Collection[str],
+    opened_by: str = "",
 ) -> Part:
     """Return the worker, which finds context and API in its environment, and all else in these.
 
@@ -173,6 +202,7 @@ def worker(
         environ: The environment that it inherits.
         external: The parts that are somebody else's: their Prefect server is reached with their
             settings, and their emulator directly.
+        opened_by: Digest of the string that opens the stack's own server.
     """
     inherited = _without_spanner(environ if SERVER in external else _without_prefect(environ))
     emulated = {"SPANNER_EMULATOR_HOST": endpoints.spanner} if EMULATOR in external else {}
@@ -200,7 +230,7 @@ def worker(
         endpoint="",
         needs=(SERVER,),
         timeout=120.0,
-        fingerprint=hashlib.sha256(repr(sorted(own.items())).encode()).hexdigest(),
+        fingerprint=hashlib.sha256(repr((sorted(own.items()), opened_by)).encode()).hexdigest(),
     )
 
 
@@ -211,6 +241,7 @@ def settings(folder: Folder, state: State) -> dict[str, str]:
     # Somebody else's emulator is reached as they reach it.
     door = {"emulator_host": outside} if outside else {"credentials": CREDENTIALS}
     prefect = state.external.get(SERVER)
+    opened = {} if prefect else {"prefect_auth_string": str(FileReference(folder.auth))}
     return {
         "project": PROJECT,
         "instance": INSTANCE,
@@ -222,6 +253,7 @@ def settings(folder: Folder, state: State) -> dict[str, str]:
         "ca_file": str(Places(folder.identity).bundle),
         "adc_file": str(Places(folder.identity).user),
         "prefect_api_url": prefect or f"http://{LOOPBACK}:{state.ports[SERVER]}/api",
+        **opened,
         "work_pool": POOL,
     }
 
@@ -250,6 +282,7 @@ def _environment(
     # What lies in the machine's shared folder belongs to whoever ran a stack first.
     quiet["TMPDIR"] = str(folder.temporary)
     found = {**environ, **quiet, **(own or {}), MARK: mark(folder)}
+    found.pop(auth.VARIABLE, None)
     spare_loopback(found)
     return found
 

@@ -8,12 +8,11 @@ from urllib.parse import urlsplit
 from spanctl.errors import ConflictError, UsageError
 from spanctl.local import health, ports
 from spanctl.local.parts import DOORS, EMULATOR, IDENTITY, SERVER, Endpoints
-from spanctl.local.ports import LOOPBACK
+from spanctl.local.ports import LOOPBACK, OWN_HOSTS
 from spanctl.local.state import State
 
 _VARIABLES: Final = {EMULATOR: "SPANNER_EMULATOR_HOST", SERVER: "PREFECT_API_URL"}
 _FLAGS: Final = {EMULATOR: "--spanner-port", SERVER: "--prefect-port"}
-_HOSTS: Final = {LOOPBACK, "localhost"}
 _PORTS: Final = range(1, 65536)
 
 
@@ -95,7 +94,7 @@ def _external(name: str, state: State, environ: Mapping[str, str]) -> str | None
         msg = f"{_VARIABLES[name]} holds {value!r}, which is no address"
         raise UsageError(msg, hint=f"unset {_VARIABLES[name]}, or mend it")
     # A shell may have our own endpoints in its environment, perhaps after the part died.
-    ours = host in _HOSTS and port is not None and port == state.ports.get(name)
+    ours = host in OWN_HOSTS and port is not None and port == state.ports.get(name)
     if ours and (health.alive(state.parts.get(name)) or ports.is_free(state.ports[name])):
         return None
     return value

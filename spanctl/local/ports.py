@@ -8,6 +8,9 @@ from typing import Final
 from spanctl.errors import ConfigurationError
 
 LOOPBACK: Final = "127.0.0.1"
+OWN_HOSTS: Final = (LOOPBACK, "localhost")
+"""What this machine is called where one listens on loopback."""
+
 _RANGE: Final = range(20000, 32000)  # below the ports that outgoing connections take
 _TRIES: Final = 200
 _LISTEN: Final = "0A"

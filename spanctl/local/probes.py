@@ -1,6 +1,5 @@
 """Whether a part answers, asked the cheap way: no SDK, one short request."""
 
-import base64
 import http.client
 import json
 import socket
@@ -12,14 +11,17 @@ from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
 from spanctl.clock import parse_rfc3339
-from spanctl.errors import UsageError
+from spanctl.errors import SpanctlError, UsageError
 from spanctl.local import ports
+from spanctl.orchestration.settings import ApiSettings
+from spanctl.orchestration.transport import Transport
 
 _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"  # empty SETTINGS
 _SETTINGS: Final = 4
 _FRAME_HEADER: Final = 9
 _OK: Final = 200
 _CREATED: Final = 201
+_CLOSED: Final = frozenset({401, 403})
 _UNAVAILABLE: Final = 503
 _PAUSE: Final = 0.1
 
@@ -114,36 +116,37 @@ def alone_on(endpoint: str) -> bool:
     return (ports.listeners(int(endpoint.rpartition(":")[2])) or 1) == 1
 
 
-def api_answers(url: str, environ: Mapping[str, str], timeout: float = 1.0) -> bool:
+def api_answers(api: ApiSettings, timeout: float = 1.0) -> bool:
     """Whether a Prefect API answers and calls itself healthy."""
-    status, _ = _request("GET", f"{url}/health", environ, timeout)
-    return status == _OK
+    return _asked(api, "GET", "/health", timeout)[0] == _OK
 
 
-def api_writes(url: str, timeout: float) -> bool | None:
+def api_opens(api: ApiSettings, timeout: float = 1.0) -> bool | None:
+    """Whether a Prefect API lets one in with what is told to open it; None where it is silent."""
+    status, _ = _asked(api, "GET", "/admin/version", timeout)
+    return None if status == 0 else status not in _CLOSED
+
+
+def api_writes(api: ApiSettings, timeout: float) -> bool | None:
     """Whether a Prefect API, which answers, writes: a saved search is made, and removed again.
 
     None where it says neither in time.
     """
-    target = f"{url}/saved_searches/"
     deadline = time.monotonic() + timeout
     status, made = _UNAVAILABLE, None
     while status == _UNAVAILABLE and (left := deadline - time.monotonic()) > 0:
-        status, made = _request("PUT", target, {}, left, {"name": "spanctl-probe"})
+        status, made = _asked(api, "PUT", "/saved_searches/", left, {"name": "spanctl-probe"})
         if status == _UNAVAILABLE:  # as SQLite under light load, for a moment
             time.sleep(_PAUSE)
     if status in {_OK, _CREATED} and isinstance(made, dict):
-        _request("DELETE", f"{target}{made.get('id')}", {}, timeout)
+        _asked(api, "DELETE", f"/saved_searches/{made.get('id')}", timeout)
         return True
     return None if status in {0, _UNAVAILABLE} else False
 
 
-def worker_polls(
-    url: str, pool: str, name: str, since: datetime, environ: Mapping[str, str]
-) -> bool:
+def worker_polls(api: ApiSettings, pool: str, name: str, since: datetime) -> bool:
     """Whether a worker of that name has reported to its pool since then, and counts as online."""
-    target = f"{url}/work_pools/{pool}/workers/filter"
-    status, workers = _request("POST", target, environ, 2.0, {})
+    status, workers = _asked(api, "POST", f"/work_pools/{pool}/workers/filter", 2.0, {})
     if status != _OK or not isinstance(workers, list):
         return False
     for worker in workers:
@@ -155,33 +158,18 @@ def worker_polls(
     return False
 
 
-def _request(
+def _asked(
+    api: ApiSettings,
     method: str,
-    url: str,
-    environ: Mapping[str, str],
+    path: str,
     timeout: float,
     body: Mapping[str, str] | None = None,
 ) -> tuple[int, Any]:
-    """Return the status and the JSON body of the answer; status 0 when there is none."""
-    parts = urlsplit(url)
-    secure = parts.scheme == "https"
-    kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=timeout)
-    headers = {"Content-Type": "application/json", **_authorization(environ)}
+    """Return the status and the JSON of the answer to one request; status 0 when there is none."""
+    transport = Transport(api, timeout=timeout)
     try:
-        connection.request(method, parts.path, None if body is None else json.dumps(body), headers)
-        answer = connection.getresponse()
-        content = answer.read()
-        return answer.status, json.loads(content) if content else None
-    except (OSError, http.client.HTTPException, ValueError):
-        return 0, None
+        return transport.request(method, path, body, repeatable=False)
+    except SpanctlError as error:
+        return int(error.details.get("status") or 0), None
     finally:
-        connection.close()
-
-
-def _authorization(environ: Mapping[str, str]) -> dict[str, str]:
-    if key := environ.get("PREFECT_API_KEY"):
-        return {"Authorization": f"Bearer {key}"}
-    if pair := environ.get("PREFECT_API_AUTH_STRING"):
-        return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
-    return {}
+        transport.close()

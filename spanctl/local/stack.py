@@ -5,11 +5,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from spanctl.errors import ConfigurationError, NotFoundError
-from spanctl.local import database, emulator, follow, health, parts, plan, processes
+from spanctl.local import auth, database, emulator, follow, health, parts, plan, processes, sign_in
 from spanctl.local.parts import EMULATOR, NAMES, SERVER, Endpoints
-from spanctl.local.ports import LOOPBACK
+from spanctl.local.ports import LOOPBACK, OWN_HOSTS
 from spanctl.local.results import (
     DownResult,
     Failure,
@@ -21,15 +22,17 @@ from spanctl.local.results import (
 )
 from spanctl.local.starter import Progress, Starter, clean
 from spanctl.local.state import Folder, State
+from spanctl.references import FileReference
 from spanctl.settings import Contexts, config_home, state_home
 from spanctl.variables import LOCAL
 
 _GRACE: Final = 8.0
 _PREPARE_TIMEOUT: Final = 90.0
+_OPENS: Final = "prefect_auth_string"
 _KEPT: Final = (
     "secret_reader",
     "prefect_api_key",
-    "prefect_auth_string",
+    _OPENS,
     "repeat_window",
     "heartbeat_interval",
     "presumed_dead_after",
@@ -112,11 +115,16 @@ class Stack:
             own.append(parts.emulator(self.folder, program, port, self._environ))
         doors, spanner = wanted.state.ports, wanted.endpoints.spanner
         own.append(parts.identity(self.folder, doors, spanner, self._environ))
+        opened_by = ""
         if wanted.is_own(SERVER):
-            own.append(parts.server(self.folder, wanted.port(SERVER), self._environ))
+            opened_by = auth.prepare(self.folder, self._environ)
+            port = wanted.port(SERVER)
+            own.append(parts.server(self.folder, port, self._environ, opened_by))
         external = wanted.state.external
-        own.append(parts.worker(self.folder, wanted.endpoints, self._environ, external=external))
-        return own
+        worker = parts.worker(
+            self.folder, wanted.endpoints, self._environ, external=external, opened_by=opened_by
+        )
+        return [*own, worker]
 
     def _bring_up(
         self, starter: Starter, own: list[parts.Part], wanted: plan.Plan, progress: Progress
@@ -288,6 +296,30 @@ class Stack:
         state = self.folder.load()
         return parts.settings(self.folder, state) if parts.GATEWAY in state.ports else {}
 
+    def sign_in(self, page: str) -> Path | None:
+        """Write a file that, opened in a browser, opens a page of the stack's own server.
+
+        Only its owner reads it, for it holds what opens that server.
+
+        Args:
+            page: The page's URL.
+
+        Returns:
+            The file; None where the page is not one of the stack's own server.
+
+        Raises:
+            ConfigurationError: The state can't be read, or the file not be written.
+        """
+        state = self.folder.load()
+        kept = auth.read(self.folder)
+        if SERVER in state.external or SERVER not in state.ports or kept is None:
+            return None
+        own = {f"http://{host}:{state.ports[SERVER]}" for host in OWN_HOSTS}
+        at = urlsplit(page)
+        if f"{at.scheme}://{at.netloc}" not in own:
+            return None
+        return sign_in.write_page(self.folder, kept, page)
+
     def _contexts(self) -> Contexts:
         return Contexts.load(config_home(self._environ) / "contexts.toml")
 
@@ -295,7 +327,10 @@ class Stack:
         values = parts.settings(self.folder, wanted.state)
         before = dict(contexts.contexts.get(LOCAL, {}))
         unknown = Contexts.unknown_in(before)
-        values |= {name: before[name] for name in (*_KEPT, *unknown) if name in before}
+        kept = {name: before[name] for name in (*_KEPT, *unknown) if name in before}
+        if kept.get(_OPENS) == str(FileReference(self.folder.auth)):
+            del kept[_OPENS]  # for another server, now that this one is external
+        values = {**kept, **values}
         if before != values:
             contexts.with_context(LOCAL, values).save()
 

@@ -142,6 +142,16 @@ class Folder:
         return self.path / "temporary"
 
     @property
+    def auth(self) -> Path:
+        """The file with what opens the stack's own Prefect server: it outlives ``down``."""
+        return self.path / "prefect-auth"
+
+    @property
+    def page(self) -> Path:
+        """The file that opens a page of that server, signed in; until ``down``."""
+        return self.path / "prefect.html"
+
+    @property
     def identity(self) -> Path:
         """Secrets, service accounts and certificates: they outlive ``down``."""
         return self.path / "identity"
@@ -179,6 +189,7 @@ class Folder:
             if self._temporary.exists():
                 shutil.rmtree(self.temporary, ignore_errors=True)
                 self._temporary.unlink()
+            self.page.unlink(missing_ok=True)
 
     @contextmanager
     def locked(self, waiting: Callable[[], None]) -> Iterator[None]:
@@ -237,12 +248,7 @@ class Folder:
         Raises:
             ConfigurationError: It can't be written.
         """
-        temporary = self.state_file.with_suffix(".new")
-        with writing(self.state_file):
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(state.to_json())
-            temporary.replace(self.state_file)
+        write_private(self.state_file, state.to_json())
 
     def rotate(self, part: str) -> int:
         """Put a log that grew large aside; return where the next start begins in it, in bytes.
@@ -270,6 +276,7 @@ class Folder:
                 if folder.exists():
                     shutil.rmtree(folder)
             self.state_file.unlink(missing_ok=True)
+            self.auth.unlink(missing_ok=True)
 
 
 def _reason(error: OSError | ValueError) -> str | None:
@@ -286,6 +293,21 @@ def writing(path: Path, verb: str = "write") -> Iterator[None]:
     except OSError as error:
         msg = f"can't {verb} {error.filename or path}: {error.strerror}"
         raise ConfigurationError(msg, hint="SPANCTL_STATE_HOME names another folder") from error
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner reads, whole or not at all.
+
+    Raises:
+        ConfigurationError: It can't be written.
+    """
+    temporary = path.with_name(f"{path.name}.new")
+    with writing(path):
+        temporary.unlink(missing_ok=True)  # its mode would stay as it is
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        temporary.replace(path)
 
 
 def tail(path: Path, lines: int, offset: int = 0) -> tuple[str, ...]:

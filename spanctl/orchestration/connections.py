@@ -88,6 +88,10 @@ class Connections:
         self._put_back(connection)
         return answer
 
+    def add(self, headers: Mapping[str, str]) -> None:
+        """Send these headers as well from now on."""
+        self._headers = {**self._headers, **headers}
+
     def _target(self, path: str) -> str:
         if self._proxy is not None and self._server.scheme == "http":
             return f"{self._url}{path}"
@@ -199,11 +203,12 @@ def _names_a_proxy() -> bool:
 def _authorization(proxy: SplitResult) -> dict[str, str]:
     if proxy.username is None:
         return {}
-    return {"Proxy-Authorization": basic(unquote(proxy.username), unquote(proxy.password or ""))}
+    pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+    return {"Proxy-Authorization": basic(pair)}
 
 
-def basic(user: str, password: str) -> str:
-    """Return the header that authenticates a user by a password."""
+def basic(pair: str) -> str:
+    """Return the header that authenticates by ``user:password``."""
     import base64
 
-    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
+    return f"Basic {base64.b64encode(pair.encode()).decode()}"

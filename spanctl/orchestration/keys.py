@@ -1,24 +1,31 @@
-"""What opens Prefect's API, where a secret holds it: read when it is needed, kept in memory only.
+"""What opens Prefect's API, where a secret or a file holds it: read when needed, kept in memory.
 
-A context names the secrets in ``prefect_api_key`` and ``prefect_auth_string``. Prefect's own
-variables, ``PREFECT_API_KEY`` and ``PREFECT_API_AUTH_STRING``, go before what a context says, and
-``SPANCTL_PREFECT_API_KEY`` and ``SPANCTL_PREFECT_AUTH_STRING`` before these. A secret goes before
-Prefect's profiles.
+A context names where they are in ``prefect_api_key`` and ``prefect_auth_string``. Prefect's own
+variables, ``PREFECT_API_KEY`` and ``PREFECT_API_AUTH_STRING``, go before a secret that a context
+names, but not before a file, and ``SPANCTL_PREFECT_API_KEY`` and ``SPANCTL_PREFECT_AUTH_STRING``
+before all. A secret goes before Prefect's profiles. What a context names is for the API that the
+same context names: another one, which a variable or a flag points to, never gets it.
 """
 
 import os
+import shlex
+import stat
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from spanctl.errors import ConfigurationError
 from spanctl.orchestration.settings import AUTH_STRING, KEY, ApiSettings, api_settings
-from spanctl.references import parse_reader, parse_secret
-from spanctl.settings import Settings, Source
+from spanctl.references import FileReference, SecretReference, parse_kept, parse_reader
+from spanctl.settings import Contexts, Settings, Source, config_home
 
 if TYPE_CHECKING:
     from spanctl.credentials.secret import Secret
 
 SETTINGS: Final = {KEY: "prefect_api_key", AUTH_STRING: "prefect_auth_string"}
-"""Prefect's variable to the setting that refers to the secret with its value."""
+"""Prefect's variable to the setting that refers to where its value is kept."""
+
+_LONGEST: Final = 4096
 
 
 def reach(settings: Settings, *, environ: Mapping[str, str] = os.environ) -> ApiSettings | None:
@@ -29,7 +36,8 @@ def reach(settings: Settings, *, environ: Mapping[str, str] = os.environ) -> Api
         environ: The environment to look in for Prefect's own.
 
     Raises:
-        ConfigurationError: Prefect's profiles file, or another file, can't be read.
+        ConfigurationError: Prefect's profiles file, or another file, can't be read, or is open to
+            others.
         SpanctlError: The secret could not be read.
     """
     found = api_settings(settings.get("prefect_api_url"), environ=environ)
@@ -43,38 +51,96 @@ def reach(settings: Settings, *, environ: Mapping[str, str] = os.environ) -> Api
 
 
 def read(settings: Settings, *, environ: Mapping[str, str] = os.environ) -> "dict[str, Secret]":
-    """Return what secrets hold for Prefect, by the name of Prefect's variable; empty for nothing.
+    """Return what is kept for Prefect, by the name of Prefect's variable; empty for nothing.
 
     Args:
         settings: The resolved settings.
         environ: The environment to look in for Prefect's own.
 
     Raises:
+        ConfigurationError: A file can't be read, or is open to others.
         NotFoundError: There is no such secret or version.
         NotPermittedError: It may not be read.
         UnreachableError: Secret Manager did not answer.
         SpanctlError: It can't be used.
     """
-    wanted = _wanted(settings, environ)
-    if not wanted:
-        return {}
+    return {name: _read(one, settings) for name, one in _wanted(settings, environ).items()}
+
+
+def exports(settings: Settings) -> str | None:
+    """Return the shell's line by which Prefect's own commands reach the API that a file opens.
+
+    None where no file opens it.
+    """
+    url = settings.get("prefect_api_url")
+    files = {
+        name: f'"$(cat {shlex.quote(str(one.path))})"'
+        for name, one in _wanted(settings, {}).items()
+        if isinstance(one, FileReference)
+    }
+    if not url or not files:
+        return None
+    values = {"PREFECT_API_URL": shlex.quote(url), **files}
+    return f"export {' '.join(f'{name}={value}' for name, value in values.items())}"
+
+
+def _read(reference: SecretReference | FileReference, settings: Settings) -> "Secret":
+    if isinstance(reference, FileReference):
+        return read_file(reference.path)
     from spanctl.credentials.endpoints import Endpoints
     from spanctl.credentials.resolve import read_secret
 
     endpoints = Endpoints.from_settings(settings)
     reader = parse_reader(settings.require("secret_reader"))
-    return {
-        name: read_secret(parse_secret(text), endpoints, reader=reader)
-        for name, text in wanted.items()
-    }
+    return read_secret(reference, endpoints, reader=reader)
 
 
-def _wanted(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
+def read_file(path: Path) -> "Secret":
+    """Return the line that a file holds, which nobody but its owner may read.
+
+    Raises:
+        ConfigurationError: It can't be read, holds something else, or is open to others.
+    """
+    from spanctl.credentials.secret import Secret
+
+    hint = "write it there, as one line; that of a local stack comes back by: spanctl local up"
+    try:
+        with path.open("rb") as stream:
+            mode = os.fstat(stream.fileno())
+            content = stream.read(_LONGEST + 1)
+    except OSError as error:
+        msg = f"can't read {path}, which holds what opens the Prefect API: {error.strerror}"
+        raise ConfigurationError(msg, hint=hint) from error
+    if mode.st_uid not in {0, os.geteuid()} or mode.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        msg = f"{path}, which holds what opens the Prefect API, is open to others"
+        raise ConfigurationError(msg, hint=f"run: chmod 600 {shlex.quote(str(path))}")
+    line = content.rstrip(b"\r\n")
+    if not line or len(content) > _LONGEST or b"\n" in line:
+        msg = f"{path} doesn't hold one line, which would open the Prefect API"
+        raise ConfigurationError(msg, hint=hint)
+    return Secret(line)
+
+
+def _wanted(
+    settings: Settings, environ: Mapping[str, str]
+) -> dict[str, SecretReference | FileReference]:
     given = {name: settings.values[setting] for name, setting in SETTINGS.items()}
-    asked = {name: one.value for name, one in given.items() if one.value}
+    asked = {name: parse_kept(one.value) for name, one in given.items() if one.value}
     explicit = {name for name in asked if given[name].source in {Source.FLAG, Source.ENVIRONMENT}}
     if explicit:
-        return {name: text for name, text in asked.items() if name in explicit}
-    if any(environ.get(name) for name in SETTINGS):
+        return {name: one for name, one in asked.items() if name in explicit}
+    if not asked or _is_elsewhere(settings, environ):
         return {}
+    if any(environ.get(name) for name in SETTINGS):
+        return {name: one for name, one in asked.items() if isinstance(one, FileReference)}
     return asked
+
+
+def _is_elsewhere(settings: Settings, environ: Mapping[str, str]) -> bool:
+    """Whether another API is meant than the one that the context names."""
+    url = settings.values["prefect_api_url"]
+    if url.source is Source.CONTEXT or url.value is None:
+        return False
+    contexts = Contexts.load(config_home(environ) / "contexts.toml")
+    own = contexts.contexts.get(settings.context or "", {}).get("prefect_api_url")
+    return bool(own) and str(own).rstrip("/") != url.value.rstrip("/")

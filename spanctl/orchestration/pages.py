@@ -23,10 +23,15 @@ def flow_run_page(
     Raises:
         ConfigurationError: The API's address doesn't tell where the pages are.
     """
-    return f"{_base(api_url, environ)}/runs/flow-run/{flow_run_id}"
+    return f"{front_page(api_url, environ=environ)}/runs/flow-run/{flow_run_id}"
 
 
-def _base(api_url: str, environ: Mapping[str, str]) -> str:
+def front_page(api_url: str, *, environ: Mapping[str, str] = os.environ) -> str:
+    """Return the address that Prefect's pages begin with, without a slash at its end.
+
+    Raises:
+        ConfigurationError: The API's address doesn't tell where the pages are.
+    """
     if explicit := environ.get("PREFECT_UI_URL"):
         return explicit.rstrip("/")
     if cloud := _CLOUD.match(api_url):

@@ -6,6 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
+from uuid import uuid4
 
 from spanctl.clock import monotonic
 from spanctl.errors import (
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 _BUSY = frozenset({429, 500, 502, 503, 504})  # a server on SQLite answers 503 under light load
 _NOT_PERMITTED = frozenset({401, 403})
+_FORBIDDEN = 403
+_TOKEN = b"CSRF token"
 _NOT_FOUND = 404
 _REFUSED = frozenset({400, 409, 422})
 _ERRORS = 400
@@ -44,6 +47,10 @@ def _encoded(body: Any) -> bytes:  # noqa: ANN401 - JSON
     except ValueError:
         msg = "a value for Prefect is infinite, or no number"
         raise UsageError(msg, hint="give finite numbers") from None
+
+
+def _wants_token(answer: Answer | None) -> bool:
+    return answer is not None and answer.status == _FORBIDDEN and _TOKEN in answer.content
 
 
 class Transport:
@@ -77,8 +84,7 @@ class Transport:
     def _connect(self) -> Connections:
         headers = {"User-Agent": "spanctl", "Accept": "application/json"}
         if self.settings.auth_string:
-            user, _, password = self.settings.auth_string.partition(":")
-            headers["Authorization"] = basic(user, password)
+            headers["Authorization"] = basic(self.settings.auth_string)
         elif self.settings.key:
             headers["Authorization"] = f"Bearer {self.settings.key}"
         return Connections(self.settings.url, headers, self._trust())
@@ -121,8 +127,13 @@ class Transport:
         sent = None if body is None else _encoded(body)
         pause = _FIRST_PAUSE
         failed_to_connect = 0
+        has_asked = False
         while True:
             answer, connected = self._send(method, target, sent, deadline)
+            if _wants_token(answer) and not has_asked:
+                has_asked = True
+                if self._fetch_token(deadline):
+                    continue
             failed_to_connect += not connected
             if answer is not None and answer.status not in _BUSY:
                 return self._read(answer, doing)
@@ -145,6 +156,19 @@ class Transport:
         except LostError:
             return None, True
         return answer, True
+
+    def _fetch_token(self, deadline: float) -> bool:
+        """Have the token sent that a server asks for against forged requests of web pages."""
+        client = str(uuid4())
+        answer, _ = self._send("GET", f"/csrf-token?client={client}", None, deadline)
+        if answer is None or answer.status >= _ERRORS:
+            return False
+        try:
+            token = str(json.loads(answer.content)["token"])
+        except (ValueError, KeyError, TypeError):
+            return False
+        self._client.add({"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": client})
+        return True
 
     def _read(self, answer: Answer, doing: str) -> tuple[int, Any]:
         status = answer.status
@@ -170,7 +194,9 @@ class Transport:
     def _unreachable(self, answer: Answer | None, doing: str) -> UnreachableError:
         what = "did not answer" if answer is None else f"answered {answer.status}"
         msg = f"Prefect at {self._shown} {what} while {doing}"
-        return UnreachableError(msg, hint="run: spanctl local status, or check PREFECT_API_URL")
+        hint = "run: spanctl local status, or check PREFECT_API_URL"
+        details = {} if answer is None else {"status": answer.status}
+        return UnreachableError(msg, hint=hint, **details)
 
     def close(self) -> None:
         """Close the connections, if there are any."""

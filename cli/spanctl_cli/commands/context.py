@@ -98,6 +98,10 @@ def show(ctx: typer.Context, output: OutputOption = None, fields: FieldsOption =
         (Section("settings", "Settings", Listing("settings", _SETTINGS, rows)),),
     )
     emit(record, output, fields=fields)
+    from spanctl.orchestration.keys import exports
+
+    if (output is None or output.is_table) and (line := exports(settings)):
+        AppContext.of(ctx).note(f"for Prefect's own commands run: {line}")
 
 
 @app.command("set")

@@ -16,6 +16,7 @@ from spanctl_cli.progress import Steps
 from spanctl_cli.prompts import confirm
 
 if TYPE_CHECKING:
+    from spanctl.local.parts import Endpoints
     from spanctl.local.results import DownResult, PartEvent, StackStatus
     from spanctl.local.stack import Stack
 
@@ -30,7 +31,8 @@ _COLUMNS = (
     Column("log", extra=True),  # its path is wide: a table would turn into blocks
 )
 _LOG = (Column("part", kind=Kind.ID), Column("line"))
-_PARTS = ("emulator", "identity", "server", "worker")
+_EMULATOR = "emulator"
+_PARTS = (_EMULATOR, "identity", "server", "worker")
 
 PartArgument = Annotated[
     str | None,
@@ -70,7 +72,8 @@ def up(
     stack = _stack()
     try:
         with Steps(app_context) as steps:
-            status = stack.up(_Tell(steps), spanner_port=spanner_port, prefect_port=prefect_port)
+            tell = _Tell(steps)
+            status = stack.up(tell, spanner_port=spanner_port, prefect_port=prefect_port)
     except KeyboardInterrupt:
         _tell_running(app_context, stack)
         raise
@@ -80,12 +83,25 @@ def up(
         raise _not_up(app_context, status)
     _schedule_recovery(app_context)
     if status.endpoints:
-        app_context.note(
-            f"Prefect's pages: {status.endpoints.prefect_api_url.removesuffix('/api')}"
-        )
+        _tell_doors(app_context, status.endpoints, tell.started)
     in_use = Contexts.load().current
     if in_use not in {None, LOCAL}:
         app_context.note(f"the context in use is {in_use}; run: spanctl context use {LOCAL}")
+
+
+def _tell_doors(app_context: AppContext, endpoints: "Endpoints", started: set[str]) -> None:
+    """Say what one needs besides spanctl, and what is open to others."""
+    from spanctl.orchestration.keys import exports
+    from spanctl.settings import resolve
+
+    app_context.note(f"Prefect's pages: {endpoints.prefect_api_url.removesuffix('/api')}")
+    if line := exports(resolve(context=LOCAL)):
+        app_context.note("they open by: spanctl runs open")
+        app_context.note(f"for Prefect's own commands run: {line}")
+    if _EMULATOR in started:
+        app_context.note(
+            f"all users of this machine reach the emulator's own port, {endpoints.spanner}"
+        )
 
 
 def _schedule_recovery(app_context: AppContext) -> None:
@@ -239,6 +255,7 @@ class _Tell:
 
     def __init__(self, steps: Steps) -> None:
         self._steps = steps
+        self.started: set[str] = set()
 
     def __call__(self, event: "PartEvent") -> None:
         from spanctl.local.results import Phase
@@ -247,6 +264,7 @@ class _Tell:
             case Phase.WAITING:
                 self._steps.say(event.text)
             case Phase.STARTING:
+                self.started.add(event.part)
                 self._steps.begin(event.part, "starting")
             case Phase.READY:
                 self._steps.end(event.part, f"ready in {event.seconds:.1f} s")

@@ -2,6 +2,7 @@
 
 import logging
 from enum import StrEnum
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -272,28 +273,45 @@ runs_again.register(app)
 @app.command("open")
 def open_(
     ctx: typer.Context,
-    run: RunArgument,
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RUN", help="A flow run's id or name; the first page of all when left out."
+        ),
+    ] = None,
     *,
     output: OutputOption = None,
     fields: FieldsOption = None,
 ) -> None:
     """Open a flow run's page in the browser; its address is printed, in a pipe nothing more.
 
+    Pages of the local stack open signed in.
+
     Example: spanctl runs open bold-fox
     """
-    from spanctl.orchestration.pages import flow_run_page
+    from spanctl.orchestration.pages import flow_run_page, front_page
     from spanctl_cli.runs.deployments import connect
 
     application = AppContext.of(ctx)
     with connect(application) as api:
-        found = api.find_flow_run(run)
-        url = flow_run_page(api.url, found.id)
+        found = api.find_flow_run(run) if run else None
+        url = flow_run_page(api.url, found.id) if found else front_page(api.url)
     columns = (Column("url", kind=Kind.ID), Column("flow_run", title="flow run", kind=Kind.ID))
-    record = Record("runs.open", columns, {"url": url, "flow_run": found.id})
+    values = {"url": url, "flow_run": found.id if found else None}
     alone = output is None and fields is None and not stdout_is_terminal()
-    emit(record, Format.NAME if alone else output, fields=fields)
+    emit(Record("runs.open", columns, values), Format.NAME if alone else output, fields=fields)
     if stdout_is_terminal() and output is None:
-        import webbrowser
+        _browse(application, url)
 
-        if not webbrowser.open(url):
-            application.note("there is no browser here; open the address elsewhere")
+
+def _browse(application: AppContext, url: str) -> None:
+    import webbrowser
+
+    from spanctl.local.stack import Stack
+
+    stack = Stack()
+    signed_in = stack.sign_in(url)
+    if not webbrowser.open(signed_in.as_uri() if signed_in else url):
+        application.note("there is no browser here; open the address elsewhere")
+    if signed_in:
+        application.note(f"where the page asks for a password: cat {quote(str(stack.folder.auth))}")
