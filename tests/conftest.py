@@ -58,6 +58,7 @@ pytest_plugins = [
     "tests.fixtures.creds",
     "tests.fixtures.schemas",
     "tests.fixtures.scripted_prefect",
+    "tests.fixtures.browser",
 ]
 
 _LONGEST = (

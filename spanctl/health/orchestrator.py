@@ -111,13 +111,12 @@ def workers(around: Surroundings) -> Answer:
 
 def _prefect(around: Surroundings) -> str:
     """Return Prefect's command line, which doesn't know of contexts, with where the API is."""
+    from spanctl.orchestration.keys import assignments
+
     reached = around.prefect()
-    if reached is None or around.environ.get("PREFECT_API_URL", "").rstrip("/") == reached.url:
+    if reached is None:
         return "prefect"
-    scheme, marks, rest = reached.url.rpartition("://")
-    where, slash, path = rest.partition("/")
-    host = where.rpartition("@")[2]  # what is before it is a password
-    return f"PREFECT_API_URL={shlex.quote(f'{scheme}{marks}{host}{slash}{path}')} prefect"
+    return " ".join([*assignments(around.settings(), reached.url, around.environ), "prefect"])
 
 
 def told_of(known: Sequence["WorkPool"], facts: dict[str, Any], command: str = "prefect") -> Answer:

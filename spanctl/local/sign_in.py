@@ -52,7 +52,7 @@ def write_page(folder: Folder, auth: "Secret", page: str) -> Path:
     values = {
         "action": f"{at.scheme}://{at.netloc}{PATH}",
         "auth": auth.reveal_text(),
-        "to": at.path,
+        "to": at.path or "/",
     }
     escaped = {name: html.escape(value, quote=True) for name, value in values.items()}
     write_private(folder.page, _FILE.format(**escaped))

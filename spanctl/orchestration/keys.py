@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from spanctl.errors import ConfigurationError
-from spanctl.orchestration.settings import AUTH_STRING, KEY, ApiSettings, api_settings
+from spanctl.orchestration.settings import AUTH_STRING, KEY, URL, ApiSettings, api_settings
 from spanctl.references import FileReference, SecretReference, parse_kept, parse_reader
 from spanctl.settings import Contexts, Settings, Source, config_home
 
@@ -67,21 +67,25 @@ def read(settings: Settings, *, environ: Mapping[str, str] = os.environ) -> "dic
     return {name: _read(one, settings) for name, one in _wanted(settings, environ).items()}
 
 
-def exports(settings: Settings) -> str | None:
-    """Return the shell's line by which Prefect's own commands reach the API that a file opens.
+def assignments(settings: Settings, url: str, environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Return the shell's assignments by which Prefect's own commands reach an API.
 
-    None where no file opens it.
+    Args:
+        settings: The resolved settings; a file that they name is read by the shell.
+        url: The API.
+        environ: The environment; what it has already is left out.
     """
-    url = settings.get("prefect_api_url")
-    files = {
-        name: f'"$(cat {shlex.quote(str(one.path))})"'
+    scheme, marks, rest = url.rpartition("://")
+    where, slash, path = rest.partition("/")
+    host = where.rpartition("@")[2]  # what is before it is a password
+    given = environ.get(URL, "").rstrip("/") == url
+    told = [] if given else [f"{URL}={shlex.quote(f'{scheme}{marks}{host}{slash}{path}')}"]
+    files = (
+        f'{name}="$(cat {shlex.quote(str(one.path))})"'
         for name, one in _wanted(settings, {}).items()
-        if isinstance(one, FileReference)
-    }
-    if not url or not files:
-        return None
-    values = {"PREFECT_API_URL": shlex.quote(url), **files}
-    return f"export {' '.join(f'{name}={value}' for name, value in values.items())}"
+        if isinstance(one, FileReference) and not environ.get(name)
+    )
+    return [*told, *files]
 
 
 def _read(reference: SecretReference | FileReference, settings: Settings) -> "Secret":

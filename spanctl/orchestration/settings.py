@@ -10,7 +10,7 @@ from typing import Any
 
 from spanctl.errors import ConfigurationError
 
-_URL = "PREFECT_API_URL"
+URL = "PREFECT_API_URL"
 KEY = "PREFECT_API_KEY"
 AUTH_STRING = "PREFECT_API_AUTH_STRING"
 _CERTIFICATES = "PREFECT_API_SSL_CERT_FILE"
@@ -48,7 +48,7 @@ def api_settings(
         ConfigurationError: The profiles file can't be read.
     """
     values = {**_profile(environ), **{name: value for name, value in environ.items() if value}}
-    found = url or values.get(_URL)
+    found = url or values.get(URL)
     if not found:
         return None
     return ApiSettings(

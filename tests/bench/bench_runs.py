@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from spanctl.orchestration.connections import basic
 from tests.bench.measure import Figure, Sample, interleaved
 from tests.fixtures.prefect import server
 
@@ -60,11 +61,13 @@ def _deployment() -> Figure:
             told = _told((*_SPANCTL, "context", "show", "-o", "json"), environment)
             values = {one["name"]: one["value"] for one in told["settings"]}
             environment["PREFECT_API_URL"] = api = values["prefect_api_url"]
-            _deploy(api, folder, "local", "local")
-            _deploy(api, folder, "theirs", "theirs")
+            file = Path(values["prefect_auth_string"].removeprefix("file:"))
+            environment["PREFECT_API_AUTH_STRING"] = auth = file.read_text(encoding="utf-8")
+            _deploy(api, auth, folder, "local", "local")
+            _deploy(api, auth, folder, "theirs", "theirs")
             command = (*_PREFECT, "worker", "start", "--pool", "theirs", "--type", "process")
             with _process(command, environment):
-                _await_worker(api, "theirs")
+                _await_worker(api, auth, "theirs")
                 ours = (*_SPANCTL, "run", "nothing/local")
                 theirs = (*_PREFECT, "deployment", "run", "nothing/theirs", "--watch")
                 sides = [lambda one=one: _quiet(one, environment) for one in (ours, theirs)]
@@ -104,31 +107,31 @@ def _make_runs(api: str) -> None:
         _post(f"{api}/flow_runs/", {"flow_id": flow, "state": {"type": "COMPLETED"}})
 
 
-def _deploy(api: str, folder: str, name: str, pool: str) -> None:
+def _deploy(api: str, auth: str, folder: str, name: str, pool: str) -> None:
     (Path(folder) / "nothing.py").write_text(_FLOW, encoding="utf-8")
     with contextlib.suppress(urllib.error.HTTPError):  # the pool is there
-        _post(f"{api}/work_pools/", {"name": pool, "type": "process"})
+        _post(f"{api}/work_pools/", {"name": pool, "type": "process"}, auth)
     body = {
-        "flow_id": _post(f"{api}/flows/", {"name": "nothing"})["id"],
+        "flow_id": _post(f"{api}/flows/", {"name": "nothing"}, auth)["id"],
         "name": name,
         "work_pool_name": pool,
         "path": folder,
         "entrypoint": "nothing.py:nothing",
     }
-    _post(f"{api}/deployments/", body)
+    _post(f"{api}/deployments/", body, auth)
 
 
-def _await_worker(api: str, pool: str) -> None:
+def _await_worker(api: str, auth: str, pool: str) -> None:
     deadline = time.monotonic() + _READY_WITHIN
-    while not _post(f"{api}/work_pools/{pool}/workers/filter", {}):
+    while not _post(f"{api}/work_pools/{pool}/workers/filter", {}, auth):
         if time.monotonic() > deadline:
             msg = "Prefect's worker did not start"
             raise TimeoutError(msg)
         time.sleep(0.1)
 
 
-def _post(url: str, body: Mapping[str, Any]) -> Any:
-    headers = {"Content-Type": "application/json"}
+def _post(url: str, body: Mapping[str, Any], auth: str = "") -> Any:
+    headers = {"Content-Type": "application/json", "Authorization": basic(auth)}
     request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310 - loopback
     deadline = time.monotonic() + _READY_WITHIN
     while True:

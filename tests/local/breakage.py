@@ -22,12 +22,12 @@ from spanctl.local.processes import MARK, identity
 from spanctl.local.stack import Stack
 from spanctl.local.standins.files import Places
 from spanctl.orchestration.connections import basic
-from spanctl.orchestration.settings import ApiSettings
 from spanctl.orchestration.transport import Transport
 from spanctl.settings import Contexts
 from spanctl.spanner import admin
 from spanctl.spanner.rpc import Target
 from tests.fixtures.cli import Spanctl, child_environment
+from tests.local.conftest import api_of
 from tests.local.test_stack import secret_manager, until
 
 HOLDING = """
@@ -154,7 +154,7 @@ def lock_prefect(lab: Lab) -> None:
 
 
 def pause_pool(lab: Lab) -> None:
-    api = Transport(ApiSettings(lab.stack.context()["prefect_api_url"]))
+    api = Transport(api_of(lab.stack))
     api.request("PATCH", "/work_pools/local", {"is_paused": True})
     api.close()
 
@@ -191,7 +191,7 @@ class Guarded(BaseHTTPRequestHandler):
         status, answer = 200, known.get(asked[1], {"id": "a"})
         if asked[1] == "/admin/version":
             status = 404
-        elif asked[0] != basic("user", "word"):
+        elif asked[0] != basic("user:word"):
             status = 401
         body = json.dumps(answer).encode()
         self.send_response(status)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from spanctl.local.stack import Stack
+from spanctl.orchestration.settings import ApiSettings
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +44,20 @@ def stack(started: Stack) -> Stack:
     result = started.up()
     assert result.is_up, result.failures
     return started
+
+
+def opened(stack: Stack) -> dict[str, str]:
+    """Prefect's variables with which its own client reaches the stack's server."""
+    endpoints = stack.status().endpoints
+    assert endpoints is not None
+    auth = stack.folder.auth.read_text(encoding="utf-8")
+    return {"PREFECT_API_URL": endpoints.prefect_api_url, "PREFECT_API_AUTH_STRING": auth}
+
+
+def api_of(stack: Stack) -> ApiSettings:
+    """How the stack's server is reached."""
+    told = opened(stack)
+    return ApiSettings(told["PREFECT_API_URL"], auth_string=told["PREFECT_API_AUTH_STRING"])
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from spanctl.orchestration.connections import basic
+
 _LEAST = 12
 _PAGE = 200
 SHAPE = b"ya29.c."
@@ -122,25 +124,26 @@ ANSWERS = {
 }
 
 
-def answers(url: str) -> Iterator[tuple[str, bytes]]:
+def answers(url: str, auth: str) -> Iterator[tuple[str, bytes]]:
     """Yield what Prefect's API says of everything, page after page."""
     for name, path in ANSWERS.items():
         offset = 0
         while True:
-            data = _sent(f"{url}/{path}", {"limit": _PAGE, "offset": offset})
+            data = _sent(f"{url}/{path}", auth, {"limit": _PAGE, "offset": offset})
             yield f"API {name}", data
             offset += _PAGE
             if len(json.loads(data)) < _PAGE:
                 break
-    data = _sent(f"{url}/events/filter", {"limit": 50})
+    data = _sent(f"{url}/events/filter", auth, {"limit": 50})
     yield "API events", data
     while further := json.loads(data)["next_page"]:
-        data = _sent(further)
+        data = _sent(further, auth)
         yield "API events", data
 
 
-def _sent(url: str, body: dict[str, Any] | None = None) -> bytes:
+def _sent(url: str, auth: str, body: dict[str, Any] | None = None) -> bytes:
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})  # noqa: S310
+    headers = {"Content-Type": "application/json", "Authorization": basic(auth)}
+    request = urllib.request.Request(url, data, headers)  # noqa: S310 - http on loopback
     with urllib.request.urlopen(request, timeout=30) as reply:  # noqa: S310 - http on loopback
         return bytes(reply.read())

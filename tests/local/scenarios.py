@@ -15,7 +15,7 @@ from prefect.flow_runs import suspend_flow_run
 from spanctl.credentials.endpoints import Endpoints
 from spanctl.credentials.resolve import read_secret, resolve
 from spanctl.flows import transaction
-from spanctl.references import parse_secret
+from spanctl.references import parse_kept
 from spanctl.settings import resolve as settings_of
 
 
@@ -32,7 +32,7 @@ def look(secret):
     for name in ("google", "grpc", "urllib3", "httpx"):
         logging.getLogger(name).setLevel(logging.DEBUG)
         logging.getLogger(name).propagate = True
-    payload = read_secret(parse_secret(secret), endpoints).reveal()
+    payload = read_secret(parse_kept(secret), endpoints).reveal()
     logging.getLogger("flows").debug("token %s, payload %s", token, payload)
     get_run_logger().info("token %s, payload %s", token, payload)
     try:

@@ -308,19 +308,21 @@ def recording(patch: pytest.MonkeyPatch, world: World) -> None:
 
 def play(world: World) -> None:
     """Plant, type everything, leak on purpose, and collect what is left."""
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
     with Processes(f"{FOLDER}={world.watched}") as processes:
         world.child("local", "up", SPANCTL_RECOVER_EVERY="0s")
         endpoints = world.stack.status().endpoints
         assert endpoints is not None, world.shown[-1][1].decode()
+        auth = world.stack.folder.auth.read_text(encoding="utf-8")
         # A process that has imported Prefect already doesn't look into its environment again.
-        with temporary_settings({PREFECT_API_URL: endpoints.prefect_api_url}):
+        told = {PREFECT_API_URL: endpoints.prefect_api_url, PREFECT_API_AUTH_STRING: auth}
+        with temporary_settings(told):
             plant(world)
             deploy(world)
             type_everything(world)
             leak(world)
-            collect(world, endpoints)
+            collect(world, endpoints, auth)
         for typed in scenarios.LAST:
             world.type(typed)
     world.places += world.shown
@@ -390,6 +392,9 @@ def plant(world: World) -> None:
     user = json.loads(served.places.user.read_text())
     canaries.plant("refresh token", user["refresh_token"])
     canaries.plant("any token's beginning", evidence.SHAPE)
+    auth = world.stack.folder.auth.read_text(encoding="utf-8")
+    canaries.plant("Prefect's auth string", auth)
+    canaries.plant("the password in it", auth.partition(":")[2])
     world.control.plant("control", CONTROL)
     endpoints = identity.Endpoints.from_settings(resolve(environ=world.environ))
     store = resolving.resolve_store("adc", endpoints)
@@ -478,20 +483,20 @@ def deploy(world: World) -> None:
             )
 
 
-def collect(world: World, endpoints: Endpoints) -> None:
+def collect(world: World, endpoints: Endpoints, auth: str) -> None:
     """Take what is on disk, in the emulator and behind Prefect's API."""
 
     def arrived() -> bool:
-        told = evidence.answers(endpoints.prefect_api_url)
+        told = evidence.answers(endpoints.prefect_api_url, auth)
         return {"API events", "API logs"} <= world.control.found(told).get("control", set())
 
     until(arrived)
     folder = world.stack.folder
-    material = [folder.identity / name for name in MATERIAL]
+    material = [*(folder.identity / name for name in MATERIAL), folder.auth, folder.page]
     assert all(path.stat().st_mode & 0o077 == 0 for path in material if path.exists())
     world.places += evidence.files(world.home, but=[*material, world.home / "canary_flows.py"])
     world.places += evidence.tables(folder.prefect_home / "prefect.db")
-    world.places += evidence.answers(endpoints.prefect_api_url)
+    world.places += evidence.answers(endpoints.prefect_api_url, auth)
     world.places += rows(endpoints.spanner)
 
 

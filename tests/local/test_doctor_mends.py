@@ -149,7 +149,8 @@ CASES = (
         pause_pool,
         "workers",
         "pool local is paused",
-        "PREFECT_API_URL={api} prefect work-pool resume local",
+        'PREFECT_API_URL={api} PREFECT_API_AUTH_STRING="$(cat {folder}/prefect-auth)"'
+        " prefect work-pool resume local",
         "warn",
     ),
     Case(

@@ -8,6 +8,7 @@ import pytest
 
 from spanctl.local.stack import Stack
 from tests.fixtures.cli import child_environment
+from tests.local.conftest import opened
 from tests.local.test_stack import deploy
 
 pytestmark = [pytest.mark.emulator, pytest.mark.prefect]
@@ -66,8 +67,7 @@ def test_proxies_and_a_shared_folder_of_somebody_else(tmp_path: Path) -> None:
         assert result.is_up, result.failures
         state, (_, _, context, read) = deploy(stack, tmp_path, 0)
         assert (state, context, read) == ("Completed", "local", "1")
-        assert result.endpoints is not None
-        api = {"PREFECT_API_URL": result.endpoints.prefect_api_url}
+        api = opened(stack)
         for command in (
             ("-m", "spanctl_cli.main", "txn", "list"),
             ("-m", "spanctl_cli.main", "runs", "list"),

@@ -21,8 +21,8 @@ from spanctl.local.processes import identity, marked
 from spanctl.local.results import PartEvent, PartState, Phase
 from spanctl.local.stack import Stack
 from spanctl.orchestration.api import PrefectApi
-from spanctl.orchestration.settings import ApiSettings
 from spanctl.settings import Contexts, resolve
+from tests.local.conftest import api_of, opened
 from tests.local.identity import StandIns
 
 Pids = Callable[[Stack], dict[str, int | None]]
@@ -124,9 +124,7 @@ def test_up_twice_changes_nothing(stack: Stack, pids: Pids) -> None:
 
 def test_its_server_runs_schedules(stack: Stack) -> None:
     """Prefect's own scheduler takes what is due: runs of a deployment are there."""
-    endpoints = stack.status().endpoints
-    assert endpoints is not None
-    with PrefectApi(ApiSettings(endpoints.prefect_api_url)) as api:
+    with PrefectApi(api_of(stack)) as api:
         made = api.deploy(
             "nothing",
             "hourly",
@@ -303,10 +301,8 @@ print(run.state_name)
 
 def deploy(stack: Stack, folder: Path, seconds: int) -> tuple[str, list[str]]:
     """Run a deployment on the stack's worker; return the run's state and what it wrote."""
-    endpoints = stack.status().endpoints
-    assert endpoints is not None
     (folder / "flows.py").write_text(textwrap.dedent(FLOW))
-    environment = {**os.environ, "PREFECT_API_URL": endpoints.prefect_api_url}
+    environment = {**os.environ, **opened(stack)}
     command = [sys.executable, "-c", DEPLOY, str(folder), str(folder / "out"), str(seconds)]
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=90, check=False
@@ -378,13 +374,11 @@ def test_an_external_emulator_is_used_and_left_alone(
     emulator: str, home: Path, environ: dict[str, str], stack: Stack
 ) -> None:
     """SPANNER_EMULATOR_HOST and PREFECT_API_URL are respected: worker and identity are ours."""
-    endpoints = stack.status().endpoints
-    assert endpoints is not None
     outside = {
         **environ,
         "SPANCTL_CONFIG_HOME": str(home / "config-2"),
         "SPANNER_EMULATOR_HOST": emulator,
-        "PREFECT_API_URL": endpoints.prefect_api_url,
+        **opened(stack),
     }
     other = Stack(home / "other", environ=outside)
     try:

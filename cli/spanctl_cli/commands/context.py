@@ -9,11 +9,11 @@ import typer
 
 from spanctl.errors import ConfigurationError, ConflictError, NotFoundError, UsageError
 from spanctl.resources import check_part
-from spanctl.settings import Contexts, Source, chosen
+from spanctl.settings import Contexts, Settings, Source, chosen
 from spanctl.variables import VARIABLES
 from spanctl_cli.context import AppContext
 from spanctl_cli.options import FieldsOption, OutputOption, YesOption
-from spanctl_cli.output import Column, Kind, Listing, Record, Section, emit
+from spanctl_cli.output import Column, Kind, Listing, Record, Section, emit, stdout
 from spanctl_cli.prompts import confirm
 
 app = typer.Typer(help="Name the databases you work on, and choose one.")
@@ -76,12 +76,27 @@ def use(ctx: typer.Context, name: NameArgument) -> None:
 
 
 @app.command()
-def show(ctx: typer.Context, output: OutputOption = None, fields: FieldsOption = None) -> None:
+def show(
+    ctx: typer.Context,
+    *,
+    export: Annotated[
+        bool,
+        typer.Option("--export", help="The shell's line that Prefect's own commands need instead."),
+    ] = False,
+    output: OutputOption = None,
+    fields: FieldsOption = None,
+) -> None:
     """Show every setting in effect, and where its value came from.
+
+    What Prefect's own commands need: eval "$(spanctl context show --export)"
 
     Example: spanctl -c prod context show
     """
-    settings = AppContext.of(ctx).settings()
+    app_context = AppContext.of(ctx)
+    settings = app_context.settings()
+    if export:
+        _export(settings, output or fields)
+        return
     rows = [
         {
             "name": setting.name,
@@ -98,10 +113,37 @@ def show(ctx: typer.Context, output: OutputOption = None, fields: FieldsOption =
         (Section("settings", "Settings", Listing("settings", _SETTINGS, rows)),),
     )
     emit(record, output, fields=fields)
-    from spanctl.orchestration.keys import exports
+    if output is None or output.is_table:
+        tell_prefect(app_context, settings, named=app_context.context_name is not None)
 
-    if (output is None or output.is_table) and (line := exports(settings)):
-        AppContext.of(ctx).note(f"for Prefect's own commands run: {line}")
+
+def tell_prefect(app_context: AppContext, settings: Settings, *, named: bool = False) -> None:
+    """Say what Prefect's own commands need to reach an API that a file opens.
+
+    Args:
+        app_context: Who is told.
+        settings: The settings of the context that names the API.
+        named: Whether that context has to be named.
+    """
+    from spanctl.orchestration.keys import assignments
+
+    if len(assignments(settings, settings.get("prefect_api_url") or "", {})) > 1:
+        context = f"-c {settings.context} " if named else ""
+        line = f'eval "$(spanctl {context}context show --export)"'
+        app_context.note(f"for Prefect's own commands run: {line}")
+
+
+def _export(settings: Settings, shaped: object) -> None:
+    from spanctl.orchestration.keys import assignments
+
+    if shaped:
+        msg = "--export has a form of its own"
+        raise UsageError(msg, hint="leave --output and --fields out")
+    url = settings.get("prefect_api_url")
+    if not url:
+        msg = "no Prefect API is set"
+        raise ConfigurationError(msg, hint="run: spanctl local up, or set PREFECT_API_URL")
+    stdout.write(f"export {' '.join(assignments(settings, url, {}))}\n")
 
 
 @app.command("set")

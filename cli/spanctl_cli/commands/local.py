@@ -8,6 +8,7 @@ from spanctl.errors import SpanctlError, UnreachableError, UsageError
 from spanctl.printable import printable
 from spanctl.settings import Contexts
 from spanctl.variables import LOCAL
+from spanctl_cli.commands.context import tell_prefect
 from spanctl_cli.context import AppContext
 from spanctl_cli.exit_codes import ExitCode
 from spanctl_cli.options import FieldsOption, OutputOption, YesOption
@@ -82,22 +83,23 @@ def up(
     if not status.is_up:
         raise _not_up(app_context, status)
     _schedule_recovery(app_context)
-    if status.endpoints:
-        _tell_doors(app_context, status.endpoints, tell.started)
     in_use = Contexts.load().current
+    if status.endpoints:
+        is_used = in_use in {None, LOCAL}
+        _tell_doors(app_context, status.endpoints, tell.started, is_used=is_used)
     if in_use not in {None, LOCAL}:
         app_context.note(f"the context in use is {in_use}; run: spanctl context use {LOCAL}")
 
 
-def _tell_doors(app_context: AppContext, endpoints: "Endpoints", started: set[str]) -> None:
+def _tell_doors(
+    app_context: AppContext, endpoints: "Endpoints", started: set[str], *, is_used: bool
+) -> None:
     """Say what one needs besides spanctl, and what is open to others."""
-    from spanctl.orchestration.keys import exports
     from spanctl.settings import resolve
 
-    app_context.note(f"Prefect's pages: {endpoints.prefect_api_url.removesuffix('/api')}")
-    if line := exports(resolve(context=LOCAL)):
-        app_context.note("they open by: spanctl runs open")
-        app_context.note(f"for Prefect's own commands run: {line}")
+    pages = endpoints.prefect_api_url.removesuffix("/api")
+    app_context.note(f"Prefect's pages: {pages}; open them by: spanctl runs open")
+    tell_prefect(app_context, resolve(context=LOCAL), named=not is_used)
     if _EMULATOR in started:
         app_context.note(
             f"all users of this machine reach the emulator's own port, {endpoints.spanner}"

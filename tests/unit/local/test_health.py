@@ -31,7 +31,7 @@ def test_a_server_that_has_lost_its_database(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It answers and writes, into a file that has no name any more: only a new start helps."""
-    monkeypatch.setattr(probes, "api_answers", lambda *_: True)
+    monkeypatch.setattr(probes, "api_opens", lambda *_: True)
     monkeypatch.setattr(probes, "api_writes", lambda *_: True)
     found = health.trouble("server", running("server"), {}, folder)
     assert found == health.Trouble(f"has lost {folder.prefect_home}/prefect.db", lasting=True)
@@ -45,7 +45,7 @@ def test_a_server_that_does_not_write(
 ) -> None:
     """What it refuses to write it will refuse; what it didn't write in time it still may."""
     (folder.prefect_home / "prefect.db").touch()
-    monkeypatch.setattr(probes, "api_answers", lambda *_: True)
+    monkeypatch.setattr(probes, "api_opens", lambda *_: True)
     monkeypatch.setattr(probes, "api_writes", lambda *_: writes)
     found = health.trouble("server", running("server"), {}, folder)
     assert found is not None

@@ -242,3 +242,62 @@ def test_closing_what_was_never_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     """Making and closing a transport connects to nothing and builds no client."""
     monkeypatch.setattr(transport.Transport, "_trust", lambda _: pytest.fail("a client was built"))
     Transport(ApiSettings("http://127.0.0.1:1/api")).close()
+
+
+def test_a_guard_against_forged_requests_gets_its_token(server: Server, http: Transport) -> None:
+    """It is fetched once, sent from then on, and fetched again when it is no longer taken."""
+    asks = (403, b'{"detail": "Missing CSRF token."}')
+    other = (403, b'{"detail": "Invalid CSRF token or client identifier."}')
+    first, second = (200, b'{"token": "one"}'), (200, b'{"token": "two"}')
+    server.answers = [asks, first, OK, OK, other, second, OK]
+    for _ in range(3):
+        assert http.request("POST", "/flows/", {"a": 1}) == (200, {"fine": True})
+    told = [
+        (method, path.partition("?")[0], headers.get("Prefect-Csrf-Token"))
+        for method, path, headers, _ in server.requests
+    ]
+    posted = ("POST", "/api/flows/")
+    assert told == [
+        (*posted, None),
+        ("GET", "/api/csrf-token", None),
+        (*posted, "one"),
+        (*posted, "one"),
+        (*posted, "one"),
+        ("GET", "/api/csrf-token", "one"),
+        (*posted, "two"),
+    ]
+    sent = server.requests[2]
+    assert sent[3] == b'{"a":1}'
+    assert sent[2]["Prefect-Csrf-Client"] == server.requests[1][1].partition("client=")[2]
+
+
+@pytest.mark.parametrize(
+    "token", [(422, b"{}"), (200, b"nothing"), (200, b"[]"), (200, b"{}"), None]
+)
+def test_a_token_that_is_not_had_ends_it(
+    server: Server, http: Transport, token: tuple[int, bytes] | None
+) -> None:
+    """The refusal is told, after one try."""
+    asks = (403, b'{"detail": "Missing CSRF token."}')
+    server.answers = [asks, token, asks]
+    with pytest.raises(NotPermittedError):
+        http.request("POST", "/flows/", {})
+    assert len(server.requests) == 2
+
+
+def test_a_refusal_of_another_kind_asks_for_no_token(server: Server, http: Transport) -> None:
+    """What is not permitted is told at once."""
+    server.answers = [(403, b'{"detail": "no"}')]
+    with pytest.raises(NotPermittedError):
+        http.request("POST", "/flows/", {})
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("word", ["user:word", "word", "user:wo:rd", "user:wörd", ":"])
+def test_an_auth_string_is_sent_as_it_is(server: Server, word: str) -> None:
+    """Prefect's server compares the whole of it, with or without a colon."""
+    http = Transport(ApiSettings(server.url, auth_string=word))
+    http.request("GET", "/health")
+    http.close()
+    kind, _, sent = server.requests[0][2]["Authorization"].partition(" ")
+    assert (kind, base64.b64decode(sent).decode()) == ("Basic", word)
