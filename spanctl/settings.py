@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from spanctl.errors import ConfigurationError, NotFoundError, UsageError
+from spanctl.privatefiles import write_private
 from spanctl.resources import DatabaseName
 from spanctl.variables import CONTEXT_VARIABLE, LOCAL, UNIVERSE, VARIABLES, Variable
 
@@ -113,11 +114,7 @@ class Contexts:
         data: dict[str, object] = {"current": self.current} if self.current else {}
         data["contexts"] = {name: dict(values) for name, values in self.contexts.items()}
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "wb") as stream:
-            tomli_w.dump(data, stream)
-        temporary.replace(self.path)
+        write_private(self.path, tomli_w.dumps(data).encode())
 
     def with_context(self, name: str, values: Mapping[str, str]) -> "Contexts":
         """Return a copy in which ``name`` has exactly these settings."""

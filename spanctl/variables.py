@@ -152,6 +152,12 @@ VARIABLES: tuple[Variable, ...] = (
         check=_kept,
     ),
     Variable(
+        "prefect_headers",
+        ("SPANCTL_PREFECT_HEADERS",),
+        help="reference to the secret, or file:/PATH, with headers for Prefect's API as JSON",
+        check=_kept,
+    ),
+    Variable(
         "repeat_window",
         ("SPANCTL_REPEAT_WINDOW",),
         default="24h",

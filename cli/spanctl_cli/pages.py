@@ -1,9 +1,9 @@
 """HTML pages as files: written whole, for their owner alone, and opened in a browser."""
 
-import os
 from pathlib import Path
 
 from spanctl.errors import SpanctlError
+from spanctl.privatefiles import write_private
 
 
 def save(path: Path, page: str) -> Path:
@@ -12,14 +12,9 @@ def save(path: Path, page: str) -> Path:
     Raises:
         SpanctlError: It can't be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(page)
-        temporary.replace(path)
+        write_private(path, page.encode())
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         msg = f"can't write {path}: {error.strerror}"
         raise SpanctlError(msg, hint="name another file: --output-file PATH") from error
     return path.resolve()

@@ -24,6 +24,7 @@ from spanctl.credentials.loopback import TokenEndpoint
 from spanctl.credentials.rotation.owner import is_gone, this_owner
 from spanctl.credentials.secret import Secret
 from spanctl.errors import ConfigurationError, NotPermittedError, SpanctlError
+from spanctl.privatefiles import write_private
 from spanctl.settings import state_home
 
 _PREFIX: Final = "exec-"
@@ -57,11 +58,11 @@ def lend(
     with _folder(environ) as folder:
         subject = Secret(secrets.token_urlsafe(32))
         with TokenEndpoint(subject, lambda: _token(credentials)) as endpoint:
-            _write(folder / SUBJECT, subject.reveal())
-            _write(folder / TOKEN, first.token.reveal())
+            write_private(folder / SUBJECT, subject.reveal())
+            write_private(folder / TOKEN, first.token.reveal())
             universe, quota = credentials.universe_domain, credentials.quota_project_id
             told = document(folder, endpoint.url, universe, quota)
-            _write(folder / DOCUMENT, told.encode())
+            write_private(folder / DOCUMENT, told.encode())
             with _renewing(credentials, folder, first, report):
                 yield folder
 
@@ -94,7 +95,7 @@ def _folder(environ: Mapping[str, str]) -> Iterator[Path]:
         parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         sweep(parent)
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-        _write(folder / _OWNER, this_owner().encode())
+        write_private(folder / _OWNER, this_owner().encode())
     except OSError as error:
         msg = f"can't keep files for the child in {parent}: {error.strerror}"
         raise ConfigurationError(msg, hint="set SPANCTL_STATE_HOME to a folder of yours") from error
@@ -102,15 +103,6 @@ def _folder(environ: Mapping[str, str]) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write an owner-only file, whole or not at all."""
-    temporary = path.with_name(f".{path.name}")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(data)
-    temporary.replace(path)
 
 
 def _token(credentials: LiveCredentials) -> AccessToken:
@@ -136,7 +128,7 @@ def _renewing(
                 found = _token(credentials)
                 with writing:
                     if found.token != written.token and not over.is_set():
-                        _write(folder / TOKEN, found.token.reveal())
+                        write_private(folder / TOKEN, found.token.reveal())
                 written, well = found, True
             except (SpanctlError, OSError) as error:
                 if well and not over.is_set():

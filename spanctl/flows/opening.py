@@ -1,15 +1,22 @@
 """What opens Prefect's API, given to Prefect in this process: in memory, for all its threads."""
 
+import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
 import prefect.context
-from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, Settings
+from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_API_KEY,
+    PREFECT_CLIENT_CUSTOM_HEADERS,
+    Settings,
+)
 
 from spanctl.credentials.secret import Secret
-from spanctl.orchestration.settings import AUTH_STRING, KEY
+from spanctl.orchestration.settings import AUTH_STRING, HEADERS, KEY, parse_headers
 
-_SETTINGS = {KEY: PREFECT_API_KEY, AUTH_STRING: PREFECT_API_AUTH_STRING}
+_KEYS = {KEY: PREFECT_API_KEY, AUTH_STRING: PREFECT_API_AUTH_STRING}
+_SETTINGS = {**_KEYS, HEADERS: PREFECT_CLIENT_CUSTOM_HEADERS}
 
 
 def open_api(kept: Mapping[str, Secret]) -> None:
@@ -20,13 +27,14 @@ def open_api(kept: Mapping[str, Secret]) -> None:
     """
     if not kept:
         return
-    change(
-        {_SETTINGS[name]: secret.reveal_text() for name, secret in kept.items()},
-        {one for name, one in _SETTINGS.items() if name not in kept},
-    )
+    told: dict[Any, Any] = {_SETTINGS[name]: one.reveal_text() for name, one in kept.items()}
+    if HEADERS in kept:
+        told[PREFECT_CLIENT_CUSTOM_HEADERS] = parse_headers(kept[HEADERS].reveal_text())
+    replaced = _KEYS if kept.keys() & _KEYS.keys() else {}
+    change(told, {one for name, one in replaced.items() if name not in kept})
 
 
-def change(updates: Mapping[Any, str], restored: Collection[Any] = ()) -> None:
+def change(updates: Mapping[Any, Any], restored: Collection[Any] = ()) -> None:
     """Have Prefect use these of its settings from now on, in this process.
 
     Args:
@@ -43,7 +51,12 @@ def change(updates: Mapping[Any, str], restored: Collection[Any] = ()) -> None:
 
 def environment() -> dict[str, str]:
     """Return Prefect's variables with what opens its API, for a process that reads nothing else."""
-    return {name: str(value) for name, one in _SETTINGS.items() if (value := one.value())}
+    found = {name: one.value() for name, one in _SETTINGS.items()}
+    return {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in found.items()
+        if value
+    }
 
 
 def keep_out_of_environments() -> None:

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spanctl.clock import monotonic, now
@@ -37,6 +38,27 @@ def prefect(around: Surroundings) -> Answer:
         url=reached.url,
         milliseconds=round(took * 1000, 1),
         work_pools=len(pools),
+    )
+
+
+def folder(around: Surroundings) -> Answer:
+    """Say what lies in the current folder that Prefect would read, and spanctl does not."""
+    from spanctl.orchestration import strays
+
+    settings = around.settings()
+    url = settings.get("prefect_api_url")
+    here = strays.found(Path.cwd())
+    told = ", ".join(one.path.name for one in here)
+    facts = {"not_read": [str(one.path) for one in here]}
+    if not here:
+        return ok("holds no settings of Prefect's", **facts)
+    other = next((one for one in here if not strays.names(one, url)), None)
+    if other is None or settings.context is None or settings.is_local:
+        return ok(f"settings of Prefect's, not read: {told}", **facts)
+    return warn(
+        f"{other.path.name} names another Prefect API than this context; not read: {told}",
+        strays.take_over(other),
+        **facts,
     )
 
 

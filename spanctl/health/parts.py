@@ -26,6 +26,7 @@ _ALL: tuple[tuple[str, Callable[[Surroundings], Answer], tuple[str, ...]], ...] 
     ("limbo", limbo.limbo, ("ledger",)),
     ("round_trip", network.round_trip, ("database",)),
     ("clock", network.clock, ("database",)),
+    ("folder", orchestrator.folder, ("settings",)),
     ("prefect", orchestrator.prefect, ("files",)),
     ("prefect_version", orchestrator.version, ("prefect",)),
     ("prefect_clock", network.prefect_clock, ("prefect",)),

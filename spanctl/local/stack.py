@@ -33,6 +33,7 @@ _KEPT: Final = (
     "secret_reader",
     "prefect_api_key",
     _OPENS,
+    "prefect_headers",
     "repeat_window",
     "heartbeat_interval",
     "presumed_dead_after",

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
+from spanctl import privatefiles
 from spanctl.clock import parse_rfc3339, rfc3339
 from spanctl.errors import ConfigurationError, ConflictError, UsageError
 from spanctl.local import logs
@@ -301,13 +302,8 @@ def write_private(path: Path, text: str) -> None:
     Raises:
         ConfigurationError: It can't be written.
     """
-    temporary = path.with_name(f"{path.name}.new")
     with writing(path):
-        temporary.unlink(missing_ok=True)  # its mode would stay as it is
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        temporary.replace(path)
+        privatefiles.write_private(path, text.encode())
 
 
 def tail(path: Path, lines: int, offset: int = 0) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """What opens Prefect's API, where a secret or a file holds it: read when needed, kept in memory.
 
-A context names where they are in ``prefect_api_key`` and ``prefect_auth_string``. Prefect's own
-variables, ``PREFECT_API_KEY`` and ``PREFECT_API_AUTH_STRING``, go before a secret that a context
-names, but not before a file, and ``SPANCTL_PREFECT_API_KEY`` and ``SPANCTL_PREFECT_AUTH_STRING``
+A context names where they are in ``prefect_api_key`` and ``prefect_auth_string``, and further
+headers in ``prefect_headers``. Prefect's own variables, such as ``PREFECT_API_KEY``, go before a
+secret that a context names, but not before a file, and ``SPANCTL_PREFECT_API_KEY`` and the like
 before all. A secret goes before Prefect's profiles. What a context names is for the API that the
 same context names: another one, which a variable or a flag points to, never gets it.
 """
@@ -11,19 +11,35 @@ import os
 import shlex
 import stat
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from spanctl.errors import ConfigurationError
-from spanctl.orchestration.settings import AUTH_STRING, KEY, URL, ApiSettings, api_settings
+from spanctl.orchestration.settings import (
+    AUTH_STRING,
+    HEADERS,
+    KEY,
+    URL,
+    ApiSettings,
+    api_settings,
+    parse_headers,
+)
 from spanctl.references import FileReference, SecretReference, parse_kept, parse_reader
 from spanctl.settings import Contexts, Settings, Source, config_home
 
 if TYPE_CHECKING:
     from spanctl.credentials.secret import Secret
 
-SETTINGS: Final = {KEY: "prefect_api_key", AUTH_STRING: "prefect_auth_string"}
+SETTINGS: Final = {
+    KEY: "prefect_api_key",
+    AUTH_STRING: "prefect_auth_string",
+    HEADERS: "prefect_headers",
+}
 """Prefect's variable to the setting that refers to where its value is kept."""
+
+_TOGETHER: Final = ((KEY, AUTH_STRING), (HEADERS,))
+"""What takes each other's place: where one comes from, the other does too."""
 
 _LONGEST: Final = 4096
 
@@ -47,7 +63,13 @@ def reach(settings: Settings, *, environ: Mapping[str, str] = os.environ) -> Api
     if not kept:
         return found
     told = {name: secret.reveal_text() for name, secret in kept.items()}
-    return ApiSettings(found.url, told.get(KEY), told.get(AUTH_STRING), found.certificates)
+    opens = told.keys() & {KEY, AUTH_STRING}
+    return replace(
+        found,
+        key=told.get(KEY) if opens else found.key,
+        auth_string=told.get(AUTH_STRING) if opens else found.auth_string,
+        headers=parse_headers(told[HEADERS]) if HEADERS in told else found.headers,
+    )
 
 
 def read(settings: Settings, *, environ: Mapping[str, str] = os.environ) -> "dict[str, Secret]":
@@ -130,14 +152,19 @@ def _wanted(
 ) -> dict[str, SecretReference | FileReference]:
     given = {name: settings.values[setting] for name, setting in SETTINGS.items()}
     asked = {name: parse_kept(one.value) for name, one in given.items() if one.value}
-    explicit = {name for name in asked if given[name].source in {Source.FLAG, Source.ENVIRONMENT}}
-    if explicit:
-        return {name: one for name, one in asked.items() if name in explicit}
-    if not asked or _is_elsewhere(settings, environ):
+    if not asked:
         return {}
-    if any(environ.get(name) for name in SETTINGS):
-        return {name: one for name, one in asked.items() if isinstance(one, FileReference)}
-    return asked
+    explicit = {name for name in asked if given[name].source in {Source.FLAG, Source.ENVIRONMENT}}
+    is_elsewhere = _is_elsewhere(settings, environ)
+    found: dict[str, SecretReference | FileReference] = {}
+    for names in _TOGETHER:
+        told = explicit.intersection(names)
+        is_set = any(environ.get(name) for name in names)
+        for name in asked.keys() & (told or names):
+            is_file = isinstance(asked[name], FileReference)
+            if told or not (is_elsewhere or (is_set and not is_file)):
+                found[name] = asked[name]
+    return found
 
 
 def _is_elsewhere(settings: Settings, environ: Mapping[str, str]) -> bool:

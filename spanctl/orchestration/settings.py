@@ -1,5 +1,6 @@
 """How Prefect's API is reached: its own environment variables, then its profiles file."""
 
+import json
 import os
 import shlex
 import tomllib
@@ -13,6 +14,7 @@ from spanctl.errors import ConfigurationError
 URL = "PREFECT_API_URL"
 KEY = "PREFECT_API_KEY"
 AUTH_STRING = "PREFECT_API_AUTH_STRING"
+HEADERS = "PREFECT_CLIENT_CUSTOM_HEADERS"
 _CERTIFICATES = "PREFECT_API_SSL_CERT_FILE"
 
 
@@ -25,12 +27,14 @@ class ApiSettings:
         key: API key, sent as a bearer token.
         auth_string: ``user:password``, sent as basic authentication; it wins over the key.
         certificates: File of the CA certificates to trust; None for the usual ones.
+        headers: Sent with each request, besides.
     """
 
     url: str
     key: str | None = field(default=None, repr=False)
     auth_string: str | None = field(default=None, repr=False)
     certificates: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def api_settings(
@@ -45,15 +49,38 @@ def api_settings(
         environ: The environment to look in.
 
     Raises:
-        ConfigurationError: The profiles file can't be read.
+        ConfigurationError: The profiles file can't be read, or the headers are no JSON.
     """
     values = {**_profile(environ), **{name: value for name, value in environ.items() if value}}
     found = url or values.get(URL)
     if not found:
         return None
     return ApiSettings(
-        found.rstrip("/"), values.get(KEY), values.get(AUTH_STRING), values.get(_CERTIFICATES)
+        found.rstrip("/"),
+        values.get(KEY),
+        values.get(AUTH_STRING),
+        values.get(_CERTIFICATES),
+        parse_headers(values.get(HEADERS, "{}")),
     )
+
+
+def parse_headers(text: str) -> dict[str, str]:
+    """Read headers from JSON: an object whose values are text.
+
+    Raises:
+        ConfigurationError: The text is none; it is not quoted.
+    """
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    plain = isinstance(found, dict) and all(
+        isinstance(value, str) and f"{name}{value}".isprintable() for name, value in found.items()
+    )
+    if not plain:
+        msg = "the headers for the Prefect API are no JSON object of text"
+        raise ConfigurationError(msg, hint='write {"NAME": "VALUE"}')
+    return dict(found)
 
 
 def _profile(environ: Mapping[str, str]) -> dict[str, str]:

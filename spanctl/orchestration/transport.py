@@ -82,7 +82,7 @@ class Transport:
             return self._connected
 
     def _connect(self) -> Connections:
-        headers = {"User-Agent": "spanctl", "Accept": "application/json"}
+        headers = {**self.settings.headers, "User-Agent": "spanctl", "Accept": "application/json"}
         if self.settings.auth_string:
             headers["Authorization"] = basic(self.settings.auth_string)
         elif self.settings.key:

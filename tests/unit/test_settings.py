@@ -132,14 +132,14 @@ def test_a_failing_save_leaves_the_old_file_whole(
     """Contexts survive a write that dies half-way."""
     contexts(tmp_path, "a", a=PLACE).save()
 
-    def die(_data: object, stream: object) -> None:
-        stream.write(b"[contexts")  # type: ignore[attr-defined]
+    def full(_handle: int, *_: object) -> object:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tomli_w.dump", die)
+    monkeypatch.setattr("os.fdopen", full)
     with pytest.raises(OSError, match="No space"):
         contexts(tmp_path, "b", b={}).save()
     assert Contexts.load(tmp_path / "contexts.toml").current == "a"
+    assert [path.name for path in tmp_path.iterdir()] == ["contexts.toml"]
 
 
 @pytest.mark.parametrize(

@@ -3,17 +3,19 @@
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from spanctl.errors import ConfigurationError, ConflictError, NotFoundError, UsageError
 from spanctl.resources import check_part
-from spanctl.settings import Contexts, Settings, Source, chosen
+from spanctl.settings import Contexts, Source, chosen
 from spanctl.variables import VARIABLES
+from spanctl_cli.commands import context_prefect
 from spanctl_cli.context import AppContext
 from spanctl_cli.options import FieldsOption, OutputOption, YesOption
-from spanctl_cli.output import Column, Kind, Listing, Record, Section, emit, stdout
+from spanctl_cli.output import Column, Kind, Listing, Record, Section, emit
 from spanctl_cli.prompts import confirm
 
 app = typer.Typer(help="Name the databases you work on, and choose one.")
@@ -95,7 +97,7 @@ def show(
     app_context = AppContext.of(ctx)
     settings = app_context.settings()
     if export:
-        _export(settings, output or fields)
+        context_prefect.export(settings, output or fields)
         return
     rows = [
         {
@@ -114,36 +116,7 @@ def show(
     )
     emit(record, output, fields=fields)
     if output is None or output.is_table:
-        tell_prefect(app_context, settings, named=app_context.context_name is not None)
-
-
-def tell_prefect(app_context: AppContext, settings: Settings, *, named: bool = False) -> None:
-    """Say what Prefect's own commands need to reach an API that a file opens.
-
-    Args:
-        app_context: Who is told.
-        settings: The settings of the context that names the API.
-        named: Whether that context has to be named.
-    """
-    from spanctl.orchestration.keys import assignments
-
-    if len(assignments(settings, settings.get("prefect_api_url") or "", {})) > 1:
-        context = f"-c {settings.context} " if named else ""
-        line = f'eval "$(spanctl {context}context show --export)"'
-        app_context.note(f"for Prefect's own commands run: {line}")
-
-
-def _export(settings: Settings, shaped: object) -> None:
-    from spanctl.orchestration.keys import assignments
-
-    if shaped:
-        msg = "--export has a form of its own"
-        raise UsageError(msg, hint="leave --output and --fields out")
-    url = settings.get("prefect_api_url")
-    if not url:
-        msg = "no Prefect API is set"
-        raise ConfigurationError(msg, hint="run: spanctl local up, or set PREFECT_API_URL")
-    stdout.write(f"export {' '.join(assignments(settings, url, {}))}\n")
+        context_prefect.tell(app_context, settings, named=app_context.context_name is not None)
 
 
 @app.command("set")
@@ -167,6 +140,27 @@ def set_(ctx: typer.Context, assignments: AssignmentArgument) -> None:
     unset = {key for key, value in changes.items() if not value}
     contexts.with_context(name, {k: v for k, v in merged.items() if k not in unset}).save()
     app_context.note(f"changed: {name}")
+
+
+@app.command("import-prefect")
+def import_prefect(
+    ctx: typer.Context,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A .env, prefect.toml or pyproject.toml.")
+    ],
+    yes: YesOption = False,
+) -> None:
+    """Take the Prefect API over from a file that Prefect itself would read in this folder.
+
+    Its address, what opens it and further headers go into the context in use (or --context), after
+    they were shown; the secret ones into files of yours alone. Nothing else is taken.
+
+    Example: spanctl context import-prefect prefect.toml
+    """
+    app_context = AppContext.of(ctx)
+    contexts = Contexts.load()
+    name = app_context.context_name or _in_use(app_context, contexts)
+    context_prefect.take_over(app_context, contexts, name, file, yes=yes)
 
 
 @app.command()

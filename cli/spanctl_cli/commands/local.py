@@ -8,7 +8,7 @@ from spanctl.errors import SpanctlError, UnreachableError, UsageError
 from spanctl.printable import printable
 from spanctl.settings import Contexts
 from spanctl.variables import LOCAL
-from spanctl_cli.commands.context import tell_prefect
+from spanctl_cli.commands import context_prefect
 from spanctl_cli.context import AppContext
 from spanctl_cli.exit_codes import ExitCode
 from spanctl_cli.options import FieldsOption, OutputOption, YesOption
@@ -99,7 +99,7 @@ def _tell_doors(
 
     pages = endpoints.prefect_api_url.removesuffix("/api")
     app_context.note(f"Prefect's pages: {pages}; open them by: spanctl runs open")
-    tell_prefect(app_context, resolve(context=LOCAL), named=not is_used)
+    context_prefect.tell(app_context, resolve(context=LOCAL), named=not is_used)
     if _EMULATOR in started:
         app_context.note(
             f"all users of this machine reach the emulator's own port, {endpoints.spanner}"

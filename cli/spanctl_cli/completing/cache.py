@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from spanctl.privatefiles import write_private
 from spanctl.settings import state_home
 from spanctl.variables import CONTEXT_VARIABLE
 
@@ -65,11 +66,7 @@ class Cache:
     def write(self, values: Values) -> None:
         """Replace the file, whole or not at all; it and its folder are the owner's alone."""
         self._make_folder()
-        temporary = self.path.with_suffix(f".{os.getpid()}")
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            json.dump({"values": values}, stream)
-        temporary.replace(self.path)
+        write_private(self.path, json.dumps({"values": values}).encode())
 
     def forget_old(self) -> None:
         """Remove what nobody has asked for in a day: caches of settings that were changed."""

@@ -42,8 +42,12 @@ def reached_api(settings: "Settings") -> "PrefectApi":
 
     found = reach(settings)
     if found is None:
+        from pathlib import Path
+
+        from spanctl.orchestration.strays import remedy
+
         msg = "no Prefect API is set"
-        raise ConfigurationError(msg, hint="run: spanctl local up, or set PREFECT_API_URL")
+        raise ConfigurationError(msg, hint=remedy(Path.cwd()))
     return PrefectApi(found)
 
 

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spanctl.clock import monotonic
@@ -69,8 +70,10 @@ def prepare(app: AppContext) -> None:
     os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "2")
     # And it waits a minute for each of them: a server that hangs held up the end for five.
     os.environ.setdefault("PREFECT_API_REQUEST_TIMEOUT", "20")
-    from spanctl.orchestration import keys
+    from spanctl.orchestration import keys, strays
 
+    if unread := strays.note(Path.cwd(), url):
+        app.note(unread)
     kept = keys.read(settings)
     from spanctl.flows.launch import require_server
     from spanctl.flows.opening import open_api
