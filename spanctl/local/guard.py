@@ -15,9 +15,9 @@ def close(auth: Secret) -> None:
     Args:
         auth: What its API asks for.
     """
+    from fastapi.middleware.trustedhost import TrustedHostMiddleware
     from prefect.server.api import server
     from prefect.settings import PREFECT_SERVER_API_AUTH_STRING
-    from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     from spanctl.flows.opening import change
 

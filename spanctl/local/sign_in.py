@@ -15,10 +15,16 @@ from urllib.parse import parse_qs, urlsplit
 from spanctl.local.state import Folder, write_private
 
 if TYPE_CHECKING:
-    from starlette.responses import Response
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from collections.abc import Awaitable, Callable, MutableMapping
+
+    from fastapi.responses import Response
 
     from spanctl.credentials.secret import Secret
+
+    Message = MutableMapping[str, Any]
+    Receive = Callable[[], Awaitable[Message]]
+    Send = Callable[[Message], Awaitable[None]]
+    App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 PATH: Final = "/spanctl/sign-in"
 """Where the server takes what the file posts."""
@@ -62,7 +68,7 @@ def write_page(folder: Folder, auth: "Secret", page: str) -> Path:
 class SignIn:
     """ASGI middleware that answers such a file; all else goes on to the application."""
 
-    def __init__(self, app: "ASGIApp", auth: "Secret") -> None:
+    def __init__(self, app: "App", auth: "Secret") -> None:
         """Stand before the application.
 
         Args:
@@ -72,7 +78,7 @@ class SignIn:
         self._app = app
         self._auth = auth
 
-    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+    async def __call__(self, scope: "Message", receive: "Receive", send: "Send") -> None:
         """Answer a request for the path of sign-ins."""
         if scope["type"] != "http" or scope["path"] != PATH:
             await self._app(scope, receive, send)
@@ -80,9 +86,9 @@ class SignIn:
         answer = await self._answer(scope, receive)
         await answer(scope, receive, send)
 
-    async def _answer(self, scope: "Scope", receive: "Receive") -> "Response":
-        from starlette.requests import Request
-        from starlette.responses import HTMLResponse, PlainTextResponse
+    async def _answer(self, scope: "Message", receive: "Receive") -> "Response":
+        from fastapi.requests import Request
+        from fastapi.responses import HTMLResponse, PlainTextResponse
 
         from spanctl.credentials.secret import Secret
 

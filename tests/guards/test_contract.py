@@ -13,6 +13,7 @@ from spanctl_cli.main import build
 NO_DATA = {
     "context create",
     "context delete",
+    "context import-prefect",
     "context set",
     "context use",
     "creds exec",
