@@ -40,8 +40,42 @@ SETTLED_LABEL = f"{LABEL_PREFIX}settled"
 RECOVER_TAG = "spanctl.recover"
 """The tag of flow runs that are to be run again should their process die."""
 
+FLOW_KEY_LABEL = f"{LABEL_PREFIX}flow_key"
+"""The idempotency key that a flow's code names, where a statement tells what the run was asked for
+with: it says under which key to look, and makes none."""
+_KEPT_BY_EXECUTORS = frozenset(
+    {
+        PROCESS_LABEL,
+        DATABASE_LABEL,
+        SETTLED_LABEL,
+        FLOW_KEY_LABEL,
+        ATTESTATION_LABEL,
+        SALT_LABEL,
+    }
+)
+
 DatabaseLike = Union["Target", "SpannerDatabase", str]
 """A database: a target, a block, a block's name, or ``projects/P/instances/I/databases/D``."""
+
+
+def key_of(labels: Mapping[str, object]) -> str | None:
+    """Return the idempotency key that a root flow run has written under; None for none."""
+    key = labels.get(IDEMPOTENCY_KEY_LABEL, labels.get(FLOW_KEY_LABEL))
+    return None if key is None else str(key)
+
+
+def asked_with(labels: Mapping[str, object]) -> dict[str, str]:
+    """Return the labels of spanctl's that a flow run was asked for with.
+
+    Left out are those that whoever executes it puts on it; none of them enters a key or a receipt.
+    """
+    return {
+        name: str(value)
+        for name, value in labels.items()
+        if name.startswith(LABEL_PREFIX)
+        and name not in _KEPT_BY_EXECUTORS
+        and not name.startswith(f"{LEDGER_LABEL}.")
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

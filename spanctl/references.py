@@ -224,21 +224,53 @@ def parse_kept(text: str) -> SecretReference | FileReference:
     return parsed
 
 
-def parse_accounts(text: str) -> tuple[str, ...]:
-    """Read e-mails of service accounts, separated by commas.
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """A service account whose word is taken for who asked.
+
+    Attributes:
+        account: Its e-mail.
+        person: The only one who may sign as it, and so the only one that it names; None where
+            several may: then it vouches for whom it names.
+    """
+
+    account: str
+    person: str | None = None
+
+
+def parse_signers(text: str) -> tuple[Signer, ...]:
+    """Read accounts that sign, separated by commas: ``ACCOUNT``, or ``ACCOUNT=PERSON``.
 
     Raises:
-        UsageError: One is no e-mail.
+        UsageError: One is no e-mail, or an account is named twice.
     """
-    emails = tuple(part.strip() for part in text.split(","))
-    if not all(_EMAIL.fullmatch(email) for email in emails):
-        msg = "the text names no service accounts"
-        raise UsageError(msg, hint="write EMAIL, or EMAIL,EMAIL")
-    return emails
+    found = []
+    for part in text.split(","):
+        account, equals, person = (one.strip() for one in part.partition("="))
+        if not _EMAIL.fullmatch(account) or (equals and not _EMAIL.fullmatch(person)):
+            msg = "the text names no service accounts"
+            raise UsageError(msg, hint="write ACCOUNT, or ACCOUNT=PERSON, and commas between")
+        found.append(Signer(account, person or None))
+    if len({one.account for one in found}) < len(found):
+        msg = "an account is named twice"
+        raise UsageError(msg, hint="bind an account to one person, or to nobody")
+    return tuple(found)
 
 
-def signers(reference: str, sign_as: str | None) -> tuple[str, ...]:
-    """Return the service accounts whose word is taken for who asked; the first one signs.
+def is_kept(reference: str) -> bool:
+    """Whether credentials come from a secret, where all who may read it find them.
+
+    Raises:
+        UsageError: The text follows no rule of the grammar.
+    """
+    found: CredentialReference = parse_reference(reference)
+    while isinstance(found, ImpersonationReference):
+        found = found.base
+    return isinstance(found, SecretReference)
+
+
+def signers(reference: str, sign_as: str | None) -> tuple[Signer, ...]:
+    """Return the service accounts whose word is taken for who asked.
 
     They are those of the setting ``sign_as``; else the account that the credentials act as.
 
@@ -250,10 +282,10 @@ def signers(reference: str, sign_as: str | None) -> tuple[str, ...]:
         UsageError: A text is neither a reference nor names accounts.
     """
     if sign_as:
-        return parse_accounts(sign_as)
+        return parse_signers(sign_as)
     found = parse_reference(reference)
     members = found.members if isinstance(found, ChainReference) else (found,)
-    return tuple(one.target for one in members if isinstance(one, ImpersonationReference))
+    return tuple(Signer(one.target) for one in members if isinstance(one, ImpersonationReference))
 
 
 def _single(part: str, whole: str) -> SingleReference:

@@ -50,10 +50,10 @@ def _reader(text: str) -> None:
     parse_reader(text)
 
 
-def _accounts(text: str) -> None:
-    from spanctl.references import parse_accounts
+def _signers(text: str) -> None:
+    from spanctl.references import parse_signers
 
-    parse_accounts(text)
+    parse_signers(text)
 
 
 def _kept(text: str) -> None:
@@ -135,8 +135,8 @@ VARIABLES: tuple[Variable, ...] = (
         # No variable: a flow run's job variables are environment, and anybody's who has Prefect's
         # API; whose word is taken is not for them to say.
         (),
-        help="service accounts, comma-separated, whose signature says who asked; first one signs",
-        check=_accounts,
+        help="accounts whose signature says who asked: ACCOUNT or ACCOUNT=PERSON, comma-separated",
+        check=_signers,
     ),
     Variable("prefect_api_url", ("PREFECT_API_URL",), help="Prefect API"),
     Variable(

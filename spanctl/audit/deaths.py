@@ -6,7 +6,7 @@ from typing import Final
 
 from spanctl.audit.owners import DeadRun, Owners
 from spanctl.errors import ConflictError, OutcomeUnknownError
-from spanctl.invocation import IDEMPOTENCY_KEY_LABEL
+from spanctl.invocation import key_of
 from spanctl.ledger.keys import keyed_root
 from spanctl.orchestration.api import PrefectApi
 from spanctl.orchestration.filerun import FileRun
@@ -132,8 +132,8 @@ def _crash_parts(api: PrefectApi, run: str, note: str, seen: set[str]) -> None:
 
 def root_of(run: FlowRun) -> str:
     """Return the first part of a root flow run's operation keys."""
-    key = run.labels.get(IDEMPOTENCY_KEY_LABEL)
-    return run.id if key is None else keyed_root(str(key))
+    key = key_of(run.labels)
+    return run.id if key is None else keyed_root(key)
 
 
 def error(dead: DeadRun) -> OutcomeUnknownError:

@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 from spanctl.audit.model import Coverage, Identity, Link, Source, SourceName
 from spanctl.errors import NotPermittedError, SpanctlError, UnreachableError, VerificationError
+from spanctl.invocation import IDEMPOTENCY_KEY_LABEL, INITIATOR_LABEL, REASON_LABEL
 from spanctl.ledger.attestation import MOST_AFTER, Attestation, parse
+from spanctl.ledger.keys import keyed_root
 from spanctl.ledger.receipt import Receipt, Standing
 
 if TYPE_CHECKING:
+    from spanctl.references import Signer
     from spanctl.spanner.rpc import Target
 
 
@@ -45,6 +48,7 @@ def identities(entries: Iterable[Receipt], target: "Target") -> dict[str, Identi
         alike = (
             *(origin.initiator, origin.initiator_standing, origin.initiator_chain),
             *(origin.executor_standing, origin.attestation, origin.deployment),
+            *((origin.initiator_claim, origin.reason, _root(one)) if origin.attestation else ()),
         )
         if alike not in known:
             again = silent if origin.attestation else None  # who was silent isn't asked once more
@@ -59,8 +63,10 @@ def _statement(receipt: Receipt) -> Attestation | None:
     """Return the statement in a receipt, which says what the receipt says; unverified."""
     origin = receipt.provenance
     if origin.attestation is None:
-        if origin.deployment and origin.initiator_standing is Standing.PROVEN:
-            msg = "it calls proven, without a signed statement, who asked for a deployment's run"
+        if origin.deployment and origin.initiator_standing is not Standing.CLAIMED:
+            msg = (
+                "without a statement it says more than claimed of who asked for a deployment's run"
+            )
             raise VerificationError(msg)
         return None
     found = parse(origin.attestation)
@@ -74,7 +80,21 @@ def _statement(receipt: Receipt) -> Attestation | None:
     if claims.issued > receipt.commit_timestamp + MOST_AFTER:
         msg = "its statement was signed after the commit"
         raise VerificationError(msg)
+    key = claims.label(IDEMPOTENCY_KEY_LABEL)
+    noted = {
+        "reason": (claims.label(REASON_LABEL), origin.reason),
+        "asking user": (claims.label(INITIATOR_LABEL), origin.initiator_claim),
+        "idempotency key": (key and keyed_root(key), _root(receipt)),
+    }
+    for what, (signed, said) in noted.items():
+        if signed is not None and signed != said:
+            msg = f"its statement is about another {what}"
+            raise VerificationError(msg)
     return found
+
+
+def _root(receipt: Receipt) -> str:
+    return receipt.operation_key.partition("/")[0]
 
 
 def _verified(receipt: Receipt, found: Attestation, target: "Target") -> Identity:
@@ -83,11 +103,11 @@ def _verified(receipt: Receipt, found: Attestation, target: "Target") -> Identit
 
     signer = found.claims.signer
     accepted = signers(target)
-    if signer not in accepted:
+    if signer not in {one.account for one in accepted}:
         note = f"signed by {signer}; to take its word: spanctl context set sign_as={signer}"
         return _claimed(receipt, Coverage.DISABLED, note)
     try:
-        certificates_at(target.identity).verify(found, accepted)
+        taken = certificates_at(target.identity).verify(found, accepted)
     except KeyWithdrawnError:
         note = f"the key of {signer} that signed is no longer published: it can't be verified again"
         return _claimed(receipt, Coverage.EXPIRED, note)
@@ -99,17 +119,30 @@ def _verified(receipt: Receipt, found: Attestation, target: "Target") -> Identit
         raise
     except SpanctlError as error:
         return _claimed(receipt, Coverage.UNREACHABLE, error.message)
-    note = f"the statement of who asked, signed by {signer}, holds; the issuer told who wrote"
     executor = receipt.provenance.executor_standing
-    if executor is not Standing.PROVEN:
-        note = f"the statement of who asked, signed by {signer}, holds; who wrote is claimed"
-    link = Link.PROVEN if executor is Standing.PROVEN else Link.CLAIMED
+    asked = Standing.PROVEN if taken.person else Standing.VOUCHED
+    link = Link(asked.value) if executor is Standing.PROVEN else Link.CLAIMED
     return Identity(
-        initiator=Standing.PROVEN,
+        initiator=asked,
         executor=executor,
         contradicted=False,
-        source=Source(SourceName.IDENTITY, Coverage.PRESENT, link, note),
+        source=Source(SourceName.IDENTITY, Coverage.PRESENT, link, _note(receipt, found, taken)),
     )
+
+
+def _note(receipt: Receipt, found: Attestation, taken: "Signer") -> str:
+    """Return what the statement proves, and what it says nothing of."""
+    origin = receipt.provenance
+    told = [f"the statement of who asked, signed by {taken.account}, holds"]
+    if taken.person is None:
+        told.append("others may sign as that account too")
+    if found.claims.labels is None:
+        told.append("it is of a version that said nothing of reason and key")
+    elif origin.reason is not None and found.claims.label(REASON_LABEL) is None:
+        told.append("the reason is the flow's own")
+    is_proven = origin.executor_standing is Standing.PROVEN
+    told.append("the issuer told who wrote" if is_proven else "who wrote is claimed")
+    return "; ".join(told)
 
 
 def _claimed(

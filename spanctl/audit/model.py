@@ -27,6 +27,7 @@ class Link(StrEnum):
     """How a source is joined to the transaction."""
 
     PROVEN = "proven"
+    VOUCHED = "vouched"
     CLAIMED = "claimed"
     ABSENT = "absent"
 
@@ -63,8 +64,9 @@ class Identity:
     """How sure it is, now, who asked for a transaction and who wrote it.
 
     Attributes:
-        initiator: Of who asked: proven where the statement holds, or where the token's issuer was
-            asked by the process that was asked for the run.
+        initiator: Of who asked: proven where the statement holds and one person alone may sign so,
+            or where the token's issuer was asked by the process that was asked for the run; vouched
+            for by the account that signed, where several may sign as it.
         executor: Of who wrote: what the writer noted of its issuer's answer.
         contradicted: Whether the receipt says what its own statement doesn't.
         source: The same as one source of the trail.

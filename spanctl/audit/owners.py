@@ -9,9 +9,9 @@ from spanctl.clock import now
 from spanctl.errors import NotPermittedError, SpanctlError, UnreachableError
 from spanctl.invocation import (
     DATABASE_LABEL,
-    IDEMPOTENCY_KEY_LABEL,
     LEDGER_LABEL,
     PROCESS_LABEL,
+    key_of,
 )
 from spanctl.ledger.keys import keyed_root
 from spanctl.orchestration.api import PrefectApi
@@ -71,8 +71,8 @@ class DeadRun:
         """First part of its operation keys."""
         if self.executor is not None and self.executor.root:
             return self.executor.root
-        key = self.run.labels.get(IDEMPOTENCY_KEY_LABEL)
-        return self.run.id if key is None else keyed_root(str(key))
+        key = key_of(self.run.labels)
+        return self.run.id if key is None else keyed_root(key)
 
     @property
     def process(self) -> Executor | Hand | None:

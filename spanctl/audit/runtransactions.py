@@ -10,7 +10,7 @@ from spanctl.audit.operations import is_of_run
 from spanctl.audit.settling import Phase, survey
 from spanctl.clock import monotonic
 from spanctl.errors import SpanctlError
-from spanctl.invocation import IDEMPOTENCY_KEY_LABEL
+from spanctl.invocation import key_of
 from spanctl.ledger.fences import closes
 from spanctl.ledger.receipt import Outcome, Receipt
 from spanctl.ledger.report import TransactionReport
@@ -58,10 +58,10 @@ def transactions_of(
 def written(database: "Database", root: "FlowRun") -> Sequence[Receipt]:
     """Return the receipts of a root flow run, and of earlier runs of its key, oldest first."""
     mine = receipts.of_run(database, root.id)
-    key = root.labels.get(IDEMPOTENCY_KEY_LABEL)
+    key = key_of(root.labels)
     if key is None:
         return mine
-    under = {one.txn_id: one for one in (*mine, *receipts.of_key(database, str(key)))}
+    under = {one.txn_id: one for one in (*mine, *receipts.of_key(database, key))}
     return sorted(under.values(), key=lambda one: (one.commit_timestamp, one.txn_id))
 
 
@@ -101,12 +101,10 @@ def in_ledger(
     name = str(database.target.database)
     outcomes = {one.txn_id: one.outcome for one in seen if one.database == name}
     known = {one for one, outcome in outcomes.items() if outcome is Outcome.COMMITTED}
-    key = root.labels.get(IDEMPOTENCY_KEY_LABEL)
+    key = key_of(root.labels)
     # What is open is read first: an operation that settles meanwhile then has its receipt below.
     opened = open_elsewhere(database, root, timeout=timeout)
-    listed = receipts.listed_of_run(
-        database, root.id, str(key) if key is not None else None, timeout=timeout
-    )
+    listed = receipts.listed_of_run(database, root.id, key, timeout=timeout)
     entries = receipts.get_many(database, [one for one in listed if one not in known])
     concerned = [one for one in entries.values() if _concerns(root, one, outcomes)]
     reports = {one.txn_id: _settled(one, name, root) for one in concerned}

@@ -19,6 +19,7 @@ from spanctl.credentials.http import Http, call
 from spanctl.credentials.iam import AccessToken
 from spanctl.errors import NotFoundError, UnreachableError, VerificationError
 from spanctl.ledger.attestation import Attestation, Claims
+from spanctl.references import Signer
 
 _GOOGLE: Final = "https://www.googleapis.com"
 _KEPT: Final = 3600.0
@@ -87,21 +88,26 @@ class Certificates:
         self._lock = threading.Lock()
         self._kept: dict[str, tuple[float, Mapping[str, str]]] = {}
 
-    def verify(self, attestation: Attestation, accepted: Sequence[str]) -> None:
-        """Return when a key of one of these accounts signed the statement.
+    def verify(self, attestation: Attestation, accepted: Sequence[Signer]) -> Signer:
+        """Return the one of these accounts whose key signed the statement.
 
         Nothing is fetched for another account: anybody has an account whose certificates are
         published, and can sign anything with it.
 
         Raises:
-            VerificationError: It is signed by another account, or the signature is wrong.
+            VerificationError: It is signed by another account, or by one that doesn't speak for
+                whom it names, or the signature is wrong.
             KeyWithdrawnError: The key is not published (any more).
             UnreachableError: The certificates can't be had.
         """
         signer = attestation.claims.signer
-        if signer not in accepted:
+        taken = next((one for one in accepted if one.account == signer), None)
+        if taken is None:
             msg = f"it is signed by {signer}, whose word is not taken here"
             raise VerificationError(msg, unaccepted=signer)
+        if taken.person not in {None, attestation.claims.initiator}:
+            msg = f"it is signed by {signer}, which speaks for {taken.person} alone"
+            raise VerificationError(msg, signer=signer)
         certificate = self._certificate(signer, attestation.key_id)
         if certificate is None:
             msg = f"key {attestation.key_id[:40]!r} of {signer} is not published"
@@ -109,6 +115,7 @@ class Certificates:
         if not _is_signed(attestation, certificate):
             msg = f"its signature is not {signer}'s"
             raise VerificationError(msg, signer=signer)
+        return taken
 
     def _certificate(self, account: str, key_id: str) -> str | None:
         with self._lock:

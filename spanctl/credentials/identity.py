@@ -26,6 +26,7 @@ class Principal:
             process at IAM, from a first token that the issuer told.
         scopes: What the token is for, as the issuer told it.
         expiry: When the token stops working.
+        is_kept: Whether the credentials at the base lie in a secret, where many may read them.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Principal:
     chain_standing: Standing = Standing.CLAIMED
     scopes: frozenset[str] = frozenset()
     expiry: datetime | None = None
+    is_kept: bool = False
 
     def __str__(self) -> str:
         """Return the name, and who stands behind it."""
@@ -109,7 +111,12 @@ def identify(http: Http, endpoints: Endpoints, token: AccessToken) -> Principal:
         chain_standing=standing,
         scopes=told.scopes,
         expiry=told.expiry,
+        is_kept=_is_kept(token),
     )
+
+
+def _is_kept(token: AccessToken) -> bool:
+    return token.version is not None or (token.base is not None and _is_kept(token.base))
 
 
 def _chain(
@@ -142,4 +149,5 @@ def claimed(token: AccessToken) -> Principal:
         standing=Standing.CLAIMED,
         chain=tuple(chain),
         expiry=token.expiry,
+        is_kept=_is_kept(token),
     )

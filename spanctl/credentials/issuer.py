@@ -66,12 +66,15 @@ class Issuer:
         return principal
 
 
-def asker(principal: Principal) -> tuple[str, Standing]:
-    """Return who stands at the base of a chain, and how sure that is.
+def asker(principal: Principal) -> tuple[str | None, Standing]:
+    """Return who stands at the base of a chain, and how sure that is; None where that says nothing.
 
     A chain that nobody proved is passed over: then it is the principal itself that asks, as far
-    as anybody can tell.
+    as anybody can tell. Credentials in a secret are those of all who may read it: whose they are
+    doesn't say who asks.
     """
+    if principal.is_kept:
+        return None, Standing.CLAIMED
     if principal.chain and principal.chain_standing is Standing.PROVEN:
         return principal.chain[0], Standing.PROVEN
     return principal.name, principal.standing

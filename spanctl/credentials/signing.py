@@ -1,7 +1,7 @@
 """Asking for a deployment's run under one's own name: the statement that goes with it, signed."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,8 +13,9 @@ from spanctl.credentials.issuer import Issuer, asker
 from spanctl.credentials.live import LiveCredentials
 from spanctl.errors import NotPermittedError, UsageError
 from spanctl.invocation import ATTESTATION_LABEL, SALT_LABEL
-from spanctl.ledger.attestation import Claims, parameters_digest
+from spanctl.ledger.attestation import LONGEST, Claims, parameters_digest, sorted_labels
 from spanctl.ledger.receipt import Standing
+from spanctl.references import Signer
 
 _SALT_BYTES: Final = 16
 _TEMPLATE: Final = "__prefect_kind"
@@ -43,21 +44,24 @@ class Signed:
 def attest(  # noqa: PLR0913 - a request, told in full
     credentials: LiveCredentials,
     endpoints: Endpoints,
-    signer: str,
+    signers: Sequence[Signer],
     *,
     deployment: str,
     nonce: str,
     parameters: Mapping[str, Any],
+    labels: Mapping[str, str] | None = None,
 ) -> Signed:
     """Have IAM sign who asks for a run of a deployment.
 
     Args:
         credentials: The person's.
         endpoints: Where Google's identity services are.
-        signer: E-mail of the service account to sign as.
+        signers: The accounts whose word is taken; the person's own signs, else the first that is
+            nobody's.
         deployment: Id of the deployment.
         nonce: Idempotency key that the flow run will have.
         parameters: All parameters that the flow run will have, as JSON values.
+        labels: All labels of spanctl's that it will have, but for those of the statement.
 
     Raises:
         NotPermittedError: There is no live token, its issuer doesn't say whose it is, or the person
@@ -72,9 +76,10 @@ def attest(  # noqa: PLR0913 - a request, told in full
         raise UsageError(msg, hint="pass the value itself")
     issuer = Issuer(credentials, endpoints)
     name, standing = asker(issuer.principal())
-    if standing is not Standing.PROVEN:
+    if name is None or standing is not Standing.PROVEN:
         msg = "the issuer of the credentials doesn't say whose they are"
         raise NotPermittedError(msg, hint="run: spanctl creds whoami")
+    signer = chosen(signers, name)
     salt = secrets.token_urlsafe(_SALT_BYTES)
     claims = Claims(
         signer=signer,
@@ -83,10 +88,28 @@ def attest(  # noqa: PLR0913 - a request, told in full
         nonce=nonce,
         parameters=parameters_digest(salt, parameters),
         issued=now(),
+        labels=sorted_labels(labels or {}),
     )
     hand = hand_for(issuer.token(), claims.signer)
     text = sign(Http(endpoints), endpoints, hand, claims)
+    if len(text) > LONGEST:
+        msg = "the reason is too long to be signed"
+        raise UsageError(msg, hint="write a shorter one")
     return Signed(claims=claims, text=text, salt=salt)
+
+
+def chosen(signers: Sequence[Signer], person: str) -> str:
+    """Return the account that signs for a person: their own, else the first that is nobody's.
+
+    Raises:
+        NotPermittedError: All are others' own.
+    """
+    own = [one.account for one in signers if one.person == person]
+    shared = [one.account for one in signers if one.person is None]
+    if not own and not shared:
+        msg = f"no account of sign_as signs for {person}"
+        raise NotPermittedError(msg, hint="run: spanctl context set sign_as=ACCOUNT=PERSON,...")
+    return (own or shared)[0]
 
 
 def _is_template(value: object) -> bool:

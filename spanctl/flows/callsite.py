@@ -28,7 +28,7 @@ from spanctl.flows.keyed import requested
 from spanctl.flows.ledgers import ledger_label
 from spanctl.flows.place import Place, claim, here, put_labels
 from spanctl.flows.targets import resolve
-from spanctl.invocation import Invocation
+from spanctl.invocation import ATTESTATION_LABEL, FLOW_KEY_LABEL, Invocation
 from spanctl.ledger.digests import ModuleNames
 from spanctl.ledger.keys import JOB, KEYED, OUTSIDE, OperationKey, txn_id
 from spanctl.ledger.receipt import Provenance
@@ -275,11 +275,17 @@ def _invocation(place: Place | None) -> Invocation:
     if place is None:
         return given
     stored = Invocation.from_labels(place.labels)
-    merged = given.over(stored)
-    if stored.idempotency_key and stored.idempotency_key != merged.idempotency_key:
+    is_signed = ATTESTATION_LABEL in place.labels
+    # What somebody has signed goes before what the flow's code says, and no label joins it later.
+    merged = stored.over(given) if is_signed else given.over(stored)
+    asked_for = given.over(stored).idempotency_key
+    if stored.idempotency_key and stored.idempotency_key != asked_for:
         msg = f"flow run {place.root_run} was created under another idempotency key"
         raise UsageError(msg, hint="leave the key out, or start another run")
-    missing = {name: text for name, text in merged.labels.items() if name not in place.labels}
+    told = merged.labels
+    if is_signed:
+        told = {} if stored.idempotency_key or not asked_for else {FLOW_KEY_LABEL: asked_for}
+    missing = {name: text for name, text in told.items() if name not in place.labels}
     if missing:
         put_labels(place.root_run, missing)
         place.labels.update(missing)

@@ -55,7 +55,7 @@ def _agreed(root_run: str, label: str, found: str) -> str:
         return _settled(root_run, label, found)
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=64)
 def _settled(root_run: str, label: str, found: str) -> str:
     """Return the ledger of a run; if nobody has said it yet, it is the one that was found."""
     run = UUID(root_run)

@@ -58,10 +58,13 @@ class Place:
         lineage: Which call leads here: attempts of the flows and tasks above, as far as they are
             known here, to the run or the turn that was called in each.
         deployment: Id of the root flow run's deployment.
-        labels: Labels of the root flow run, shared by all calls of this attempt.
+        labels: Labels of the root flow run, shared by all calls of this attempt: as they were when
+            it began, where it began in this process.
         rerun: Whether the flow run, or its root, has been run before.
-        begun: The root flow run as Prefect gave it when it began in this process; None where it
-            runs in another one: whoever makes a flow run can name any other as its parent.
+        root: The root flow run: as Prefect gave it when it began, where it began in this process,
+            else as it is now.
+        has_begun_here: Whether it did; else whoever made the flow run named the root as its parent,
+            as anybody can.
         is_asked_here: Whether this process is the one that was asked for the root flow run.
         module: The module of the flow that was called first in this process: the run's own file.
         lost: Where in this process the root flow was called while another run was executed, of
@@ -78,7 +81,8 @@ class Place:
     deployment: str | None = None
     labels: dict[str, Any] = field(default_factory=dict)
     rerun: bool = False
-    begun: FlowRun | None = None
+    root: FlowRun | None = None
+    has_begun_here: bool = False
     is_asked_here: bool = False
     module: str | None = None
     lost: str = ""
@@ -116,8 +120,9 @@ def here() -> tuple[FlowRunContext, Place] | None:
         turns=turns,
         lineage=lineage,
         deployment=str(above.root.deployment_id) if above.root.deployment_id else None,
-        labels=above.root.labels,
-        begun=begun,
+        labels=(begun or above.root).labels,
+        root=begun or above.root,
+        has_begun_here=begun is not None,
         is_asked_here=begun is not None and not context.detached and not _is_remote(begun),
         rerun=max(flow_run.run_count or 0, above.root.run_count or 0) > 1,
         module=getattr(outermost.flow.fn, "__module__", None) if outermost.flow else None,
@@ -309,7 +314,7 @@ def _ancestry(flow_run: FlowRun) -> Ancestry:
     return _read_ancestry(flow_run.id, flow_run.run_count or 0, flow_run.parent_task_run_id)
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=64)
 def _read_ancestry(flow_run_id: UUID, run_count: int, parent_task_run_id: UUID) -> Ancestry:  # noqa: ARG001 - the count keeps attempts apart
     path: list[str] = []
     unstable = ""

@@ -5,9 +5,11 @@ as a JSON web token that IAM's signJwt signs (RS256) as a service account which 
 as. It goes into the flow run's labels when the run is made. Whoever has Prefect's API can change
 labels and parameters, and make runs: so the worker holds the statement against what the API says.
 
-It binds the deployment's id, the flow run's idempotency key (a nonce) and a digest of the
-parameters. What it can't bind is the run's id, which nobody can choose. Its issue time must be near
-the *creation* of the run, not near its start: a run may wait in a queue, and be retried for days.
+It binds the deployment's id, the flow run's idempotency key (a nonce), a digest of the parameters,
+and spanctl's labels, as they are and no others: the key that operations have their root from, the
+reason, and what was said of who asks. What it can't bind is the run's id, which nobody can choose.
+Its issue time must be near the *creation* of the run, not near its start: a run may wait in a
+queue, and be retried for days.
 """
 
 import base64
@@ -23,8 +25,11 @@ from typing import Any, Final
 from spanctl.errors import UsageError, VerificationError
 from spanctl.ledger.canonical import canonical_bytes
 
-AUDIENCE: Final = "spanctl/attestation/1"
+AUDIENCE: Final = "spanctl/attestation/2"
 """What such a statement is for; nothing else takes it, and nothing else is taken for one."""
+
+_FIRST: Final = "spanctl/attestation/1"
+"""What statements were for that said nothing of labels: in receipts of then, and nowhere else."""
 
 MOST_BEFORE: Final = timedelta(minutes=5)
 """So long may a statement be signed before its flow run is made: two requests follow each other."""
@@ -52,6 +57,8 @@ class Claims:
         nonce: Idempotency key of the flow run.
         parameters: Digest of the flow run's parameters, as :func:`parameters_digest` makes it.
         issued: When it is signed; to the second.
+        labels: The labels that the flow run is asked for with, name and value, sorted; None in a
+            statement of the first version.
     """
 
     signer: str
@@ -60,11 +67,16 @@ class Claims:
     nonce: str
     parameters: str
     issued: datetime
+    labels: tuple[tuple[str, str], ...] | None = ()
+
+    def label(self, name: str) -> str | None:
+        """Return the value of a label that it names; None for none."""
+        return dict(self.labels or ()).get(name)
 
     def to_payload(self) -> str:
         """Return the JSON text that is signed."""
-        data = {
-            "aud": AUDIENCE,
+        data: dict[str, Any] = {
+            "aud": _FIRST if self.labels is None else AUDIENCE,
             "iss": self.signer,
             "iat": int(self.issued.timestamp()),
             "initiator": self.initiator,
@@ -72,6 +84,8 @@ class Claims:
             "nonce": self.nonce,
             "parameters": self.parameters,
         }
+        if self.labels is not None:
+            data["labels"] = dict(self.labels)
         return json.dumps(data, separators=(",", ":"), sort_keys=True)
 
 
@@ -106,12 +120,14 @@ class RunFacts:
         nonce: Its idempotency key.
         parameters: Digest of its parameters.
         created: When it was made.
+        labels: The labels that it was asked for with, name and value, sorted.
     """
 
     deployment: str | None
     nonce: str | None
     parameters: str
     created: datetime | None
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 def parameters_digest(salt: str, parameters: Mapping[str, Any]) -> str:
@@ -177,21 +193,33 @@ def _decoded(part: str) -> bytes:
 
 
 def _claims(said: Mapping[str, Any]) -> Claims:
-    if said.get("aud") != AUDIENCE:
+    audience = said.get("aud")
+    if audience not in (AUDIENCE, _FIRST):  # which may be anything, and so not hashable
         msg = "it is a statement for something else"
         raise VerificationError(msg)
+    labels = said.get("labels") if audience == AUDIENCE else {}
     names = {"signer": "iss", **{name: name for name in _TEXTS}}
     found = {name: said.get(claim) for name, claim in names.items()}
     issued = said.get("iat")
     whole = isinstance(issued, int) and not isinstance(issued, bool) and 0 < issued < _LATEST
-    if not whole or not all(isinstance(value, str) and value for value in found.values()):
+    plain = isinstance(labels, dict) and all(isinstance(one, str) for one in labels.values())
+    if not whole or not plain or not all(isinstance(v, str) and v for v in found.values()):
         msg = "it is incomplete"
         raise VerificationError(msg)
     if not _EMAIL.fullmatch(str(found["signer"])):
         msg = "its signer is no service account"
         raise VerificationError(msg)
     texts = {name: str(value) for name, value in found.items()}
-    return Claims(**texts, issued=datetime.fromtimestamp(int(issued or 0), UTC))
+    return Claims(
+        **texts,
+        issued=datetime.fromtimestamp(int(issued or 0), UTC),
+        labels=sorted_labels(labels or {}) if audience == AUDIENCE else None,
+    )
+
+
+def sorted_labels(labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return labels as a statement holds them."""
+    return tuple(sorted(labels.items()))
 
 
 def check(claims: Claims, facts: RunFacts) -> None:
@@ -208,6 +236,13 @@ def check(claims: Claims, facts: RunFacts) -> None:
         raise VerificationError(msg)
     if claims.parameters != facts.parameters:
         msg = "it is about other parameters"
+        raise VerificationError(msg)
+    if claims.labels is None:
+        msg = "it is of an earlier version, which said nothing of key and reason"
+        raise VerificationError(msg)
+    if claims.labels != facts.labels:
+        names = sorted({name for name, _ in {*claims.labels} ^ {*facts.labels}})
+        msg = f"it is about a run with other labels: {', '.join(names)}"
         raise VerificationError(msg)
     check_time(claims, facts.created)
 

@@ -101,7 +101,7 @@ def _encode(part: str) -> str:
     return quote(part, safe=":@+,;!~*'() ")
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def txn_id(key: OperationKey, epoch: int = 0) -> str:
     """Return the txn ID of an operation: a UUID in its usual 36-character form.
 

@@ -26,6 +26,8 @@ class Standing(StrEnum):
     """How sure a statement about a principal is."""
 
     PROVEN = "proven"
+    VOUCHED = "vouched"
+    """By an account that several may sign as, and that named the principal."""
     CLAIMED = "claimed"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from spanctl.clock import rfc3339
 from spanctl.errors import ConflictError, NotFoundError, UsageError
-from spanctl.invocation import PROCESS_LABEL, SETTLED_LABEL, Invocation, typed_again
+from spanctl.invocation import PROCESS_LABEL, SETTLED_LABEL, key_of, typed_again
 from spanctl.orchestration.filerun import FileRun
 from spanctl.orchestration.model import Deployment, FlowRun, State, StateType
 from spanctl.orchestration.reading import PAGE, RunReader, segment
@@ -272,7 +272,7 @@ class PrefectApi(RunReader):
             raise ConflictError(msg, hint=hint, flow_run=run.id)
         if run.deployment_id is None:
             msg = f"flow run {run.id} is of no deployment: no worker can run it again"
-            hint = typed_again(Invocation.from_labels(run.labels).idempotency_key)
+            hint = typed_again(key_of(run.labels))
             if (kept := FileRun.from_labels(run.labels)) is not None:
                 hint = f"where it was typed, on {kept.host}: {kept.command(run.id)}"
             raise ConflictError(msg, hint=hint, flow_run=run.id)

@@ -40,11 +40,12 @@ class Actors:
             SpanctlError: There is no live token.
         """
         claim = provenance.initiator or invocation.user_at_host()
-        name, standing = claim, Standing.CLAIMED
+        name: str | None = None
+        standing = Standing.CLAIMED
         if (principal := self.acting()) is not None:
             name, standing = asker(principal)
         return replace(
-            provenance, initiator=name, initiator_standing=standing, initiator_claim=claim
+            provenance, initiator=name or claim, initiator_standing=standing, initiator_claim=claim
         )
 
     def written(self, provenance: Provenance) -> Provenance:
@@ -66,6 +67,6 @@ class Actors:
         )
 
 
-def signers(target: "Target") -> tuple[str, ...]:
+def signers(target: "Target") -> tuple[references.Signer, ...]:
     """Return the service accounts whose word is taken for who asked; none for an emulator's."""
     return () if target.emulator_host else references.signers(target.credentials, target.sign_as)

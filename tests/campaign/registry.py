@@ -5,6 +5,7 @@ from typing import Final
 from tests.campaign.cuts import Cuts
 from tests.campaign.doubling import Doubling
 from tests.campaign.false_death import FalseDeath
+from tests.campaign.forgery import Forgery
 from tests.campaign.identity import Identity
 from tests.campaign.kills import Kills
 from tests.campaign.matrix import Matrix
@@ -27,6 +28,7 @@ ALL: Final[tuple[Campaign, ...]] = (
     Doubling(),
     Trails(),
     Identity(),
+    Forgery(),
     Rotation(),
     RotationLoad(),
     RotationFlows(),

@@ -135,12 +135,12 @@ class Deployed:
     def id(self) -> str:
         return self.api.deployment(self.name).id
 
-    def signed(self, nonce: str, **parameters: Any) -> Signed:
+    def signed(self, nonce: str, labels: dict[str, str] | None = None, **parameters: Any) -> Signed:
         credentials = self.target.live_credentials()
         assert credentials is not None
-        (signer,) = signers(self.target)
         given = {"deployment": self.id, "nonce": nonce, "parameters": parameters}
-        return attest(credentials, self.target.identity, signer, **given)
+        accounts = signers(self.target)
+        return attest(credentials, self.target.identity, accounts, labels=labels, **given)
 
     def ask(self, nonce: str, labels: dict[str, str], **parameters: Any) -> str:
         deployment = self.api.deployment(self.name)
@@ -265,7 +265,7 @@ def test_an_issuer_that_does_not_answer_proves_nothing(bank: Bank, runner: str) 
     assert (found.executor, found.executor_standing) == (runner, Standing.CLAIMED)
 
 
-def test_a_deployments_run_is_proven(
+def test_a_deployments_run_is_vouched_for(
     bank: Bank,
     runner: str,
     deploy: Callable[..., Deployed],
@@ -279,14 +279,15 @@ def test_a_deployments_run_is_proven(
     assert done.exit_code == 0, done.stderr
     receipt = only(bank)
     found = receipt.provenance
-    assert (found.initiator, found.initiator_standing) == (USER, Standing.PROVEN)
+    assert (found.initiator, found.initiator_standing) == (USER, Standing.VOUCHED)
     assert found.initiator_chain == (runner,)
     assert (found.executor, found.executor_standing) == (runner, Standing.PROVEN)
     data = json.loads(spanctl("audit", receipt.txn_id, "-o", "json").stdout)
-    assert (data["initiator"], data["initiator_standing"]) == (USER, "proven")
-    assert (data["signed_by"], data["identity"]) == ([runner], "proven")
+    words = f"vouched for by {runner}"
+    assert (data["initiator"], data["initiator_standing"]) == (USER, words)
+    assert (data["signed_by"], data["identity"]) == ([runner], "vouched")
     page = {name: text.plain for name, text in actors(trail(bank.database, None, receipt.txn_id))}
-    assert page["asked by"] == f"{USER}  proven"
+    assert page["asked by"] == f"{USER}  {words}"
     assert page["signed by"] == page["written by"] == f"{runner}  proven"
     assert page["acting for"] == f"{USER}  proven"
     assert page["process"].endswith("  claimed")
@@ -480,7 +481,7 @@ def test_an_account_to_sign_as(
     assert deployed.work(json.loads(done.stdout)["flow_run"]) is None
     found = only(bank).provenance
     assert (found.initiator, found.initiator_chain) == (USER, (reader,))
-    assert found.initiator_standing is Standing.PROVEN
+    assert found.initiator_standing is Standing.VOUCHED
 
 
 def test_who_can_not_sign_is_claimed(
@@ -514,9 +515,13 @@ def test_audit_verifies_again(
         found = identity_of(replace(receipt, provenance=origin), target)
         return found.initiator, found.contradicted, found.source.coverage, found.source.link
 
+    vouched = (Standing.VOUCHED, False, Coverage.PRESENT, Link.VOUCHED)
     proven = (Standing.PROVEN, False, Coverage.PRESENT, Link.PROVEN)
     contradicted = (Standing.CLAIMED, True, Coverage.PRESENT, Link.CLAIMED)
-    assert judged() == proven
+    assert judged() == vouched
+    (signer,) = receipt.provenance.initiator_chain
+    assert judged(replace(bank.target, sign_as=f"{signer}={USER}")) == proven
+    assert judged(replace(bank.target, sign_as=f"{signer}=boss@example.com")) == contradicted
     dead = Endpoints(iam="https://127.0.0.1:1", ca_file=bank.target.identity.ca_file)
     unreachable = (Standing.CLAIMED, False, Coverage.UNREACHABLE, Link.CLAIMED)
     assert judged(replace(bank.target, identity=dead)) == unreachable
@@ -534,6 +539,7 @@ def test_audit_verifies_again(
         {"attestation": "nothing"},
         {"attestation": None},
         {"deployment": str(uuid.uuid4())},
+        {"attestation": None, "initiator_standing": Standing.PROVEN},
     ):
         assert judged(**changes) == contradicted, changes
     with raw.database(emulator, bank.target.database.database) as google, google.batch() as batch:

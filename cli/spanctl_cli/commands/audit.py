@@ -37,7 +37,7 @@ _LISTING = (
     Column("rows_at_least", kind=Kind.FLAG, extra=True),
     Column("rows_at_most", kind=Kind.FLAG, extra=True),
     Column("initiator"),
-    Column("initiator_standing"),
+    Column("initiator_standing", title="asked by is", kind=Kind.STATE),
     Column("changes"),
     Column("flow"),
     Column("task"),
@@ -276,6 +276,7 @@ def _root_run(api: "PrefectApi | None", flow_run: str) -> str:
 def _listed(receipt: "Receipt", pair: "Outside | None", identity: "Identity") -> dict[str, Any]:
     from spanctl.audit.model import told_of
     from spanctl.ledger.phases import step_of
+    from spanctl_cli.views.standing import words
 
     origin = receipt.provenance
     return {
@@ -286,7 +287,7 @@ def _listed(receipt: "Receipt", pair: "Outside | None", identity: "Identity") ->
         "rows_at_least": receipt.rows_at_least,
         "rows_at_most": receipt.rows_at_most,
         "initiator": origin.initiator,
-        "initiator_standing": identity.initiator,
+        "initiator_standing": words(identity.initiator, origin.initiator_chain),
         "changes": f"{summary(receipt)}: {pair.words_here}" if pair else summary(receipt),
         "flow": origin.flow,
         "task": origin.task,

@@ -174,13 +174,14 @@ def ask(
         SpanctlError: Prefect could not be asked, or refused.
     """
     nonce = asked.idempotency_key or str(uuid.uuid4())
+    labels = _labels(asked)
     asking = api.create_flow_run(
         deployment,
         parameters=parameters,
         idempotency_key=asked.idempotency_key,
         nonce=nonce,
         tags=asked.all_tags,
-        labels={**_labels(asked), **_signed(app, deployment, parameters, nonce)},
+        labels={**labels, **_signed(app, deployment, parameters, nonce, labels)},
         job_variables=asked.job_variables,
         due=asked.due,
     )
@@ -198,13 +199,17 @@ def _labels(asked: Asked) -> dict[str, str]:
 
 
 def _signed(
-    app: AppContext, deployment: "Deployment", parameters: Mapping[str, Any], nonce: str
+    app: AppContext,
+    deployment: "Deployment",
+    parameters: Mapping[str, Any],
+    nonce: str,
+    labels: Mapping[str, str],
 ) -> dict[str, str]:
     """Return the labels that prove who asks; none where that can't be signed."""
-    from spanctl.references import signers
+    from spanctl.references import is_kept, signers
 
     settings = app.settings()
-    reference = settings.require("credentials")
+    reference, reader = settings.require("credentials"), settings.require("secret_reader")
     accounts = signers(reference, settings.get("sign_as"))
     if settings.get("emulator_host") or not accounts:
         return {}
@@ -215,12 +220,13 @@ def _signed(
     try:
         endpoints = Endpoints.from_settings(settings)
         signed = signing.attest(
-            shared(reference, endpoints, settings.require("secret_reader")),
+            shared(reader if is_kept(reference) else reference, endpoints, reader),
             endpoints,
-            accounts[0],
+            accounts,
             deployment=deployment.id,
             nonce=nonce,
             parameters={**deployment.parameters, **parameters},
+            labels=labels,
         )
     except SpanctlError as error:
         app.warn(f"receipts will only claim who asked: {error.message}")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from spanctl.invocation import IDEMPOTENCY_KEY_LABEL, INITIATOR_LABEL, REASON_LABEL
+from spanctl.invocation import INITIATOR_LABEL, REASON_LABEL, key_of
 from spanctl_cli.output import Column, Kind
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def run_row(named: "NamedRun") -> dict[str, Any]:
         "initiator": label(run.labels, INITIATOR_LABEL),
         "reason": label(run.labels, REASON_LABEL),
         "work_pool": run.work_pool,
-        "idempotency_key": label(run.labels, IDEMPOTENCY_KEY_LABEL) or run.idempotency_key,
+        "idempotency_key": key_of(run.labels) or run.idempotency_key,
         "deployment_id": run.deployment_id,
         "parent_task_run": run.parent_task_run_id,
     }

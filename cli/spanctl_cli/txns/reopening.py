@@ -56,7 +56,7 @@ def claimed(root_run: str | None, reason: str) -> "Provenance":
 
 def next_steps(api: "PrefectApi | None", root_runs: Iterable[str | None]) -> list[str]:
     """Return how each run whose operations were opened goes on."""
-    from spanctl.invocation import Invocation, typed_again
+    from spanctl.invocation import key_of, typed_again
     from spanctl.orchestration.filerun import FileRun
 
     wanted = sorted(set(filter(None, root_runs)))
@@ -67,7 +67,7 @@ def next_steps(api: "PrefectApi | None", root_runs: Iterable[str | None]) -> lis
     found = []
     for run in runs:
         kept = FileRun.from_labels(run.labels)
-        key = Invocation.from_labels(run.labels).idempotency_key
+        key = key_of(run.labels)
         if run.deployment_id is not None:
             found.append(f"spanctl runs retry {run.id}")
         elif kept is not None:

@@ -12,6 +12,7 @@ from spanctl.ledger.receipt import Statement, StatementKind
 from spanctl.spanner.changes import RowChange
 from spanctl.spanner.values import to_json
 from spanctl_cli.output import Column, Kind, Listing, Record, Section
+from spanctl_cli.views.standing import words
 from spanctl_cli.views.trail_parts import (
     behind,
     changed,
@@ -32,11 +33,11 @@ _TRANSACTION = (
     Column("paired_with", kind=Kind.ID),
     Column("commit_timestamp", kind=Kind.TIME),
     Column("initiator"),
-    Column("initiator_standing"),
+    Column("initiator_standing", kind=Kind.STATE),
     Column("initiator_claim"),
     Column("signed_by"),
     Column("executor"),
-    Column("executor_standing"),
+    Column("executor_standing", kind=Kind.STATE),
     Column("executor_chain"),
     Column("executor_chain_standing"),
     Column("executor_claim"),
@@ -88,9 +89,9 @@ _RUN = (
     Column("created_by"),
     Column("tags"),
     Column("initiator"),
-    Column("initiator_standing"),
+    Column("initiator_standing", kind=Kind.STATE),
     Column("executor"),
-    Column("executor_standing"),
+    Column("executor_standing", kind=Kind.STATE),
     Column("reason"),
     Column("committed", kind=Kind.NUMBER),
     Column("fenced", kind=Kind.NUMBER),
@@ -138,9 +139,9 @@ _TRANSACTIONS = (
     Column("flow_run", extra=True),
     Column("attempt", extra=True),
     Column("initiator"),
-    Column("initiator_standing"),
+    Column("initiator_standing", kind=Kind.STATE),
     Column("executor"),
-    Column("executor_standing"),
+    Column("executor_standing", kind=Kind.STATE),
     Column("reason"),
     Column("changes_complete", kind=Kind.FLAG, extra=True),
 )
@@ -193,7 +194,7 @@ def _transaction(trail: Trail) -> dict[str, Any]:
         "paired_with": trail.outside.pair if trail.outside else None,
         "commit_timestamp": receipt.commit_timestamp,
         "initiator": origin.initiator,
-        "initiator_standing": identity.initiator,
+        "initiator_standing": words(identity.initiator, origin.initiator_chain),
         "initiator_claim": origin.initiator_claim,
         "signed_by": list(origin.initiator_chain) or None,
         "executor": origin.executor,

@@ -6,9 +6,12 @@ from rich.text import Text
 
 from spanctl.audit.model import Trail
 from spanctl.ledger.receipt import Standing
+from spanctl.printable import printable
 from spanctl_cli.views import pieces
+from spanctl_cli.views.standing import words
 
 _STYLES = {Standing.PROVEN: "green", Standing.CLAIMED: "yellow dim"}
+_HOLDS = {Standing.PROVEN, Standing.VOUCHED}
 
 
 def actors(trail: Trail) -> Iterator[tuple[str, Text]]:
@@ -17,8 +20,9 @@ def actors(trail: Trail) -> Iterator[tuple[str, Text]]:
         return
     origin = trail.receipt.provenance
     asked, wrote = trail.identity.initiator, trail.identity.executor
-    yield "asked by", sure(origin.initiator, asked)
-    yield "signed by", sure(", ".join(origin.initiator_chain), asked)
+    yield "asked by", sure(origin.initiator, words(asked, origin.initiator_chain))
+    signed = Standing.PROVEN if asked in _HOLDS else asked
+    yield "signed by", sure(", ".join(origin.initiator_chain), signed)
     if origin.initiator_chain:
         yield "asked at", sure(origin.initiator_claim, Standing.CLAIMED)
     yield "written by", sure(origin.executor, wrote)
@@ -28,7 +32,8 @@ def actors(trail: Trail) -> Iterator[tuple[str, Text]]:
         yield "process", sure(origin.executor_claim, Standing.CLAIMED)
 
 
-def sure(name: str | None, standing: Standing) -> Text:
-    """Return a name and how sure it is: what is only claimed looks another way."""
+def sure(name: str | None, standing: str) -> Text:
+    """Return a name and how sure it is, in words: what is only claimed looks another way."""
     found = pieces.plain(name)
-    return found.append(f"  {standing.value}", style=_STYLES[standing]) if found else found
+    style = next((_STYLES[one] for one in _STYLES if one.value == standing), "")
+    return found.append(f"  {printable(standing)}", style=style) if found else found

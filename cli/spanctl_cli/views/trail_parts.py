@@ -5,10 +5,11 @@ from typing import Any
 
 from spanctl.audit.model import Part, Trail, told_of
 from spanctl.ledger.phases import step_of
-from spanctl.ledger.receipt import Receipt, Standing
+from spanctl.ledger.receipt import Receipt
 from spanctl.spanner.changes import RowChange
 from spanctl.spanner.committed import Changes
 from spanctl.spanner.completeness import Gap
+from spanctl_cli.views.standing import least, words
 
 
 def rows_changed(receipt: Receipt, changes: Changes | None) -> int:
@@ -36,15 +37,14 @@ def behind(parts: Sequence[Part]) -> dict[str, Any]:
     def each(names: Iterable[str | None]) -> str | None:
         return ", ".join(dict.fromkeys(name for name in names if name)) or None
 
-    def least(standings: Sequence[Standing]) -> Standing | None:
-        return Standing.CLAIMED if Standing.CLAIMED in standings else next(iter(standings), None)
-
     origins = [one.receipt.provenance for one in parts]
+    asked = least(one.identity.initiator for one in parts)
+    signers = [name for one in origins for name in one.initiator_chain]
     return {
         "initiator": each(one.initiator for one in origins),
-        "initiator_standing": least([one.identity.initiator for one in parts]),
+        "initiator_standing": words(asked, signers) if asked else None,
         "executor": each(one.executor for one in origins),
-        "executor_standing": least([one.identity.executor for one in parts]),
+        "executor_standing": least(one.identity.executor for one in parts),
         "reason": each(one.reason for one in origins),
     }
 
@@ -72,7 +72,7 @@ def part_values(part: Part) -> dict[str, Any]:
         "flow_run": origin.flow_run,
         "attempt": origin.attempt,
         "initiator": origin.initiator,
-        "initiator_standing": part.identity.initiator,
+        "initiator_standing": words(part.identity.initiator, origin.initiator_chain),
         "executor": origin.executor,
         "executor_standing": part.identity.executor,
         "reason": origin.reason,

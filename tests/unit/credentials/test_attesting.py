@@ -17,7 +17,7 @@ from spanctl.credentials.live import LiveCredentials
 from spanctl.credentials.secret import Secret
 from spanctl.credentials.signing import attest
 from spanctl.errors import UnreachableError, UsageError
-from spanctl.references import signers
+from spanctl.references import Signer, signers
 
 EXPIRY = now() + timedelta(hours=1)
 
@@ -57,10 +57,10 @@ def test_who_asks() -> None:
 
 def test_whose_word_is_taken() -> None:
     """Those that are set, or else the account that the credentials act as."""
-    assert signers("impersonate:a@x.y@via:b@x.y", None) == ("a@x.y",)
-    assert signers("chain:adc,impersonate:a@x.y", None) == ("a@x.y",)
+    assert signers("impersonate:a@x.y@via:b@x.y", None) == (Signer("a@x.y"),)
+    assert signers("chain:adc,impersonate:a@x.y", None) == (Signer("a@x.y"),)
     assert signers("adc", None) == ()
-    assert signers("impersonate:a@x.y", "b@x.y, c@x.y") == ("b@x.y", "c@x.y")
+    assert signers("impersonate:a@x.y", "b@x.y, c@x.y") == (Signer("b@x.y"), Signer("c@x.y"))
     for wrong in ("b@x.y,", "b", ",", "b@x.y c@x.y"):
         with pytest.raises(UsageError):
             signers("adc", wrong)
