@@ -15,6 +15,7 @@ from spanctl_cli.output import Kind, text
 from spanctl_cli.output.rendering import terminal_width
 from spanctl_cli.output.values import age
 from spanctl_cli.views import pieces
+from spanctl_cli.views.standing import words
 from spanctl_cli.views.trail_actors import sure
 
 _EVENTS = 40
@@ -56,7 +57,8 @@ def listing(
         origin = receipt.provenance
         step = step_of(receipt)
         by = f"{origin.flow} / {step}" if origin.flow else origin.reason or step
-        asked = sure(origin.initiator, identities[receipt.txn_id].initiator)
+        standing = identities[receipt.txn_id].initiator
+        asked = sure(origin.initiator, words(standing, origin.initiator_chain))
         when, outcome = age(receipt.commit_timestamp), text(told_of(receipt), Kind.STATE)
         bounds = {"most": receipt.rows_at_most}
         if wide:
@@ -69,7 +71,7 @@ def listing(
         line = Text("  ").append_text(outcome).append(f"  {when}  ")
         told = pieces.least(receipt.rows, bound=receipt.rows_at_least, **bounds)
         yield pieces.whole(line.append(told))
-        if said := "  ".join(words for words in (change, by) if words):
+        if said := "  ".join(one for one in (change, by) if one):
             yield Padding(Text(printable(said), style="dim"), (0, 0, 0, 2), expand=False)
         if asked:
             yield pieces.whole(Text("  asked by ", style="dim").append_text(asked))
