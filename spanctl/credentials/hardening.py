@@ -21,7 +21,10 @@ _LEAKING_VARIABLES: Final = (
     "GRPC_TRACE",  # logs metadata, the bearer token included
     "PYTHONFAULTHANDLER",
 )
-_LEAKING_LOGGERS: Final = ("google", "grpc", "urllib3", "requests", "httpx", "httpcore", "hpack")
+_LEAKING_LOGGERS: Final = (
+    *("google", "grpc", "urllib3", "requests"),
+    *("httpx", "httpcore", "hpack", "websockets"),
+)
 _DUMPED: Final = Path("/proc/self/coredump_filter")
 _OWN: Final = "spanctl"
 _SHOW_LOCALS: Final = ("rich", "typer", "IPython", "better_exceptions", "stackprinter")

@@ -22,14 +22,16 @@ VARIABLE: Final = "PREFECT_SERVER_API_AUTH_STRING"
 _LONGEST: Final = 1024
 
 
-def prepare(folder: Folder, environ: Mapping[str, str]) -> str:
+def prepare(folder: Folder, environ: Mapping[str, str], *, in_use: bool) -> str:
     """Have the file hold what a person chose for their servers, else what was generated for it.
 
-    A file that others could read, or that is gone, is written anew.
+    A file that others could read, or that is gone, is written anew, and so is one that nothing uses
+    any more: while no server listens, whoever takes its port may have been told.
 
     Args:
         folder: The stack's folder.
         environ: The environment, where Prefect's variable may name the person's own.
+        in_use: Whether a process of the stack runs that was told it.
 
     Returns:
         A digest that changes with the string.
@@ -39,10 +41,10 @@ def prepare(folder: Folder, environ: Mapping[str, str]) -> str:
         UsageError: What the environment holds is no line of text.
     """
     chosen = environ.get(VARIABLE)
-    if chosen and (not chosen.isprintable() or len(chosen) > _LONGEST):
-        msg = f"{VARIABLE} holds no line of text that could be typed"
+    if chosen and not (chosen.isascii() and chosen.isprintable() and len(chosen) <= _LONGEST):
+        msg = f"{VARIABLE} holds no line of ASCII text, which Prefect's server needs"
         raise UsageError(msg, hint=f"unset {VARIABLE}, or write it as USER:PASSWORD")
-    kept = read(folder)
+    kept = read(folder) if in_use else None
     text = kept.reveal_text() if kept else ""
     wanted = chosen or text or f"spanctl:{secrets.token_urlsafe(32)}"
     if wanted != text:

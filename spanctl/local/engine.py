@@ -12,6 +12,9 @@ from spanctl.errors import SpanctlError
 from spanctl.orchestration import compat, keys
 from spanctl.settings import resolve
 
+# Here, not in a function: a process pool's child reads this module before it imports Prefect.
+compat.keep_folder_out()
+
 
 def open_api() -> bool:
     """Read what opens the API, where a secret holds it, and keep it in this process's memory.
@@ -27,15 +30,16 @@ def open_api() -> bool:
     except SpanctlError as error:
         sys.exit(f"what opens the Prefect API could not be read: {error.message}; {error.hint}")
     if kept:
+        from spanctl.credentials.hardening import harden
         from spanctl.flows import opening
 
+        harden()
         opening.open_api(kept)
     return bool(kept)
 
 
 def main() -> None:
     """Run the flow run that Prefect's variables in the environment name, in this process."""
-    compat.keep_folder_out()
     open_api()
     from spanctl.flows import engines
 
@@ -44,7 +48,8 @@ def main() -> None:
     engines.leave_to_successor()
     # That the engine was imported before it is run is meant so: else each run's log begins with it.
     warnings.filterwarnings("ignore", category=RuntimeWarning, module="runpy")
-    runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)
+    # This module stays the main one: a process pool's child begins with it, not with Prefect.
+    runpy.run_module("prefect.engine", run_name="__main__")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,16 @@
 """What keeps others out of the stack's own Prefect server, in the process of that server."""
 
+import logging
 from typing import Any
 
 from spanctl.credentials.secret import Secret
 from spanctl.local.ports import OWN_HOSTS
 from spanctl.local.sign_in import SignIn
+
+
+def _is_no_dump(record: logging.LogRecord) -> bool:
+    """Keep off what uvicorn's sockets write of each message, cut in the middle."""
+    return record.levelno > logging.DEBUG
 
 
 def close(auth: Secret) -> None:
@@ -19,8 +25,11 @@ def close(auth: Secret) -> None:
     from prefect.server.api import server
     from prefect.settings import PREFECT_SERVER_API_AUTH_STRING
 
+    from spanctl.credentials.hardening import harden
     from spanctl.flows.opening import change
 
+    harden()
+    logging.getLogger("uvicorn.error").addFilter(_is_no_dump)
     change({PREFECT_SERVER_API_AUTH_STRING: auth.reveal_text()})
     make = server.create_app
 

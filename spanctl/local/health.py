@@ -12,6 +12,7 @@ from spanctl.local.processes import is_alive
 from spanctl.local.standins.files import Places
 from spanctl.local.state import Folder, Record, State
 from spanctl.orchestration.settings import ApiSettings, api_settings
+from spanctl.peers import trust_only_own
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,8 @@ def _server(
     if not opens:
         refused = Trouble(f"does not open with what {folder.auth} holds", lasting=True)
         return _SILENT if opens is None else refused
+    if probes.api_opens(ApiSettings(record.endpoint)):
+        return Trouble("opens to everybody", lasting=True)
     database = folder.prefect_home / "prefect.db"
     if not database.exists():  # it goes on in a file that has no name any more
         return Trouble(f"has lost {database}", lasting=True)
@@ -96,6 +99,7 @@ def _worker(
 
 
 def _own_api(server: Record, folder: Folder) -> ApiSettings:
+    trust_only_own(server.endpoint)
     kept = auth.read(folder)
     return ApiSettings(server.endpoint, auth_string=kept.reveal_text() if kept else None)
 

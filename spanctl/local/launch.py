@@ -20,7 +20,6 @@ from spanctl.local.probes import api_answers
 from spanctl.local.processes import MARK
 from spanctl.local.state import Folder
 from spanctl.orchestration import keys
-from spanctl.orchestration.compat import keep_folder_out
 from spanctl.orchestration.settings import api_settings
 
 _WAIT: Final = 120.0
@@ -36,7 +35,6 @@ def main() -> None:
         SystemExit: It is a worker, and the API did not answer within two minutes, or what opens it
             could not be read; or it is the server, and what is to open it could not be read.
     """
-    keep_folder_out()
     gc.set_threshold(_ALLOCATIONS, 10, 10)
     # A shell that starts spanctl in the background has SIGINT ignored, and a worker stops by it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -48,7 +46,7 @@ def main() -> None:
         scheduling.let_in()
         _close_server()
     sys.argv[0] = "prefect"
-    runpy.run_module("prefect", run_name="__main__", alter_sys=True)
+    runpy.run_module("prefect", run_name="__main__")
 
 
 def _start_our_engine(*, is_secret: bool) -> None:

@@ -10,10 +10,17 @@ from spanctl.local import health, ports
 from spanctl.local.parts import DOORS, EMULATOR, IDENTITY, SERVER, Endpoints
 from spanctl.local.ports import LOOPBACK, OWN_HOSTS
 from spanctl.local.state import State
+from spanctl.peers import strangers_on
 
 _VARIABLES: Final = {EMULATOR: "SPANNER_EMULATOR_HOST", SERVER: "PREFECT_API_URL"}
 _FLAGS: Final = {EMULATOR: "--spanner-port", SERVER: "--prefect-port"}
 _PORTS: Final = range(1, 65536)
+
+
+def unsetting(name: str) -> str:
+    """Return what has the environment no longer name another part in place of ours."""
+    more = " PREFECT_API_AUTH_STRING" if name == SERVER else ""
+    return f"unset {_VARIABLES[name]}{more}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +100,12 @@ def _external(name: str, state: State, environ: Mapping[str, str]) -> str | None
     if not host:
         msg = f"{_VARIABLES[name]} holds {value!r}, which is no address"
         raise UsageError(msg, hint=f"unset {_VARIABLES[name]}, or mend it")
-    # A shell may have our own endpoints in its environment, perhaps after the part died.
-    ours = host in OWN_HOSTS and port is not None and port == state.ports.get(name)
-    if ours and (health.alive(state.parts.get(name)) or ports.is_free(state.ports[name])):
-        return None
+    # A shell may have our own endpoints in its environment, perhaps after the part died; another
+    # user who listens there then is no server of the person's.
+    if host in OWN_HOSTS and port is not None and port == state.ports.get(name):
+        is_alive = health.alive(state.parts.get(name))
+        if is_alive or ports.is_free(port) or strangers_on(port):
+            return None
     return value
 
 

@@ -102,7 +102,7 @@ class SignIn:
                 return PlainTextResponse("too long\n", 413)
         form = parse_qs(content.decode(errors="replace"))
         given, to = (form.get(name, [""])[0] for name in ("auth", "to"))
-        is_page = to.startswith("/") and not to.startswith(("//", "/\\"))
+        is_page = to.startswith("/") and not to.startswith(("//", "/\\")) and to.isprintable()
         if Secret(given) != self._auth or not is_page:
             return PlainTextResponse("refused; run: spanctl runs open\n", 403)
         script = _script(given, to)

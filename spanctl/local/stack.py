@@ -118,7 +118,9 @@ class Stack:
         own.append(parts.identity(self.folder, doors, spanner, self._environ))
         opened_by = ""
         if wanted.is_own(SERVER):
-            opened_by = auth.prepare(self.folder, self._environ)
+            told = (wanted.state.parts.get(name) for name in (SERVER, parts.WORKER))
+            in_use = any(health.alive(one) for one in told)
+            opened_by = auth.prepare(self.folder, self._environ, in_use=in_use)
             port = wanted.port(SERVER)
             own.append(parts.server(self.folder, port, self._environ, opened_by))
         external = wanted.state.external
@@ -134,7 +136,11 @@ class Stack:
             if health.external_answers(name, endpoint, self._environ):
                 progress(PartEvent(name, Phase.EXTERNAL, text=endpoint))
             else:
-                starter.refuse(name, f"nothing answers at {endpoint}, which the environment names")
+                starter.refuse(
+                    name,
+                    f"nothing answers at {endpoint}, which the environment names",
+                    f"start it, or run: {plan.unsetting(name)} && spanctl local up",
+                )
         for part in own:
             starter.launch(part)
         preparation: database.Preparation | None = None

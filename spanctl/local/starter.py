@@ -69,9 +69,9 @@ class Starter:
             self._look(pending)
         time.sleep(_POLL)
 
-    def refuse(self, name: str, reason: str) -> None:
+    def refuse(self, name: str, reason: str, hint: str) -> None:
         """Count a part that is not ours to start as failed."""
-        self.failures.append(Failure(name, reason))
+        self.failures.append(Failure(name, reason, hint))
         self._progress(PartEvent(name, Phase.FAILED, text=reason))
 
     def is_ready(self, name: str) -> bool:

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +21,7 @@ from spanctl.local import logs
 
 _VERSION: Final = 1
 _LOCK_WAIT: Final = 180.0
+_TEMPORARY: Final = "spanctl-"
 _ELSEWHERE: Final = "it was written by another version of spanctl"
 
 
@@ -135,8 +137,29 @@ class Folder:
 
         It lies among the machine's temporary files, not in this folder: Prefect copies a
         deployment's folder there, which may hold this one, and would copy the copy.
+
+        Raises:
+            ConfigurationError: It is not there, or is another user's by now.
         """
-        return Path(self._temporary.read_text(encoding="utf-8"))
+        if (found := self._own_temporary()) is None:
+            msg = f"what {self._temporary} names is no folder of this stack's"
+            raise ConfigurationError(msg, hint="run: spanctl local up")
+        return found
+
+    def _own_temporary(self) -> Path | None:
+        """Return the folder for what is for now only, if it is this stack's and nobody else's.
+
+        The machine's temporary files are anybody's: after a restart, or where the file that names
+        it was cut short, another folder may have its name, or none.
+        """
+        try:
+            found = Path(self._temporary.read_text(encoding="utf-8"))
+            status = found.lstat()
+        except (OSError, UnicodeDecodeError, ValueError):
+            return None
+        is_named = found.is_absolute() and found.name.startswith(_TEMPORARY)
+        is_mine = status.st_uid == os.geteuid() and not status.st_mode & 0o077
+        return found if is_named and stat.S_ISDIR(status.st_mode) and is_mine else None
 
     @property
     def _temporary(self) -> Path:
@@ -144,7 +167,7 @@ class Folder:
 
     @property
     def auth(self) -> Path:
-        """The file with what opens the stack's own Prefect server: it outlives ``down``."""
+        """The file with what opens the stack's own Prefect server; until ``down``."""
         return self.path / "prefect-auth"
 
     @property
@@ -177,8 +200,9 @@ class Folder:
             for folder in (self.path, self.path / "logs", self.prefect_home):
                 folder.mkdir(mode=0o700, exist_ok=True)
                 folder.chmod(0o700)
-            if not self._temporary.exists() or not self.temporary.is_dir():
-                self._temporary.write_text(tempfile.mkdtemp(prefix="spanctl-"), encoding="utf-8")
+            if self._own_temporary() is None:
+                made = tempfile.mkdtemp(prefix=_TEMPORARY)
+                privatefiles.write_private(self._temporary, made.encode())
 
     def tidy(self) -> None:
         """Remove what was for now only.
@@ -187,10 +211,11 @@ class Folder:
             ConfigurationError: It can't be removed.
         """
         with writing(self.path, "remove"):
-            if self._temporary.exists():
-                shutil.rmtree(self.temporary, ignore_errors=True)
-                self._temporary.unlink()
+            if (found := self._own_temporary()) is not None:
+                shutil.rmtree(found, ignore_errors=True)
+            self._temporary.unlink(missing_ok=True)
             self.page.unlink(missing_ok=True)
+            self.auth.unlink(missing_ok=True)
 
     @contextmanager
     def locked(self, waiting: Callable[[], None]) -> Iterator[None]:
@@ -276,8 +301,9 @@ class Folder:
             for folder in (self.path / "logs", self.prefect_home, self.identity):
                 if folder.exists():
                     shutil.rmtree(folder)
+            for left in self.path.glob(".*"):  # of a write that was killed
+                left.unlink()
             self.state_file.unlink(missing_ok=True)
-            self.auth.unlink(missing_ok=True)
 
 
 def _reason(error: OSError | ValueError) -> str | None:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from spanctl.errors import ConfigurationError
 from spanctl.orchestration.settings import (
@@ -25,6 +26,7 @@ from spanctl.orchestration.settings import (
     api_settings,
     parse_headers,
 )
+from spanctl.peers import trust_only_own
 from spanctl.references import FileReference, SecretReference, parse_kept, parse_reader
 from spanctl.settings import Contexts, Settings, Source, config_home
 
@@ -86,7 +88,10 @@ def read(settings: Settings, *, environ: Mapping[str, str] = os.environ) -> "dic
         UnreachableError: Secret Manager did not answer.
         SpanctlError: It can't be used.
     """
-    return {name: _read(one, settings) for name, one in _wanted(settings, environ).items()}
+    wanted = _wanted(settings, environ)
+    if settings.is_local and any(isinstance(one, FileReference) for one in wanted.values()):
+        trust_only_own(settings.get("prefect_api_url") or "")
+    return {name: _read(one, settings) for name, one in wanted.items()}
 
 
 def assignments(settings: Settings, url: str, environ: Mapping[str, str] = os.environ) -> list[str]:
@@ -174,4 +179,10 @@ def _is_elsewhere(settings: Settings, environ: Mapping[str, str]) -> bool:
         return False
     contexts = Contexts.load(config_home(environ) / "contexts.toml")
     own = contexts.contexts.get(settings.context or "", {}).get("prefect_api_url")
-    return bool(own) and str(own).rstrip("/") != url.value.rstrip("/")
+    return bool(own) and _place(str(own)) != _place(url.value)
+
+
+def _place(url: str) -> tuple[str, str, int | None, str]:
+    at = urlsplit(url)
+    host = at.hostname or ""
+    return at.scheme, "127.0.0.1" if host == "localhost" else host, at.port, at.path.rstrip("/")

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from spanctl.errors import ConfigurationError, NotFoundError
 from spanctl.orchestration.settings import AUTH_STRING, HEADERS, KEY, URL, parse_headers
@@ -104,8 +105,23 @@ def read(path: Path) -> Stray:
     if HEADERS in opens:
         parse_headers(opens[HEADERS])
     url = values.pop(URL, None) or None
+    if url is not None and not _is_url(url):
+        msg = f"what {path} names as Prefect's API is no URL"
+        raise ConfigurationError(msg, hint="write it as http://HOST:PORT/api")
+    if any(not opens.get(name, "").isprintable() for name in (KEY, AUTH_STRING)):
+        msg = f"what opens Prefect's API in {path} is no line of text"
+        raise ConfigurationError(msg)
     secrets = {name: Secret(value) for name, value in opens.items()}
     return Stray(path, url, secrets, tuple(sorted(values)))
+
+
+def _is_url(text: str) -> bool:
+    try:
+        at = urlsplit(text)
+        usable = at.scheme in {"http", "https"} and bool(at.hostname) and at.port != 0
+    except ValueError:
+        return False
+    return usable and text.isprintable() and " " not in text
 
 
 def _text(path: Path) -> str:

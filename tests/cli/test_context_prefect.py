@@ -92,11 +92,25 @@ def test_what_opened_another_api_goes(prod: Spanctl, config_home: Path) -> None:
     assert set(stored(config_home)) == {"project", "prefect_api_url", "prefect_auth_string"}
 
 
-def test_a_reference_stays_one(prod: Spanctl, config_home: Path) -> None:
-    """Who wrote the reference in place of the key meant what it refers to."""
-    toml(Path.cwd(), url=URL, key="secret:projects/p-12345/secrets/s@7")
+@pytest.mark.parametrize("text", ["file:/etc/passwd", "secret:projects/p-12345/secrets/s@7"])
+def test_a_foreign_file_refers_to_nothing_of_ours(
+    prod: Spanctl, config_home: Path, text: str
+) -> None:
+    """What looks like a reference is a key like any other: nothing of ours is sent for it."""
+    toml(Path.cwd(), url=URL, key=text)
     assert prod("context", "import-prefect", "prefect.toml", "--yes").exit_code == 0
-    assert stored(config_home)["prefect_api_key"] == "secret:projects/p-12345/secrets/s@7"
+    kept = Path(stored(config_home)["prefect_api_key"].removeprefix("file:"))
+    assert kept.parent == config_home
+    assert kept.read_text() == text
+
+
+def test_what_is_replaced_is_not_kept(prod: Spanctl, config_home: Path) -> None:
+    """The key of the API before is on no disk any more."""
+    toml(Path.cwd(), url=URL, key=WORD)
+    assert prod("context", "import-prefect", "prefect.toml", "--yes").exit_code == 0
+    toml(Path.cwd(), url=URL)
+    assert prod("context", "import-prefect", "prefect.toml", "--yes").exit_code == 0
+    assert [path.name for path in config_home.iterdir()] == ["contexts.toml"]
 
 
 def test_nothing_is_done_without_a_yes(prod: Spanctl, config_home: Path) -> None:
@@ -130,6 +144,22 @@ def no_api(path: Path) -> None:
     path.write_text("[logging]\nlevel = 'DEBUG'\n")
 
 
+def odd_url(path: Path) -> None:
+    path.write_text("[api]\nurl = 5\n")
+
+
+def no_url(path: Path) -> None:
+    path.write_text("[api]\nurl = 'not a url'\n")
+
+
+def control_url(path: Path) -> None:
+    path.write_text('[api]\nurl = "http://x/api\\u001b[2J"\n')
+
+
+def two_lines(path: Path) -> None:
+    path.write_text(f'[api]\nurl = "{URL}"\nkey = "nobody-sees\\nb"\n')
+
+
 def odd_headers(path: Path) -> None:
     path.write_text(f"[api]\nurl = '{URL}'\n[client]\ncustom_headers = ['nobody-sees']\n")
 
@@ -147,6 +177,10 @@ def control_headers(path: Path) -> None:
         (folder, "there is no file", 5),
         (huge, "larger than 1 MiB", 2),
         (no_api, "names no Prefect API", 2),
+        (odd_url, "is no URL", 2),
+        (no_url, "is no URL", 2),
+        (control_url, "is no URL", 2),
+        (two_lines, "no line of text", 2),
         (odd_headers, "no JSON object of text", 2),
         (control_headers, "no JSON object of text", 2),
     ],

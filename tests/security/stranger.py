@@ -5,7 +5,8 @@ import http.server
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import httpx
@@ -15,6 +16,8 @@ from spanctl.orchestration.transport import Transport
 from tests.local.conftest import api_of
 
 PATIENCE: Final = 60.0
+NOBODY: Final = "65534"
+"""Another user."""
 
 
 def run(environ: Mapping[str, str], *command: str) -> "subprocess.CompletedProcess[str]":
@@ -59,3 +62,10 @@ def serving(handler: Any) -> Iterator[str]:
         listening.shutdown()
         thread.join()
         listening.server_close()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -10,7 +10,6 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -24,11 +23,10 @@ from spanctl.local.stack import Stack
 from spanctl.orchestration import connections
 from tests.fixtures.cli import child_environment
 from tests.local.conftest import opened
-from tests.security.stranger import PATIENCE, names_of_flows, preflight, run, serving
+from tests.security.stranger import NOBODY, PATIENCE, names_of_flows, preflight, run, serving, until
 
 pytestmark = [pytest.mark.emulator, pytest.mark.prefect]
 
-NOBODY: Final = "65534"
 _INTRUDER: Final = (Path(__file__).parent / "intruder.py").read_text(encoding="utf-8")
 _EVIL: Final = {
     "none": {},
@@ -90,13 +88,6 @@ def intrude(
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 # -- other users
@@ -306,6 +297,9 @@ def test_a_persons_own_settings_hold(tmp_path: Path) -> None:
             "PREFECT_SERVER_API_AUTH_STRING": word,
             "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "http://ui.example",
+            "PREFECT_LOGGING_ROOT_LEVEL": "DEBUG",
+            "PREFECT_SERVER_LOGGING_LEVEL": "DEBUG",
+            "PREFECT_LOGGING_SERVER_LEVEL": "DEBUG",
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{tmp_path}/other.db",
         }
     )
@@ -337,6 +331,10 @@ def test_a_persons_own_settings_hold(tmp_path: Path) -> None:
         assert again.returncode == 0, again.stderr
         bare = {name: value for name, value in environ.items() if not name.startswith("PREFECT_")}
         assert run(bare, "local", "up").returncode == 0
-        assert opened(stack)["PREFECT_API_AUTH_STRING"] == word, "it stays until reset"
+        assert opened(stack)["PREFECT_API_AUTH_STRING"] == word, "it stays while it is in use"
+        logs = b"".join(path.read_bytes() for path in (stack.folder.path / "logs").iterdir())
+        encoded = base64.b64encode(word.encode()).rstrip(b"=")[:-2]
+        assert b"DEBUG" in logs
+        assert not [one for one in (word.encode(), b"word of my", encoded) if one in logs]
     finally:
         stack.down()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from spanctl.errors import ConfigurationError, UsageError
 from spanctl.privatefiles import write_private
-from spanctl.references import FileReference, parse_kept
+from spanctl.references import FileReference
 from spanctl.settings import Contexts, Settings
 from spanctl.variables import LOCAL
 from spanctl_cli.context import AppContext
@@ -82,26 +82,16 @@ def take_over(
         raise UsageError(why, hint=f"run: {make}")
     before = contexts.get(name)
     places = {SETTINGS[key]: contexts.path.parent / f"prefect-{name}-{key}" for key in stray.opens}
-    references = {
-        SETTINGS[key]: _reference(secret, places[SETTINGS[key]])
-        for key, secret in stray.opens.items()
-    }
+    references = {setting: str(FileReference(place)) for setting, place in places.items()}
     _show(app_context, stray, references, before)
     confirm(app_context, f"Take this over into the context {name}?", yes=yes)
     for key, secret in stray.opens.items():
-        if references[SETTINGS[key]] == str(FileReference(places[SETTINGS[key]])):
-            _keep(places[SETTINGS[key]], secret)
+        _keep(places[SETTINGS[key]], secret)
     rest = {key: value for key, value in before.items() if key not in SETTINGS.values()}
     contexts.with_context(name, {**rest, _API: stray.url, **references}).save()
+    for key in SETTINGS.keys() - stray.opens.keys():
+        (contexts.path.parent / f"prefect-{name}-{key}").unlink(missing_ok=True)
     app_context.note(f"changed: {name}")
-
-
-def _reference(secret: "Secret", place: Path) -> str:
-    """Return a reference to what a file holds: itself, if it is one, else to where it is kept."""
-    try:
-        return str(parse_kept(secret.reveal_text()))
-    except UsageError:
-        return str(FileReference(place))
 
 
 def _show(

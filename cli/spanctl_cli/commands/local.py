@@ -82,7 +82,7 @@ def up(
         app_context.warn(note)
     if not status.is_up:
         raise _not_up(app_context, status)
-    _schedule_recovery(app_context)
+    _schedule_recovery(app_context, status)
     in_use = Contexts.load().current
     if status.endpoints:
         is_used = in_use in {None, LOCAL}
@@ -99,20 +99,28 @@ def _tell_doors(
 
     pages = endpoints.prefect_api_url.removesuffix("/api")
     app_context.note(f"Prefect's pages: {pages}; open them by: spanctl runs open")
-    context_prefect.tell(app_context, resolve(context=LOCAL), named=not is_used)
+    flags = {"prefect_api_url": endpoints.prefect_api_url}
+    settings = resolve(context=LOCAL, flags=flags)
+    context_prefect.tell(app_context, settings, named=not is_used)
+    if (named := resolve(context=LOCAL).get("prefect_api_url")) != endpoints.prefect_api_url:
+        app_context.warn(f"PREFECT_API_URL names another API, {named}; run: unset PREFECT_API_URL")
     if _EMULATOR in started:
         app_context.note(
             f"all users of this machine reach the emulator's own port, {endpoints.spanner}"
         )
 
 
-def _schedule_recovery(app_context: AppContext) -> None:
-    """Have the worker recover flow runs that died, unless the context says not to."""
+def _schedule_recovery(app_context: AppContext, status: "StackStatus") -> None:
+    """Have the worker recover flow runs that died, unless the context says not to.
+
+    Asked is the stack's API, whatever the environment names.
+    """
     from spanctl.clock import parse_interval
     from spanctl.settings import resolve
     from spanctl_cli.runs import recovering
 
-    settings = resolve(context=LOCAL)
+    url = status.endpoints.prefect_api_url if status.endpoints else None
+    settings = resolve(context=LOCAL, flags={"prefect_api_url": url})
     every = parse_interval(settings.require("recover_every"))
     try:
         if every:

@@ -110,6 +110,17 @@ def test_our_old_port_in_other_hands_is_external(taken: int) -> None:
     assert not plan.make(State(ports={EMULATOR: taken}), environ).is_own(EMULATOR)
 
 
+def test_our_old_port_in_a_stranger_s_hands_is_not(
+    taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another user has put there is nobody's to be sent to."""
+    monkeypatch.setattr(plan, "strangers_on", lambda port: port == taken)
+    environ = {"PREFECT_API_URL": f"http://127.0.0.1:{taken}/api"}
+    made = plan.make(State(ports={SERVER: taken}), environ)
+    assert made.is_own(SERVER)
+    assert made.port(SERVER) != taken
+
+
 def test_another_emulator_beside_our_own_is_a_conflict() -> None:
     """Data in the running one is not left behind in silence."""
     state = running(EMULATOR, "127.0.0.1:9", 9)
