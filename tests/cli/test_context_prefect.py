@@ -113,6 +113,14 @@ def test_what_is_replaced_is_not_kept(prod: Spanctl, config_home: Path) -> None:
     assert [path.name for path in config_home.iterdir()] == ["contexts.toml"]
 
 
+def test_a_deleted_context_leaves_nothing(prod: Spanctl, config_home: Path) -> None:
+    """What was kept for it goes with it."""
+    toml(Path.cwd(), url=URL, key=WORD, headers=HEADERS)
+    assert prod("context", "import-prefect", "prefect.toml", "--yes").exit_code == 0
+    assert prod("context", "delete", "prod", "--yes").exit_code == 0
+    assert [path.name for path in config_home.iterdir()] == ["contexts.toml"]
+
+
 def test_nothing_is_done_without_a_yes(prod: Spanctl, config_home: Path) -> None:
     """A script has to say so; what would come is shown all the same."""
     toml(Path.cwd(), url=URL, key=WORD)

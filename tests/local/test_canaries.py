@@ -428,11 +428,15 @@ def plant(world: World) -> None:
     csv.write_text("id,v\ni1,x\n")
     bad.write_text("id,w\ni1\n")
     (world.home / "canary_flows.py").write_text(scenarios.FLOWS)
+    imported = canaries.plant("a key in prefect.toml", "pnu_canary-imported-0123456789")
+    toml = world.home / "prefect.toml"
+    toml.write_text(f'[api]\nurl = "http://127.0.0.1:1/api"\nkey = "{imported}"\n')
     planted = f"projects/{PROJECT}/secrets/planted"
     world.names |= {
         "project": PROJECT,
         "csv": str(csv),
         "bad": str(bad),
+        "toml": str(toml),
         "mended": str(world.home / "mended"),
         "flows": str(world.home / "canary_flows.py"),
         "planted": f"secret:{planted}",
@@ -494,7 +498,8 @@ def collect(world: World, endpoints: Endpoints, auth: str) -> None:
     folder = world.stack.folder
     material = [*(folder.identity / name for name in MATERIAL), folder.auth, folder.page]
     assert all(path.stat().st_mode & 0o077 == 0 for path in material if path.exists())
-    world.places += evidence.files(world.home, but=[*material, world.home / "canary_flows.py"])
+    told = [world.home / "canary_flows.py", world.home / "prefect.toml"]
+    world.places += evidence.files(world.home, but=[*material, *told])
     world.places += evidence.tables(folder.prefect_home / "prefect.db")
     world.places += evidence.answers(endpoints.prefect_api_url, auth)
     world.places += rows(endpoints.spanner)

@@ -201,6 +201,7 @@ def delete(ctx: typer.Context, name: NameArgument, yes: YesOption = False) -> No
     contexts.get(name)
     confirm(app_context, f"Forget the context {name}?", yes=yes)
     contexts.without_context(name).save()
+    context_prefect.forget(contexts, name, but=())
     app_context.note(f"deleted: {name}")
 
 

@@ -1,7 +1,7 @@
 """A context and Prefect's own settings: told to Prefect's commands, or taken from a file."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -81,7 +81,7 @@ def take_over(
         make = f"spanctl context create NAME && spanctl -c NAME context import-prefect {_q(file)}"
         raise UsageError(why, hint=f"run: {make}")
     before = contexts.get(name)
-    places = {SETTINGS[key]: contexts.path.parent / f"prefect-{name}-{key}" for key in stray.opens}
+    places = {SETTINGS[key]: _place(contexts, name, key) for key in stray.opens}
     references = {setting: str(FileReference(place)) for setting, place in places.items()}
     _show(app_context, stray, references, before)
     confirm(app_context, f"Take this over into the context {name}?", yes=yes)
@@ -89,9 +89,21 @@ def take_over(
         _keep(places[SETTINGS[key]], secret)
     rest = {key: value for key, value in before.items() if key not in SETTINGS.values()}
     contexts.with_context(name, {**rest, _API: stray.url, **references}).save()
-    for key in SETTINGS.keys() - stray.opens.keys():
-        (contexts.path.parent / f"prefect-{name}-{key}").unlink(missing_ok=True)
+    forget(contexts, name, but=stray.opens)
     app_context.note(f"changed: {name}")
+
+
+def forget(contexts: Contexts, name: str, *, but: Container[str]) -> None:
+    """Remove what was kept of files that were taken over into a context, but for these of it."""
+    from spanctl.orchestration.keys import SETTINGS
+
+    for key in SETTINGS:
+        if key not in but:
+            _place(contexts, name, key).unlink(missing_ok=True)
+
+
+def _place(contexts: Contexts, name: str, key: str) -> Path:
+    return contexts.path.parent / f"prefect-{name}-{key}"
 
 
 def _show(
