@@ -109,7 +109,9 @@ class Forgery:
                 (Path(folder) / "flows.py").write_text(_FLOWS, encoding="utf-8")
                 _type("run", "sql", "--ddl", "-e", _DDL)
                 _type("run", "sql", "-e", _FILL)
-                yield World.opened(Path(folder), up.endpoints.spanner)
+                world = World.opened(Path(folder), up.endpoints.spanner)
+                with contextlib.closing(world.http), contextlib.closing(world.database):
+                    yield world
             finally:
                 stack.down()
 
@@ -263,7 +265,10 @@ class World:
             assert self.ended(run) == "COMPLETED"
             assert self.value(k) == _CENTS
         forged = Forged(self, run, signed, labels, nonce, k, other, dice)
-        KINDS[kind](forged)
+        if case.side is Side.NAIVE:
+            forged.patch(parameters={"k": k, "cents": 100 * _CENTS})
+        else:
+            KINDS[kind](forged)
         ends = []
         for one in [*forged.copies, *([] if forged.gone else [run])]:
             self.run_again(one)

@@ -92,7 +92,9 @@ def test_what_opened_another_api_goes(prod: Spanctl, config_home: Path) -> None:
     assert set(stored(config_home)) == {"project", "prefect_api_url", "prefect_auth_string"}
 
 
-@pytest.mark.parametrize("text", ["file:/etc/passwd", "secret:projects/p-12345/secrets/s@7"])
+@pytest.mark.parametrize(
+    "text", ["file:/nowhere/a-file-of-ours", "secret:projects/p-12345/secrets/s@7"]
+)
 def test_a_foreign_file_refers_to_nothing_of_ours(
     prod: Spanctl, config_home: Path, text: str
 ) -> None:

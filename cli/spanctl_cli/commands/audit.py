@@ -37,7 +37,7 @@ _LISTING = (
     Column("rows_at_least", kind=Kind.FLAG, extra=True),
     Column("rows_at_most", kind=Kind.FLAG, extra=True),
     Column("initiator"),
-    Column("initiator_standing", title="asked by is", kind=Kind.STATE),
+    Column("initiator_standing", kind=Kind.STATE),
     Column("changes"),
     Column("flow"),
     Column("task"),
