@@ -221,7 +221,9 @@ STORY: Final = (
     ),
     t("--debug creds check refused", BAD),
     t("--debug run target {flows}:settle -p key=a5 -p secret={planted} -p fail=true", 1),
+    t("context set recover_every=0s"),  # a worker's recoverer would do what commands here are to
     t("local up"),
+    t("context set recover_every="),
     t("local logs --lines 1000"),
     t("local logs worker -n 5"),
     *(t(line) for line in _READS),
