@@ -285,6 +285,7 @@ LIMBO: Final = (
     t("txn list --unresolved"),
     t("runs recover --schedule -o json"),  # its run would leave the others nothing to do
     t("runs recover --remove"),
+    t("local up"),
 )
 """When an executor has died that leased three transactions."""
 
