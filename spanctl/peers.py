@@ -16,7 +16,6 @@ _LISTEN: Final = "0A"
 _EVENT: Final = "socket.connect"
 _LOCAL: Final = {"127.0.0.1", "::1", "::ffff:127.0.0.1", "localhost"}
 _guarded: set[int] = set()
-_installed: list[bool] = []
 
 
 def trust_only_own(url: str) -> None:
@@ -28,19 +27,18 @@ def trust_only_own(url: str) -> None:
     at = urlsplit(url)
     if at.hostname not in _LOCAL or at.port is None:
         return
-    _guarded.add(at.port)
-    if not _installed:
-        _installed.append(True)
+    if not _guarded:
         sys.addaudithook(_refuse_strangers)  # it stays for good
+    _guarded.add(at.port)
 
 
 def strangers_on(port: int) -> bool:
     """Whether another user than this one, or root, listens on a port of this machine."""
-    return bool(_listeners(port) - {0, os.geteuid()})
+    return not {0, os.geteuid()}.issuperset(listeners(port) or ())
 
 
 def _refuse_strangers(event: str, arguments: tuple[Any, ...]) -> None:
-    if event != _EVENT or not _guarded:
+    if event != _EVENT:
         return
     address = arguments[1]
     if not isinstance(address, tuple) or address[1] not in _guarded or address[0] not in _LOCAL:
@@ -49,14 +47,12 @@ def _refuse_strangers(event: str, arguments: tuple[Any, ...]) -> None:
         raise ConnectionRefusedError(errno.ECONNREFUSED, "another user listens on that port")
 
 
-def _listeners(port: int) -> set[int]:
-    """Return the users that listen on a port; none where that can't be told."""
+def listeners(port: int) -> list[int] | None:
+    """Return the users that listen on a port, one a socket; None where that can't be told."""
+    tables = [table for table in _TABLES if table.exists()]
+    if not tables:
+        return None
+    lines = [line for table in tables for line in table.read_text(encoding="ascii").splitlines()]
+    rows = (line.split() for line in lines)
     wanted = f":{port:04X}"
-    users = set()
-    for table in _TABLES:
-        try:
-            rows = [line.split() for line in table.read_text(encoding="ascii").splitlines()[1:]]
-        except OSError:
-            continue
-        users |= {int(row[7]) for row in rows if row[3] == _LISTEN and row[1].endswith(wanted)}
-    return users
+    return [int(row[7]) for row in rows if row[3] == _LISTEN and row[1].endswith(wanted)]

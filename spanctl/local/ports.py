@@ -2,9 +2,9 @@
 
 import random
 import socket
-from pathlib import Path
 from typing import Final
 
+from spanctl import peers
 from spanctl.errors import ConfigurationError
 
 LOOPBACK: Final = "127.0.0.1"
@@ -13,7 +13,6 @@ OWN_HOSTS: Final = (LOOPBACK, "localhost")
 
 _RANGE: Final = range(20000, 32000)  # below the ports that outgoing connections take
 _TRIES: Final = 200
-_LISTEN: Final = "0A"
 
 
 def is_free(port: int) -> bool:
@@ -49,13 +48,5 @@ def choose(preferred: int | None = None, taken: frozenset[int] = frozenset()) ->
 
 def listeners(port: int) -> int | None:
     """Return how many sockets listen on the port; None where that can't be told."""
-    table = Path("/proc/net/tcp")
-    if not table.exists():
-        return None
-    wanted = f":{port:04X}"
-    count = 0
-    for path in (table, Path("/proc/net/tcp6")):
-        if path.exists():
-            rows = (line.split() for line in path.read_text(encoding="ascii").splitlines()[1:])
-            count += sum(1 for row in rows if row[1].endswith(wanted) and row[3] == _LISTEN)
-    return count
+    users = peers.listeners(port)
+    return None if users is None else len(users)

@@ -21,7 +21,6 @@ _SETTINGS: Final = 4
 _FRAME_HEADER: Final = 9
 _OK: Final = 200
 _CREATED: Final = 201
-_CLOSED: Final = frozenset({401, 403})
 _UNAVAILABLE: Final = 503
 _PAUSE: Final = 0.1
 
@@ -122,9 +121,9 @@ def api_answers(api: ApiSettings, timeout: float = 1.0) -> bool:
 
 
 def api_opens(api: ApiSettings, timeout: float = 1.0) -> bool | None:
-    """Whether a Prefect API lets one in with what is told to open it; None where it is silent."""
+    """Whether a Prefect API opens by what is told to open it; None where it says neither."""
     status, _ = _asked(api, "GET", "/admin/version", timeout)
-    return None if status == 0 else status not in _CLOSED
+    return {_OK: True, 401: False, 403: False}.get(status)
 
 
 def api_writes(api: ApiSettings, timeout: float) -> bool | None:

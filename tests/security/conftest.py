@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from spanctl.local.stack import Stack
 from tests.fixtures.cli import child_environment
 from tests.flows.conftest import bank
+from tests.local.conftest import stack, started
 
-__all__ = ["bank"]
+__all__ = ["bank", "stack", "started"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def home() -> Iterator[Path]:
     """A folder that everybody may enter: only what the stack does itself keeps others out."""
     made = Path(tempfile.mkdtemp(prefix="spanctl-closed-"))
@@ -23,28 +23,8 @@ def home() -> Iterator[Path]:
     shutil.rmtree(made)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def environ(home: Path) -> dict[str, str]:
     """The environment of the stack's owner."""
     places = {"SPANCTL_CONFIG_HOME": str(home / "config"), "SPANCTL_STATE_HOME": str(home / "s")}
     return child_environment(places)
-
-
-@pytest.fixture(scope="module")
-def started(environ: dict[str, str]) -> Iterator[Stack]:
-    """A stack, as a person starts it."""
-    stack = Stack(environ=environ)
-    try:
-        result = stack.up()
-        assert result.is_up, result.failures
-        yield stack
-    finally:
-        stack.down()
-
-
-@pytest.fixture
-def stack(started: Stack) -> Stack:
-    """The stack with everything up, whatever the test before did to it."""
-    result = started.up()
-    assert result.is_up, result.failures
-    return started
