@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from spanctl.errors import ConfigurationError
+from spanctl.errors import ConfigurationError, UnreachableError
 from spanctl.orchestration.settings import (
     AUTH_STRING,
     HEADERS,
@@ -85,7 +85,7 @@ def read(settings: Settings, *, environ: Mapping[str, str] = os.environ) -> "dic
         ConfigurationError: A file can't be read, or is open to others.
         NotFoundError: There is no such secret or version.
         NotPermittedError: It may not be read.
-        UnreachableError: Secret Manager did not answer.
+        UnreachableError: Secret Manager did not answer, or the local stack was ended.
         SpanctlError: It can't be used.
     """
     wanted = _wanted(settings, environ)
@@ -117,6 +117,9 @@ def assignments(settings: Settings, url: str, environ: Mapping[str, str] = os.en
 
 def _read(reference: SecretReference | FileReference, settings: Settings) -> "Secret":
     if isinstance(reference, FileReference):
+        if settings.is_local and not reference.path.exists():
+            msg = "what opens the local stack's Prefect API is gone: the stack was ended, it seems"
+            raise UnreachableError(msg, hint="run: spanctl local up")
         return read_file(reference.path)
     from spanctl.credentials.endpoints import Endpoints
     from spanctl.credentials.resolve import read_secret

@@ -98,6 +98,8 @@ def test_a_stranger_on_its_port_is_sent_nothing(
     before, port = opened(stack), stack.folder.load().ports[parts.SERVER]
     if how == "down":
         stack.down()
+        ended = run(environ, "runs", "list")
+        assert (ended.returncode, "run: spanctl local up" in ended.stderr) == (3, True)
     else:
         os.kill(stack.folder.load().parts[parts.SERVER].pid, signal.SIGKILL)
         until(lambda: "server" in stack.troubles())
