@@ -79,7 +79,7 @@ def is_alive(pid: int, known: str) -> bool:
 def spawn(
     command: Sequence[str], environment: Mapping[str, str], log: Path, folder: Path
 ) -> tuple[int, str]:
-    """Start a process in a session of its own, its output appended to ``log``.
+    """Start a process in a session of its own, its output appended to ``log``, in ``folder``.
 
     Returns:
         Its pid and its identity.

@@ -87,7 +87,7 @@ class Starter:
         started_at = clock.now()
         try:
             pid, known = processes.spawn(
-                part.command, part.environment, self.folder.log(part.name), self.folder.path
+                part.command, part.environment, self.folder.log(part.name), self.folder.temporary
             )
         except SpanctlError as error:
             self._fail(part, since, error.message, error.hint)

@@ -133,10 +133,11 @@ class Folder:
 
     @property
     def temporary(self) -> Path:
-        """Where the parts and their flow runs keep what is for now only, until ``down``.
+        """Where the parts and their flow runs work, and keep what is for now only, until ``down``.
 
         It lies among the machine's temporary files, not in this folder: Prefect copies a
-        deployment's folder there, which may hold this one, and would copy the copy.
+        deployment's folder to where a run works, and to where the worker does when a run crashed.
+        That folder may hold this one; the copy would be copied, too, and over the stack's files.
 
         Raises:
             ConfigurationError: It is not there, or is another user's by now.

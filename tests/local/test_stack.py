@@ -21,6 +21,7 @@ from spanctl.local.processes import identity, marked
 from spanctl.local.results import PartEvent, PartState, Phase
 from spanctl.local.stack import Stack
 from spanctl.orchestration.api import PrefectApi
+from spanctl.orchestration.transport import Transport
 from spanctl.settings import Contexts, resolve
 from tests.local.conftest import api_of, opened
 from tests.local.identity import StandIns
@@ -318,6 +319,39 @@ def test_a_deployment_runs_and_finds_the_database(stack: Stack, tmp_path: Path) 
     state, (_, emulator_host, context, read) = deploy(stack, tmp_path, 0)
     assert state == "Completed"
     assert (emulator_host, context, read) == ("None", "local", "1")
+
+
+HOOK = """
+from pathlib import Path
+from prefect import flow
+import os
+
+def told(flow, flow_run, state):
+    Path({out!r}).write_text(os.getcwd())
+
+@flow(on_crashed=[told])
+def dies():
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_crash_leaves_the_stack_s_folder_alone(stack: Stack, home: Path, tmp_path: Path) -> None:
+    """The worker, which runs its hooks, copies the flow's folder, which holds the stack's."""
+    (home / "dies.py").write_text(HOOK.format(out=str(tmp_path / "out")))
+    before = {one.name for one in stack.folder.path.iterdir()}
+    api = Transport(api_of(stack))
+    try:
+        flow = api.request("POST", "/flows/", {"name": "dies"})[1]["id"]
+        named = {"name": "it", "flow_id": flow, "work_pool_name": "local", "path": str(home)}
+        made = api.request("POST", "/deployments/", {**named, "entrypoint": "dies.py:dies"})[1]
+        due = {"state": {"type": "SCHEDULED"}}
+        api.request("POST", f"/deployments/{made['id']}/create_flow_run", due)
+    finally:
+        api.close()
+    until((tmp_path / "out").exists)
+    until((tmp_path / "out").read_text)
+    assert Path((tmp_path / "out").read_text()) == stack.folder.temporary
+    assert {one.name for one in stack.folder.path.iterdir()} == before
 
 
 @pytest.mark.parametrize("crash", [False, True], ids=["all alive", "after a crash of the worker"])
