@@ -158,7 +158,9 @@ class World:
         assert reached is not None
         assert reached.auth_string is not None
         user, _, word = reached.auth_string.partition(":")
-        http = httpx.Client(base_url=reached.url, auth=(user, word), timeout=60)
+        # A kept connection may be closed by the server while a request is on its way.
+        none_kept = httpx.Limits(max_keepalive_connections=0)
+        http = httpx.Client(base_url=reached.url, auth=(user, word), timeout=60, limits=none_kept)
         target = Target.from_settings(resolve())
         world = cls(http, target, Database(target), {}, iter(range(1, _ROWS)))
         variables = {"naive": {"env": {"SPANNER_EMULATOR_HOST": emulator}}, "pay": {}}
