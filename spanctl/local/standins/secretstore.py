@@ -26,7 +26,7 @@ class Secrets:
     def __init__(
         self, store: Store, project_path: str, switches: Callable[[], Switches] = Switches
     ) -> None:
-        """Work on this store.
+        """Work on this store, and destroy what came due while nobody did.
 
         Args:
             store: Where they are kept.
@@ -36,6 +36,8 @@ class Secrets:
         self._store = store
         self._project = project_path
         self._switches = switches
+        for secret in self.every():
+            self._destroy_due(secret.secret_id)
 
     def create(
         self,
@@ -117,7 +119,7 @@ class Secrets:
         with self._store.transaction() as db:
             _match(etag, self.get(secret_id).etag)
             db.execute("DELETE FROM secrets WHERE id = ?", (secret_id,))
-        self._store.checkpoint()
+            self._store.wiped()
 
     def add(self, secret_id: str, payload: bytes, checksum: int | None) -> Version:
         """Add an enabled version under the next number.
@@ -217,6 +219,7 @@ class Secrets:
         if not _NUMBER.fullmatch(which):
             msg = "A version's state is changed by its number: aliases are not supported here."
             raise invalid(msg)
+        self._destroy_due(secret_id)  # here: a refusal below takes back what it did inside
         with self._store.transaction() as db:
             old = self.version(secret_id, which)
             _match(etag, old.etag)
@@ -232,9 +235,7 @@ class Secrets:
             db.execute(query, (_etag(), due, *key))
             _set_state(db, *key, now, state)
             if state is State.DESTROYED:
-                _wipe(db, *key, now)
-        if state is State.DESTROYED:
-            self._store.checkpoint()
+                self._wipe(db, *key, now)
         return self.version(secret_id, which)
 
     def _destroy_due(self, secret_id: str) -> None:
@@ -247,7 +248,13 @@ class Secrets:
         with self._store.transaction() as db:
             for row in due:
                 _set_state(db, secret_id, row["number"], row["scheduled"], State.DESTROYED)
-                _wipe(db, secret_id, row["number"], row["scheduled"])
+                self._wipe(db, secret_id, row["number"], row["scheduled"])
+
+    def _wipe(self, db: sqlite3.Connection, secret_id: str, number: int, at: int) -> None:
+        query = """UPDATE versions SET payload = NULL, destroyed = ?, scheduled = NULL
+            WHERE secret = ? AND number = ?"""
+        db.execute(query, (at, secret_id, number))
+        self._store.wiped()
 
     def _aliases(self, db: sqlite3.Connection, secret_id: str, at: int) -> dict[str, int]:
         query = """SELECT aliases FROM aliases WHERE secret = ? AND at <= ?
@@ -282,12 +289,6 @@ def _state(db: sqlite3.Connection, secret_id: str, number: int, at: int) -> Stat
     query = """SELECT state FROM states WHERE secret = ? AND number = ?
         ORDER BY at > ?, CASE WHEN at > ? THEN at ELSE -at END, rowid DESC LIMIT 1"""
     return State(db.execute(query, (secret_id, number, at, at)).fetchone()["state"])
-
-
-def _wipe(db: sqlite3.Connection, secret_id: str, number: int, at: int) -> None:
-    query = """UPDATE versions SET payload = NULL, destroyed = ?, scheduled = NULL
-        WHERE secret = ? AND number = ?"""
-    db.execute(query, (at, secret_id, number))
 
 
 def _seconds(delay: timedelta | None) -> int | None:

@@ -61,6 +61,7 @@ class Store:
         """
         self.now = now
         self._lock = threading.RLock()
+        self._folds = True  # a killed process may have left what it wiped
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # -wal and -shm take after it
         path.chmod(0o600)
         self._db = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
@@ -97,6 +98,9 @@ class Store:
                 self._db.execute("ROLLBACK")
                 raise
             self._db.execute("COMMIT")
+            if self._folds:
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                self._folds = False
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -104,10 +108,12 @@ class Store:
         with self._lock:
             yield self._db
 
-    def checkpoint(self) -> None:
-        """Fold the write-ahead log into the file, so that what was deleted is gone from both."""
-        with self._lock:
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    def wiped(self) -> None:
+        """Have what the transaction under way deletes gone from every file once it is over.
+
+        What it deletes lies in the write-ahead log, too, which is then folded into the file.
+        """
+        self._folds = True
 
     def close(self) -> None:
         """Close the file."""
