@@ -224,6 +224,9 @@ def test_of_two_rotators_one_works_and_the_other_names_it(user: User) -> None:
         assert f"(process {first.pid}) is rotating" in second.stderr
         resumed = user("rotate", user.secret, "--resume")
         assert resumed.exit_code == 6, "it is alive: nobody takes its rotation away"
+        aborted = user("rotate", user.secret, "--abort", "--yes")
+        assert (aborted.exit_code, aborted.stdout) == (6, "")
+        assert f"(process {first.pid}) is rotating" in aborted.stderr
         (row,) = [one for one in user.json("list")["items"] if one["name"] == user.secret]
         assert row["state"] == "rotating"
         first.send_signal(signal.SIGCONT)

@@ -125,6 +125,8 @@ class Memory:
         ending: How its work ended, None while it goes on.
         made: The version that it promoted.
         gone: Ids of owners that are known to be dead.
+        aim: Id of the rotation that an abort takes back: the first that it saw.
+        undoing: Whether it sent that a broken version is taken back, and got no answer.
     """
 
     owner: str
@@ -145,6 +147,14 @@ class Memory:
     ending: Ending | None = None
     made: int | None = None
     gone: frozenset[str] = frozenset()
+    aim: str = ""
+    undoing: bool = False
+
+    def aiming(self, rotation: Rotation | None) -> "Memory":
+        """Return the memory of who has seen this rotation: an abort is about no later one."""
+        if self.intent is not Intent.ABORT or self.aim or rotation is None:
+            return self
+        return replace(self, aim=rotation.rotation_id)
 
     def claiming(self) -> "Memory":
         """Return the memory of who has just taken a rotation, without any earlier payload."""
@@ -201,6 +211,8 @@ class Write:
 
     def unanswered(self, memory: Memory) -> Memory:
         """Return the memory of who sent this and doesn't know whether it was done."""
+        if self.memory.ending is Ending.FAILED:
+            return replace(memory, undoing=True)
         return memory.claiming() if self.claims else memory
 
 

@@ -182,6 +182,7 @@ class _Run:
         state = self._state or self._rotator.store.get(self._rotator.name)
         self._state = state
         seen = seen_of(state)
+        self._memory = self._memory.aiming(seen.journal.rotation)
         self._notice_dead(seen.journal.rotation)
         action = decide(seen, self._memory, self._now(), self._rotator.policy)
         match action:

@@ -58,6 +58,8 @@ def decide(  # noqa: PLR0911 - one return a state
     if memory.ending is not None or memory.intent is Intent.TIDY:
         return tidy(seen, memory, now, policy)
     rotation = seen.journal.rotation
+    if rotation is not None and memory.aim not in {"", rotation.rotation_id}:
+        return Finish(Ending.REFUSED, "another rotation has begun since")
     if rotation is None or rotation.phase is Phase.PROMOTED:
         return _at_rest(seen, memory, now, policy)
     if rotation.owner != memory.owner:
@@ -88,7 +90,7 @@ def _at_rest(  # noqa: PLR0911 - one return a state
     if rotation is not None and rotation.owner == memory.owner:
         return Finish(Ending.PROMOTED, f"promoted version {rotation.new}")
     if memory.claimed:
-        if memory.broken:
+        if memory.undoing:
             return Finish(Ending.FAILED, "the new version did not work and was taken back")
         return Finish(Ending.REFUSED, "somebody else took the rotation over and ended it")
     if memory.intent is Intent.RESUME:

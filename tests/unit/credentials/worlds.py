@@ -141,6 +141,7 @@ def moves(world: World, process: Process, rules: Rules) -> Iterator[tuple[World,
 def observing(world: World, process: Process, rules: Rules) -> Process:
     """Read the secret and decide."""
     seen = replace(world.seen, pins=()) if rules.blind_to_pins else world.seen
+    process = replace(process, memory=process.memory.aiming(seen.journal.rotation))
     action = rules.decide(seen, process.memory, world.now, POLICY)
     match action:
         case Finish(ending) if process.memory.ending is None:
