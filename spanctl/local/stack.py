@@ -90,7 +90,7 @@ class Stack:
             UsageError: A port is none, or an environment variable can't be used.
             ConflictError: A port is taken, or what runs contradicts what is asked for.
         """
-        contexts = self._contexts()
+        self._contexts()  # that can't be read: before anything is made
         self.folder.create()
         with self.folder.locked(lambda: progress(_waiting())):
             state = self.folder.load()
@@ -102,7 +102,7 @@ class Stack:
             own = self._parts(wanted)
             starter = Starter(self.folder, wanted.state, self._environ, progress)
             self.folder.save(starter.state)
-            self._write_context(contexts, wanted)
+            self._write_context(wanted)
             failures, notes = self._bring_up(starter, own, wanted, progress)
             notes += (_STRAYS.format(len(strays)),) if strays else ()
         status = self.status()
@@ -203,10 +203,16 @@ class Stack:
         Raises:
             ConfigurationError: The state can't be written.
         """
-        if not self.folder.path.exists():
+        if not self._is_there():
             return DownResult((), 0, 0, data_gone=False)
         with self.folder.locked(lambda: progress(_waiting())):
             return self._down()
+
+    def _is_there(self) -> bool:
+        """Whether there is something to end or remove; also where its folder was taken away."""
+        if not self.folder.path.exists() and self.strays():
+            self.folder.create()
+        return self.folder.path.exists()
 
     def _down(self) -> DownResult:
         try:
@@ -235,12 +241,13 @@ class Stack:
         Raises:
             ConfigurationError: Something can't be removed.
         """
-        contexts = self._contexts()
-        if not self.folder.path.exists():
+        self._contexts()  # that can't be read: before anything is removed
+        if not self._is_there():
             return DownResult((), 0, 0, data_gone=False)
         with self.folder.locked(lambda: progress(_waiting())):
             result = self._down()
             self.folder.remove()
+            contexts = self._contexts()  # others may have changed it while this one waited
             if LOCAL in contexts.contexts:
                 contexts.without_context(LOCAL).save()
         return result
@@ -330,7 +337,8 @@ class Stack:
     def _contexts(self) -> Contexts:
         return Contexts.load(config_home(self._environ) / "contexts.toml")
 
-    def _write_context(self, contexts: Contexts, wanted: plan.Plan) -> None:
+    def _write_context(self, wanted: plan.Plan) -> None:
+        contexts = self._contexts()
         values = parts.settings(self.folder, wanted.state)
         before = dict(contexts.contexts.get(LOCAL, {}))
         unknown = Contexts.unknown_in(before)

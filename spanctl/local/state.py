@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -22,6 +23,9 @@ from spanctl.local import logs
 _VERSION: Final = 1
 _LOCK_WAIT: Final = 180.0
 _TEMPORARY: Final = "spanctl-"
+_LEFT: Final = re.compile(
+    r"\.(stack\.json|temporary|prefect-auth|prefect\.html|logs|prefect-home|identity)\.[0-9]+"
+)
 _ELSEWHERE: Final = "it was written by another version of spanctl"
 
 
@@ -200,6 +204,7 @@ class Folder:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             for folder in (self.path, self.path / "logs", self.prefect_home):
                 folder.mkdir(mode=0o700, exist_ok=True)
+                _check_owner(folder, folder.stat())
                 folder.chmod(0o700)
             if self._own_temporary() is None:
                 made = tempfile.mkdtemp(prefix=_TEMPORARY)
@@ -212,11 +217,11 @@ class Folder:
             ConfigurationError: It can't be removed.
         """
         with writing(self.path, "remove"):
-            if (found := self._own_temporary()) is not None:
-                shutil.rmtree(found, ignore_errors=True)
-            self._temporary.unlink(missing_ok=True)
             self.page.unlink(missing_ok=True)
             self.auth.unlink(missing_ok=True)
+            if (found := self._own_temporary()) is not None:
+                shutil.rmtree(found)
+            self._temporary.unlink(missing_ok=True)
 
     @contextmanager
     def locked(self, waiting: Callable[[], None]) -> Iterator[None]:
@@ -227,10 +232,11 @@ class Folder:
 
         Raises:
             ConflictError: The lock was not had within three minutes.
-            ConfigurationError: The folder can't be written.
+            ConfigurationError: The folder can't be written, or is another user's.
         """
         with writing(self.path):
-            handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            _check_owner(self.path, self.path.stat())
+            handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             self._lock(handle, waiting)
             yield
@@ -258,10 +264,13 @@ class Folder:
         """Read the state; nothing remembered is an empty one.
 
         Raises:
-            ConfigurationError: The file can't be read, or is damaged.
+            ConfigurationError: The file can't be read, is damaged, or another user's, who would
+                name programs in it that are run here.
         """
         try:
-            return State.from_json(self.state_file.read_text(encoding="utf-8"))
+            with self.state_file.open(encoding="utf-8") as stream:
+                _check_owner(self.state_file, os.fstat(stream.fileno()))
+                return State.from_json(stream.read())
         except (FileNotFoundError, NotADirectoryError):
             return State()
         except (OSError, ValueError) as error:
@@ -294,17 +303,35 @@ class Folder:
     def remove(self) -> None:
         """Remove what was kept. The lock's file stays: another process may wait on it.
 
+        Each folder goes at once or stays whole, wherever this is killed: with half of it the next
+        stack would begin with what this one has forgotten.
+
         Raises:
             ConfigurationError: Something can't be removed.
         """
         self.tidy()
         with writing(self.path, "remove"):
+            self._remove_left()
             for folder in (self.path / "logs", self.prefect_home, self.identity):
-                if folder.exists():
-                    shutil.rmtree(folder)
-            for left in self.path.glob(".*"):  # of a write that was killed
-                left.unlink()
+                if os.path.lexists(folder):
+                    folder.rename(folder.with_name(f".{folder.name}.{os.getpid()}"))
+            self._remove_left()
             self.state_file.unlink(missing_ok=True)
+
+    def _remove_left(self) -> None:
+        """Remove what was written or removed when a process was killed, and nothing else."""
+        for left in self.path.iterdir():
+            if _LEFT.fullmatch(left.name):
+                if left.is_dir() and not left.is_symlink():
+                    shutil.rmtree(left)
+                else:
+                    left.unlink()
+
+
+def _check_owner(path: Path, found: os.stat_result) -> None:
+    if found.st_uid != os.geteuid():
+        msg = f"{path} is another user's"
+        raise ConfigurationError(msg, hint="SPANCTL_STATE_HOME names another folder")
 
 
 def _reason(error: OSError | ValueError) -> str | None:

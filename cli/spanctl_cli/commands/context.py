@@ -197,9 +197,9 @@ def delete(ctx: typer.Context, name: NameArgument, yes: YesOption = False) -> No
     Example: spanctl context delete prod --yes
     """
     app_context = AppContext.of(ctx)
-    contexts = Contexts.load()
-    contexts.get(name)
+    Contexts.load().get(name)
     confirm(app_context, f"Forget the context {name}?", yes=yes)
+    contexts = Contexts.load()  # others may have changed it while this one asked
     contexts.without_context(name).save()
     context_prefect.forget(contexts, name, but=())
     app_context.note(f"deleted: {name}")
