@@ -71,7 +71,10 @@ def _changing(asked: Wanted) -> Iterator[tuple[str, str]]:
         if kinds:
             cache = Cache.of(resolve(context=asked.context))
             known = cache.read()
-            yield from (pair for kind in kinds for pair in known.get(kind, ()))
+            pairs = (pair for kind in kinds for pair in known.get(kind, ()))
+            # A run that somebody called --yes must not become an option by a TAB.
+            is_safe = asked.dashed or asked.prefix
+            yield from (one for one in pairs if is_safe or not one[0].startswith("-"))
             if not cache.is_fresh():
                 with contextlib.suppress(OSError):  # a full or foreign disk
                     cache.have_renewed()

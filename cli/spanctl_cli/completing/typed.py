@@ -38,12 +38,26 @@ class Typed:
         return cls(tuple(words), current)
 
     def written(self, value: str) -> str:
-        """Return the part of a value that bash inserts at the cursor, quoted as it has to be."""
+        """Return the part of a value that bash inserts at the cursor, quoted as it has to be.
+
+        bash then closes the quote that is open, unless the last character is such a quote.
+        """
         rest = value[self.kept :]
         if self.quote == "'":
-            return rest.replace("'", "'\\''")
-        special = _IN_DOUBLE if self.quote else _SPECIAL
-        return "".join(f"\\{char}" if char in special else char for char in rest)
+            quoted = rest.replace("'", "'\\''")
+            return quoted[:-1] if rest.endswith("'") else quoted
+        if self.quote:
+            return _in_double(rest)
+        return "".join(f"\\{char}" if char in _SPECIAL else char for char in rest)
+
+
+def _in_double(text: str) -> str:
+    """Return a text as it stands in double quotes; its last character may close them."""
+    if text.endswith('"'):
+        return f'{_in_double(text[:-1])}"\\"'
+    quoted = "".join(f"\\{char}" if char in _IN_DOUBLE else char for char in text)
+    # There only an end of the quotes keeps bash's history out, except right before the last one.
+    return quoted[:-1].replace("!", '"\\!"') + quoted[-1:]
 
 
 def parsed(line: str, breaks: str) -> Typed:

@@ -5,7 +5,7 @@ A *node* of the table is a command: ``help``, ``options``, ``arguments``, and fo
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from spanctl_cli.completing.typed import Typed
@@ -27,12 +27,14 @@ class Wanted:
         kinds: The kinds of the values that it doesn't know.
         prefix: What stands before each of these values: ``--context=``.
         context: The context that an option before the cursor names.
+        dashed: Whether a value that begins with a dash would be taken for one, not for an option.
     """
 
     fixed: tuple[tuple[str, str], ...] = ()
     kinds: tuple[str, ...] = ()
     prefix: str = ""
     context: str | None = None
+    dashed: bool = False
 
 
 @dataclass(slots=True)
@@ -108,7 +110,7 @@ def wanted(table: Node, typed: Typed) -> Wanted:
     for word in typed.words:
         walk.step(word)
     if walk.awaiting is not None:
-        return _values(walk.awaiting, walk.context)
+        return replace(_values(walk.awaiting, walk.context), dashed=True)
     if typed.current.startswith("-") and not walk.ended:
         return _option_at(walk, typed.current)
     if "commands" in walk.node:
@@ -117,7 +119,7 @@ def wanted(table: Node, typed: Typed) -> Wanted:
     if argument is not None and _COMMANDS in argument.get("kinds", ()):
         return _words_of_a_command(table, walk.passed, argument)
     if argument is not None:
-        return _values(argument, walk.context)
+        return replace(_values(argument, walk.context), dashed=walk.ended)
     return Wanted(kinds=("files",)) if walk.ended else Wanted(tuple(_options(walk)))
 
 
