@@ -211,7 +211,7 @@ class Folder:
                 privatefiles.write_private(self._temporary, made.encode())
 
     def tidy(self) -> None:
-        """Remove what was for now only.
+        """Remove what was for now only, and what a killed process left.
 
         Raises:
             ConfigurationError: It can't be removed.
@@ -219,6 +219,7 @@ class Folder:
         with writing(self.path, "remove"):
             self.page.unlink(missing_ok=True)
             self.auth.unlink(missing_ok=True)
+            self._remove_left()
             if (found := self._own_temporary()) is not None:
                 shutil.rmtree(found)
             self._temporary.unlink(missing_ok=True)
@@ -311,7 +312,6 @@ class Folder:
         """
         self.tidy()
         with writing(self.path, "remove"):
-            self._remove_left()
             for folder in (self.path / "logs", self.prefect_home, self.identity):
                 if os.path.lexists(folder):
                     folder.rename(folder.with_name(f".{folder.name}.{os.getpid()}"))

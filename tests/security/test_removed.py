@@ -87,7 +87,8 @@ def test_a_link_in_the_place_of_the_lock_makes_nothing(stack: Stack, precious: P
     assert left(stack) >= {*FOLDERS, *FILES}
 
 
-def test_files_of_others_stay(stack: Stack) -> None:
+@pytest.mark.parametrize("then", ["down", "reset"])
+def test_files_of_others_stay(stack: Stack, then: str) -> None:
     """Whatever they are called; only what a killed process of ours left goes."""
     foreign = {".git", ".keep", ".stack.json.old", ".env.12", "identity.bak", "notes"}
     for name in foreign:
@@ -97,8 +98,9 @@ def test_files_of_others_stay(stack: Stack) -> None:
     for name in (*FOLDERS, *FILES):
         (stack.folder.path / f".{name}.4711").touch()
     (stack.folder.path / ".identity.4712" / "inner").mkdir(parents=True)
-    stack.reset()
-    assert left(stack) == {"lock", ".nfs01", *foreign}
+    getattr(stack, then)()
+    kept = {*FOLDERS, "stack.json"} if then == "down" else set()
+    assert left(stack) == {"lock", ".nfs01", *foreign, *kept}
 
 
 def test_what_can_not_be_removed_is_told(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
