@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP_FLAGS := --quiet --no-input --disable-pip-version-check
-# Workers side by side, each with an emulator and a Prefect server of its own.
-PYTEST_FLAGS ?= --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+# Workers side by side, each with an emulator and a Prefect server of its own; one more than CI has
+# cores, for tests wait, too.
+PYTEST_FLAGS ?= --numprocesses=3 --dist=loadfile --no-loadscope-reorder
 CAMPAIGN_FLAGS ?=
 
 export DO_NOT_TRACK := 1

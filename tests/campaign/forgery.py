@@ -92,7 +92,7 @@ class Forgery:
 
     def cases(self, form: Form) -> Sequence[Case]:
         """Alterations of every kind in turn, of finished runs and of those that wait."""
-        number = 6 if form is Form.SHORT else 240
+        number = 4 if form is Form.SHORT else 240
         kinds = [f"{phase} {kind}" for kind in KINDS for phase in ("finished", "waiting")]
         naive = Case("naive", {"kind": "finished parameters"}, Side.NAIVE)
         return [*in_turn("kind", kinds, number), naive]

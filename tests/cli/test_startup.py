@@ -66,8 +66,15 @@ def test_a_signal_while_the_command_line_is_loaded(module: str, number: signal.S
     assert run(_AT_IMPORT, module, str(int(number)), "context", "list") == _ENDS[number]
 
 
-@pytest.mark.parametrize("number", _ENDS)
-@pytest.mark.parametrize("module", ["prefect", "prefect.flows", "spanctl.flows.launch", "httpx"])
+@pytest.mark.parametrize(
+    ("module", "number"),
+    [
+        ("prefect", signal.SIGINT),
+        ("prefect.flows", signal.SIGTERM),
+        ("spanctl.flows.launch", signal.SIGINT),
+        ("httpx", signal.SIGTERM),
+    ],
+)
 def test_a_signal_while_a_command_loads_what_it_needs(module: str, number: signal.Signals) -> None:
     """It waits until the module is there: inside of one it might end as anything, or be lost."""
     command = ("run", "sql", "-e", "SELECT 1")

@@ -66,7 +66,7 @@ DEPLOY = """
 import sys
 from prefect import flow
 from prefect.deployments import run_deployment
-flow.from_source(sys.argv[1], "probe.py:probe").deploy("it", work_pool_name="p")
+flow.from_source(sys.argv[1], "probe.py:probe").deploy("it", work_pool_name=sys.argv[3])
 print(run_deployment("probe/it", parameters={"out": sys.argv[2]}, poll_interval=0.2).state_name)
 """
 OURS = ["-P", "-m", "spanctl.local.launch", "worker", "start"]
@@ -262,10 +262,19 @@ def test_the_worker_opens_the_api(
     assert KEY not in "".join(os.environ.values())
 
 
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The API's URL of a server that asks for a pair."""
+    home = tmp_path_factory.mktemp("closed")
+    with serving(home, {"PREFECT_SERVER_API_AUTH_STRING": PAIR}) as url:
+        yield url
+
+
 @pytest.mark.parametrize(("worker", "is_seen"), [(OURS, False), (["-c", NAIVE], True)])
-def test_flow_runs_read_what_opens_the_api_themselves(
+def test_flow_runs_read_what_opens_the_api_themselves(  # noqa: PLR0913, PLR0917 - cases
     worker: list[str],
     is_seen: bool,
+    closed: str,
     context: dict[str, str],
     secrets: dict[str, str],
     tmp_path: Path,
@@ -273,32 +282,30 @@ def test_flow_runs_read_what_opens_the_api_themselves(
     """No process of a flow run finds it in an environment, and each opens the API all the same."""
     (tmp_path / "probe.py").write_text(PROBE)
     out = tmp_path / "out"
-    home = tmp_path / "server"
-    home.mkdir()
-    with serving(home, {"PREFECT_SERVER_API_AUTH_STRING": PAIR}) as url:
-        use({**context, "prefect_api_url": url, "prefect_auth_string": secrets["pair"]})
-        ours = child_environment({"PREFECT_API_URL": url, "PREFECT_HOME": str(tmp_path / "w")})
-        asking = {**ours, "PREFECT_API_AUTH_STRING": PAIR}
-        making = [sys.executable, "-m", "prefect", "work-pool", "create", "p", "--type", "process"]
-        subprocess.run(making, env=asking, capture_output=True, timeout=_PATIENCE, check=True)
-        running = subprocess.Popen(
-            [sys.executable, *worker, "--pool", "p", "--type", "process"],
-            env={**ours, "PREFECT_WORKER_QUERY_SECONDS": "1"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+    use({**context, "prefect_api_url": closed, "prefect_auth_string": secrets["pair"]})
+    ours = child_environment({"PREFECT_API_URL": closed, "PREFECT_HOME": str(tmp_path / "w")})
+    asking = {**ours, "PREFECT_API_AUTH_STRING": PAIR}
+    pool = tmp_path.name
+    making = [sys.executable, "-m", "prefect", "work-pool", "create", pool, "--type", "process"]
+    subprocess.run(making, env=asking, capture_output=True, timeout=_PATIENCE, check=True)
+    running = subprocess.Popen(
+        [sys.executable, *worker, "--pool", pool, "--type", "process"],
+        env={**ours, "PREFECT_WORKER_QUERY_SECONDS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", DEPLOY, str(tmp_path), str(out), pool],
+            env=asking,
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE,
+            check=False,
         )
-        try:
-            done = subprocess.run(
-                [sys.executable, "-c", DEPLOY, str(tmp_path), str(out)],
-                env=asking,
-                capture_output=True,
-                text=True,
-                timeout=_PATIENCE,
-                check=False,
-            )
-        finally:
-            running.terminate()
-            running.wait(_PATIENCE)
+    finally:
+        running.terminate()
+        running.wait(_PATIENCE)
     assert (done.returncode, done.stdout.split()[-1:]) == (0, ["Completed"]), done.stderr
     assert (PAIR.encode() in out.read_bytes()) is is_seen
 

@@ -10,15 +10,15 @@ from spanctl.local.stack import Stack
 from spanctl.orchestration.settings import ApiSettings
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The home of the session's stack: its configuration and its state."""
+    """The home of a file's stack: its configuration and its state."""
     return tmp_path_factory.mktemp("stack")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def environ(home: Path) -> dict[str, str]:
-    """The environment of everyone who works with the session's stack."""
+    """The environment of everyone who works with that stack."""
     places = {
         "SPANCTL_CONFIG_HOME": str(home / "config"),
         "SPANCTL_STATE_HOME": str(home / "state"),
@@ -26,9 +26,9 @@ def environ(home: Path) -> dict[str, str]:
     return {**os.environ, **places}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def started(environ: dict[str, str]) -> Iterator[Stack]:
-    """The session's stack, started once: Prefect makes its database in ten seconds."""
+    """A stack for a file, started once: Prefect makes its database in ten seconds."""
     stack = Stack(environ=environ)
     try:
         result = stack.up()
@@ -40,7 +40,7 @@ def started(environ: dict[str, str]) -> Iterator[Stack]:
 
 @pytest.fixture
 def stack(started: Stack) -> Stack:
-    """The session's stack, with everything up, whatever the test before did to it."""
+    """The file's stack, with everything up, whatever the test before did to it."""
     result = started.up()
     assert result.is_up, result.failures
     return started
