@@ -1,5 +1,6 @@
 """A batch of runs that come to their point, die of one cause, and are left to recoverers."""
 
+import contextlib
 import random
 import signal
 import statistics
@@ -103,6 +104,9 @@ class Batch:
             return total(self._verdict(), counted=self.counted)
         if self.kind.hunted:
             self._hunt(recoverers)
+        if self.kind.point == "paused":
+            with contextlib.suppress(LateError):
+                until("approvals", self._approved, _WITHIN)
         self.world.are_in(self.runs, ["Completed"], _WITHIN)
         if "frozen" in self.kind.dies:
             self._wake()
@@ -170,11 +174,15 @@ class Batch:
             self.world.work()
         for number in recoverers:
             self.world.recover(number)
-        if self.kind.point == "paused":
-            for run in self.runs:
-                self.world.ask("POST", f"/flow_runs/{run}/resume")
         if self.kind.dies == ("worker",):
             (self.folder / RELEASED).touch()
+
+    def _approved(self) -> bool:
+        """Approve each run that waits for it, before its death is told or after; are all over?"""
+        states = {run: told["state_name"] for run, told in self.world.runs(self.runs).items()}
+        for run in [run for run, state in states.items() if state == "Paused"]:
+            self.world.ask("POST", f"/flow_runs/{run}/resume")
+        return all(state in {"Completed", "Failed"} for state in states.values())
 
     def _hunt(self, recoverers: range) -> None:
         """Kill recoverers at random, until the runs have ended."""
