@@ -19,9 +19,11 @@ from spanctl.flows.blocks import SpannerCredentials, SpannerDatabase
 from spanctl.flows.steps import TransactionTask, transaction
 from spanctl.flows.tasks import Dml, Mutation, MutationKind, execute_dml, query, write
 from spanctl.invocation import Invocation, using
+from spanctl.orchestration import ownresults
 from spanctl.proxies import spare_loopback
 
 spare_loopback()  # Prefect's client looks at the environment whenever it is made
+ownresults.install()
 
 __all__ = [
     "Dml",

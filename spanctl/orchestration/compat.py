@@ -114,6 +114,13 @@ def _flows_without_folder(tools: Any) -> None:  # noqa: ANN401 - a module
     tools.load_module = import_module
 
 
+def _results_of_owner(calls: Any) -> None:  # noqa: ANN401 - a module
+    """Change ``prefect._internal.compatibility.blocks``: also where no flow imports spanctl."""
+    from spanctl.orchestration.ownresults import keep_own
+
+    keep_own(calls)
+
+
 class _Elsewhere:
     """The module ``os`` in another folder."""
 
@@ -132,4 +139,5 @@ _CHANGES = {
     "prefect.utilities.importtools": _flows_without_folder,
     "prefect.settings.sources": _settings_without_folder,
     "multiprocessing.util": _children_without_folder,
+    "prefect._internal.compatibility.blocks": _results_of_owner,
 }
