@@ -22,6 +22,8 @@ _SETTINGS = {**_KEYS, HEADERS: PREFECT_CLIENT_CUSTOM_HEADERS}
 def open_api(kept: Mapping[str, Secret]) -> None:
     """Have Prefect use these from now on, in place of any other that it knows.
 
+    It puts them into no environment: processes of a pool get them through their pipe.
+
     Args:
         kept: Prefect's variable to its value; empty to leave Prefect as it is.
     """
@@ -32,6 +34,7 @@ def open_api(kept: Mapping[str, Secret]) -> None:
         told[PREFECT_CLIENT_CUSTOM_HEADERS] = parse_headers(kept[HEADERS].reveal_text())
     replaced = _KEYS if kept.keys() & _KEYS.keys() else {}
     change(told, {one for name, one in replaced.items() if name not in kept})
+    _keep_out_of_environments()
 
 
 def change(updates: Mapping[Any, Any], restored: Collection[Any] = ()) -> None:
@@ -59,11 +62,11 @@ def environment() -> dict[str, str]:
     }
 
 
-def keep_out_of_environments() -> None:
+def _keep_out_of_environments() -> None:
     """Have Prefect leave what opens its API out of every environment that it makes from now on.
 
-    A worker hands its settings to the processes of its flow runs that way, and the environment of
-    a process is open to whoever may look into it.
+    A worker hands its settings to the processes of its flow runs that way, a flow's run to those of
+    its pool, and the environment of a process is open to whoever may look into it, and inherited.
     """
     make = Settings.to_environment_variables
 

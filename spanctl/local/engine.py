@@ -16,11 +16,8 @@ from spanctl.settings import resolve
 compat.keep_folder_out()
 
 
-def open_api() -> bool:
+def open_api() -> None:
     """Read what opens the API, where a secret holds it, and keep it in this process's memory.
-
-    Returns:
-        Whether a secret holds it.
 
     Raises:
         SystemExit: It could not be read; the message says why.
@@ -35,7 +32,6 @@ def open_api() -> bool:
 
         harden()
         opening.open_api(kept)
-    return bool(kept)
 
 
 def main() -> None:

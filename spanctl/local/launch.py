@@ -39,9 +39,9 @@ def main() -> None:
     # A shell that starts spanctl in the background has SIGINT ignored, and a worker stops by it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if sys.argv[1] == "worker":
-        is_secret = engine.open_api()
+        engine.open_api()
         _wait_for_api()
-        _start_our_engine(is_secret=is_secret)
+        _start_our_engine()
     else:
         scheduling.let_in()
         _close_server()
@@ -49,14 +49,12 @@ def main() -> None:
     runpy.run_module("prefect", run_name="__main__")
 
 
-def _start_our_engine(*, is_secret: bool) -> None:
+def _start_our_engine() -> None:
     """Have each flow run be one process, of ours, that reads itself what opens the API."""
-    from spanctl.flows import engines, opening
+    from spanctl.flows import engines
 
     engines.start_with(engine.__name__)
     engines.label_claimed()
-    if is_secret:
-        opening.keep_out_of_environments()
 
 
 def _close_server() -> None:

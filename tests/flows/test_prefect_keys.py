@@ -52,14 +52,24 @@ thread.join()
 """
 
 PROBE = """
-import os
+import os, subprocess
 from pathlib import Path
-from prefect import flow
+from prefect import flow, get_run_logger, task
+from prefect.client.orchestration import get_client
+from prefect.task_runners import ProcessPoolTaskRunner
 
-@flow
+@task
+def of_a_child():
+    get_run_logger().info("a word of the pool's")
+    with get_client(sync_client=True) as client:
+        client.read_work_pools()
+    return subprocess.check_output(["cat", "/proc/self/environ"])
+
+@flow(task_runner=ProcessPoolTaskRunner(max_workers=1))
 def probe(out: str):
     seen = [Path(f"/proc/{pid}/{kept}").read_bytes()
             for pid in (os.getpid(), os.getppid()) for kept in ("environ", "cmdline")]
+    seen.append(of_a_child.submit().result())
     Path(out).write_bytes(b"".join(seen))
 """
 DEPLOY = """
@@ -73,8 +83,10 @@ OURS = ["-P", "-m", "spanctl.local.launch", "worker", "start"]
 # Keeps the key in its memory, and leaves the processes of the flow runs to Prefect.
 NAIVE = """
 import runpy, sys
+from spanctl.flows import opening
 from spanctl.local import engine
 
+opening._keep_out_of_environments = lambda: None
 engine.open_api()
 sys.argv = ["prefect", "worker", "start", *sys.argv[1:]]
 runpy.run_module("prefect", run_name="__main__", alter_sys=True)
