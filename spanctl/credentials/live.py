@@ -2,7 +2,7 @@
 
 import threading
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, NoReturn, Protocol, Self, SupportsIndex
+from typing import Any, Final, Protocol, Self
 
 from google.oauth2.credentials import Credentials
 
@@ -10,7 +10,7 @@ from spanctl.clock import monotonic, now
 from spanctl.credentials.hardening import without_locals
 from spanctl.credentials.http import Http
 from spanctl.credentials.iam import AccessToken
-from spanctl.credentials.secret import Secret
+from spanctl.credentials.secret import Kept, Secret
 from spanctl.errors import ConfigurationError, NotPermittedError, UnreachableError
 from spanctl.variables import UNIVERSE
 
@@ -30,7 +30,7 @@ class TokenSource(Protocol):
         ...
 
 
-class LiveCredentials(Credentials):
+class LiveCredentials(Kept, Credentials):
     """Credentials whose token is fetched again before it expires; thread-safe.
 
     Google's clients call :meth:`refresh` by themselves before each request that needs it. Who sees
@@ -133,12 +133,3 @@ class LiveCredentials(Credentials):
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return the same credentials."""
         return self
-
-    def __getstate__(self) -> NoReturn:
-        """Refuse to be serialised: a reference can be passed on instead."""
-        msg = "live credentials can't be pickled; pass their reference on"
-        raise TypeError(msg)
-
-    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        """Refuse to be pickled."""
-        self.__getstate__()

@@ -1,11 +1,36 @@
 """A value that doesn't leave by accident: no repr, str, format, pickle, JSON or copy of it."""
 
 import hmac
-from typing import Any, Final, Never, NoReturn, Self, SupportsIndex
+from typing import Any, ClassVar, Final, Never, NoReturn, Self, SupportsIndex
 
 from spanctl.credentials.redact import REDACTOR
+from spanctl.errors import UsageError
 
 SHOWN: Final = "Secret(…)"
+_INSTEAD: Final = "pass its reference on, and open it where it is used"
+
+
+class NotPortableError(UsageError, TypeError):
+    """Material, or what holds it open, was to be sent to another process or written (exit 2)."""
+
+
+class Kept:
+    """What holds material or a connection: it refuses to be pickled."""
+
+    _instead: ClassVar[str] = _INSTEAD
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        """Refuse to be pickled."""
+        self.__getstate__()
+
+    def __getstate__(self) -> NoReturn:
+        """Refuse to be serialised.
+
+        Raises:
+            NotPortableError: Always; its message says what to pass on instead.
+        """
+        msg = f"{type(self).__name__} can't be pickled: {self._instead}"
+        raise NotPortableError(msg)
 
 
 class Secret:
@@ -73,11 +98,12 @@ class Secret:
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         """Refuse to be pickled."""
-        _refuse("pickled")
+        self.__getstate__()
 
     def __getstate__(self) -> NoReturn:
         """Refuse to be serialised."""
-        _refuse("serialised")
+        msg = f"a secret can't be pickled: {_INSTEAD}"
+        raise NotPortableError(msg)
 
     def __copy__(self) -> Self:
         """Refuse to be copied."""

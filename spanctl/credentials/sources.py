@@ -25,7 +25,7 @@ from spanctl.credentials.lent import is_lent, is_own
 from spanctl.credentials.live import TokenSource
 from spanctl.credentials.redact import REDACTOR
 from spanctl.credentials.rotation.ports import VersionStateError
-from spanctl.credentials.secret import Secret
+from spanctl.credentials.secret import Kept, Secret
 from spanctl.errors import (
     ConfigurationError,
     NotFoundError,
@@ -40,7 +40,7 @@ _QUOTA: Final = "GOOGLE_CLOUD_QUOTA_PROJECT"
 _USER_FILE: Final = ".config/gcloud/application_default_credentials.json"
 
 
-class GoogleSource:
+class GoogleSource(Kept):
     """Tokens of google-auth's own credentials, used for their tokens alone.
 
     They never reach a channel: before each request they would look up a regional boundary at a

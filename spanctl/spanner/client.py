@@ -22,6 +22,7 @@ from spanctl import shelter
 from spanctl.clock import monotonic
 from spanctl.closing import Closing
 from spanctl.credentials.live import LiveCredentials
+from spanctl.credentials.secret import Kept
 from spanctl.errors import SpanctlError
 from spanctl.ledger.receipt import Provenance
 from spanctl.spanner import values
@@ -54,11 +55,11 @@ _RENEWING: Final = 30.0
 _STRONG = ReadOptions(read_only=ReadOptions.ReadOnly(strong=True))
 
 
-class Database(Closing):
+class Database(Kept, Closing):
     """A Spanner database; thread-safe, connects at the first use, a context manager.
 
     Attributes:
-        target: Where it is.
+        target: Where it is; this can be pickled, the open database can't.
         rpc: The channel to it.
         binding: Which database it is, and that it stays the same one.
         sessions: The sessions on it.
@@ -67,6 +68,8 @@ class Database(Closing):
         requests: Roots of idempotency keys, each with the request that is known to be kept for it.
         is_installing: Whether its ledger is being written just now: nothing to hold a write to.
     """
+
+    _instead = "pass its target on, and open it where it is used"
 
     def __init__(self, target: Target, *, credentials: LiveCredentials | None = None) -> None:
         """Remember where the database is; nothing is sent yet.

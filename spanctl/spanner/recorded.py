@@ -11,6 +11,7 @@ from google.cloud.spanner_v1.keyset import KeySet
 from google.cloud.spanner_v1.types import Mutation
 from google.protobuf.struct_pb2 import ListValue
 
+from spanctl.credentials.secret import Kept
 from spanctl.errors import UsageError
 from spanctl.ledger.receipt import Statement, StatementKind, changed_rows
 from spanctl.ledger.tally import Tally
@@ -19,8 +20,10 @@ from spanctl.spanner.ddl import is_ledger
 from spanctl.spanner.limits import Write
 
 
-class Recorded(ABC):
+class Recorded(Kept, ABC):
     """The part of a transaction that buffers mutations and keeps count of all it does."""
+
+    _instead = "use it in the body that it was given to, and pass values on"
 
     def __init__(self) -> None:
         """Start with nothing done."""
