@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, Final, NoReturn
 
 from spanctl.clock import parse_rfc3339, rfc3339
+from spanctl.credentials.hardening import without_locals
 from spanctl.credentials.redact import REDACTOR
 from spanctl.credentials.secret import Secret
 from spanctl.errors import ConfigurationError, UsageError
@@ -80,6 +81,7 @@ class CredentialDocument:
         return info
 
 
+@without_locals()
 def parse_document(material: Secret, *, may_run: bool = False) -> CredentialDocument:
     """Read a credential document.
 
@@ -107,6 +109,7 @@ def parse_document(material: Secret, *, may_run: bool = False) -> CredentialDocu
             return _external(info, material, may_run=may_run)
 
 
+@without_locals()
 def access_token_document(  # noqa: PLR0913 - the document's fields
     token: Secret,
     *,

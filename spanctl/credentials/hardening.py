@@ -80,20 +80,29 @@ def format_exception(error: BaseException) -> str:
 def without_locals() -> Iterator[None]:
     """Empty the frames that an error leaves behind in the block, so that nothing can print them."""
     try:
-        yield
-    except BaseException as error:
+        try:
+            yield
+        except BaseException as error:
+            forget_locals(error)
+            raise
+    except BaseException as error:  # once more: a tracer, or a signal, may have raised in there
         forget_locals(error)
         raise
 
 
 def forget_locals(error: BaseException) -> None:
-    """Empty the frames of an error, and of those that led to it: its lines stay, values go."""
+    """Empty the frames of an error, and of all that led to it: its lines stay, values go."""
+    left: list[BaseException | None] = [error]
     seen: set[int] = set()
-    found: BaseException | None = error
-    while found is not None and id(found) not in seen:
+    while left:
+        found = left.pop()
+        if found is None or id(found) in seen:
+            continue
         seen.add(id(found))
         traceback.clear_frames(found.__traceback__)
-        found = found.__cause__ or found.__context__
+        left += [found.__cause__, found.__context__]
+        if isinstance(found, BaseExceptionGroup):
+            left += found.exceptions
 
 
 def install_excepthook() -> None:

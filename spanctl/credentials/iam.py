@@ -10,6 +10,7 @@ from typing import Final
 from spanctl.clock import parse_rfc3339
 from spanctl.credentials.document import CLOUD_PLATFORM, CredentialDocument, parse_document
 from spanctl.credentials.endpoints import Endpoints, impersonation_url
+from spanctl.credentials.hardening import without_locals
 from spanctl.credentials.http import Http, call
 from spanctl.credentials.secret import Secret
 from spanctl.errors import (
@@ -55,6 +56,7 @@ class AccessToken:
     universe: str = UNIVERSE
 
 
+@without_locals()
 def impersonate(  # noqa: PLR0913 - one request, told in full
     http: Http,
     endpoints: Endpoints,
@@ -120,6 +122,7 @@ def key_name(email: str, key_id: str) -> str:
     return f"projects/-/serviceAccounts/{email}/keys/{key_id}"
 
 
+@without_locals()
 def create_key(
     http: Http, endpoints: Endpoints, base: AccessToken, email: str
 ) -> CredentialDocument:

@@ -48,7 +48,7 @@ class LiveCredentials(Kept, Credentials):
         super().__init__(token=None, universe_domain=universe)  # type: ignore[no-untyped-call]
         self._source = source
         self._http = http
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()  # who unwinds may come by again
         self._looked = 0.0
         self._live: AccessToken | None = None
 

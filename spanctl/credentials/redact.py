@@ -58,7 +58,8 @@ class Redactor:
         """Start without any value."""
         self._passing: OrderedDict[bytes, frozenset[str] | None] = OrderedDict()
         self._lasting: OrderedDict[bytes, frozenset[str] | None] = OrderedDict()
-        self._lock = threading.Lock()
+        # What a tracer or a signal raises in here is told by the same thread, through here.
+        self._lock = threading.RLock()
 
     def learn(self, value: bytes, *, lasting: bool = False) -> None:
         """Mask this value from now on, also encoded; shorter ones than 8 bytes are left.
@@ -89,7 +90,7 @@ class Redactor:
         with self._lock:
             found = []
             for kept in (self._passing, self._lasting):
-                for value, needles in kept.items():
+                for value, needles in list(kept.items()):
                     known = needles if needles is not None else frozenset(_needles(value))
                     kept[value] = known
                     found.append(known)

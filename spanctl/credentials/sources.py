@@ -19,6 +19,7 @@ from google.oauth2 import service_account
 from spanctl.clock import now
 from spanctl.credentials.document import USERS, CredentialDocument, DocumentKind, parse_document
 from spanctl.credentials.endpoints import Endpoints
+from spanctl.credentials.hardening import without_locals
 from spanctl.credentials.http import Http
 from spanctl.credentials.iam import LONGEST, SCOPES, AccessToken, impersonate
 from spanctl.credentials.lent import is_lent, is_own
@@ -192,6 +193,7 @@ class TokenDocumentSource:
         )
 
 
+@without_locals()
 def document_source(document: CredentialDocument, endpoints: Endpoints) -> TokenSource:
     """Return the source that a document describes; its URLs are checked before anything is sent.
 

@@ -112,7 +112,7 @@ class GoogleSecretStore:
         self._endpoints = endpoints
         self._credentials = credentials
         self._timeout = timeout
-        self._opening = threading.Lock()
+        self._opening = threading.RLock()  # who unwinds closes it
         self._opened: dict[str, SecretManagerServiceClient] = {}
 
     def _client(self, host: str) -> SecretManagerServiceClient:
@@ -156,6 +156,10 @@ class GoogleSecretStore:
 
     def add(self, name: SecretName, material: Secret) -> int:
         """Add a version, sent once, with its checksum, and return its number."""
+        with without_locals():
+            return self._add(name, material)
+
+    def _add(self, name: SecretName, material: Secret) -> int:
         data = material.reveal()
         payload = SecretPayload(data=data, data_crc32c=crc32c(data))
         request = AddSecretVersionRequest(parent=str(name), payload=payload)
@@ -167,6 +171,10 @@ class GoogleSecretStore:
 
     def access(self, name: SecretName, version: int | str) -> Payload:
         """Read a version's payload, by number or alias, its checksum verified."""
+        with without_locals():
+            return self._access(name, version)
+
+    def _access(self, name: SecretName, version: int | str) -> Payload:
         what = f"version {version} of {name}"
         request = {"name": name.version(version)}
         try:

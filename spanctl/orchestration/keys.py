@@ -135,6 +135,13 @@ def read_file(path: Path) -> "Secret":
     Raises:
         ConfigurationError: It can't be read, holds something else, or is open to others.
     """
+    from spanctl.credentials.hardening import without_locals
+
+    with without_locals():
+        return _line_of(path)
+
+
+def _line_of(path: Path) -> "Secret":
     from spanctl.credentials.secret import Secret
 
     hint = "write it there, as one line; that of a local stack comes back by: spanctl local up"
