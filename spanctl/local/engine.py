@@ -27,10 +27,8 @@ def open_api() -> None:
     except SpanctlError as error:
         sys.exit(f"what opens the Prefect API could not be read: {error.message}; {error.hint}")
     if kept:
-        from spanctl.credentials.hardening import harden
         from spanctl.flows import opening
 
-        harden()
         opening.open_api(kept)
 
 

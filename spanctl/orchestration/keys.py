@@ -130,13 +130,14 @@ def _read(reference: SecretReference | FileReference, settings: Settings) -> "Se
 
 
 def read_file(path: Path) -> "Secret":
-    """Return the line that a file holds, which nobody but its owner may read.
+    """Return the line that a file holds, which nobody but its owner may read; it hardens first.
 
     Raises:
         ConfigurationError: It can't be read, holds something else, or is open to others.
     """
-    from spanctl.credentials.hardening import without_locals
+    from spanctl.credentials.hardening import harden, without_locals
 
+    harden()  # before this process holds it
     with without_locals():
         return _line_of(path)
 
