@@ -97,6 +97,14 @@ def read(path: Path) -> Stray:
         NotFoundError: There is no such file.
         ConfigurationError: It can't be read, or is damaged.
     """
+    from spanctl.credentials.hardening import harden, without_locals
+
+    harden()  # before this process holds it
+    with without_locals():
+        return _read(path)
+
+
+def _read(path: Path) -> Stray:
     from spanctl.credentials.secret import Secret
 
     text = _text(path)

@@ -27,6 +27,7 @@ from spanctl.credentials.secret import Secret
 from spanctl.credentials.secretsource import SecretSource
 from spanctl.credentials.store import GoogleSecretStore
 from spanctl.errors import SpanctlError
+from spanctl.orchestration import strays
 from spanctl.orchestration.keys import read_file
 from spanctl_cli.boundary import failure_of
 from tests.security.tracers import HOW, Thrown, shown, sweep
@@ -151,13 +152,20 @@ def test_what_fails_by_itself_leaves_none(operation: Callable[[], None]) -> None
     assert CANARY not in shown(caught.value, but=__file__)
 
 
-def test_a_file_that_is_open_to_others_is_not_left_in_a_frame(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("read", "content"),
+    [(read_file, CANARY), (strays.read, f'PREFECT_API_KEY="{CANARY}\\n"\n')],
+    ids=["the file of a context", "a file that is taken over"],
+)
+def test_a_file_that_is_refused_is_not_left_in_a_frame(
+    read: Callable[[Path], Any], content: str, tmp_path: Path
+) -> None:
     """What opens Prefect's API was read when it is refused."""
-    kept = tmp_path / "kept"
-    kept.write_text(CANARY)
+    kept = tmp_path / ".env"
+    kept.write_text(content)
     kept.chmod(0o644)
     with pytest.raises(SpanctlError) as caught:
-        read_file(kept)
+        read(kept)
     assert CANARY not in shown(caught.value, but=__file__)
 
 
