@@ -113,16 +113,16 @@ class Execution(Resolution, Generic[T]):
             Exception: What the body raised; not committed.
             BaseException: Ctrl-C and the like; a note on it says what became of the transaction.
         """
-        with interrupts.flying(lambda: self.call.txn_id):
-            try:
+        try:  # around the block's end too: what is raised as it is left comes after the Commit
+            with interrupts.flying(lambda: self.call.txn_id):
                 return self._run()
-            except Exception:
-                raise
-            except BaseException as interruption:
-                with interrupts.shielded():
-                    self._settle_interrupted()
-                    self._note(interruption)
-                raise
+        except Exception:
+            raise
+        except BaseException as interruption:
+            with interrupts.flying(lambda: self.call.txn_id), interrupts.shielded():
+                self._settle_interrupted()
+                self._note(interruption)
+            raise
 
     def _run(self) -> TransactionResult:
         self._deadline = monotonic() + self.options.deadline
