@@ -69,6 +69,28 @@ def label_claimed() -> None:
     ProcessWorker._propose_pending_state = propose  # type: ignore[method-assign]  # noqa: SLF001
 
 
+def report_once() -> None:
+    """Have this worker report a process that died once, though Prefect's does twice.
+
+    Its runner says at once that the run has crashed, and its worker again after the run's hooks. By
+    then the run may have been set to run again, and would crash for the second time.
+    """
+    from prefect.workers.process import ProcessWorker
+
+    theirs = ProcessWorker._propose_crashed_state  # noqa: SLF001 - no other way in
+
+    async def report(self: Any, flow_run: Any, message: str, **given: Any) -> None:  # noqa: ANN401 - a worker, a flow run
+        with suppress(httpx.HTTPError, PrefectException):
+            # As it was when this worker took it: what has come since is of this attempt, or later.
+            taken = flow_run.state.timestamp
+            states = await self.client.read_flow_run_states(flow_run.id)
+            if any(one.is_crashed() and one.timestamp > taken for one in states):
+                return
+        await theirs(self, flow_run, message, **given)
+
+    ProcessWorker._propose_crashed_state = report  # type: ignore[assignment, method-assign]  # noqa: SLF001
+
+
 def label_run() -> None:
     """Say on the flow run that Prefect's variables name that this process has it."""
     flow_run = os.environ.get("PREFECT__FLOW_RUN_ID")

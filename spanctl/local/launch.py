@@ -55,6 +55,7 @@ def _start_our_engine() -> None:
 
     engines.start_with(engine.__name__)
     engines.label_claimed()
+    engines.report_once()
 
 
 def _close_server() -> None:

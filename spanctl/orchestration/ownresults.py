@@ -5,8 +5,10 @@ the umask, and reads whatever lies under a result's name. Tested with Prefect 3.
 """
 
 import errno
+import grp
 import logging
 import os
+import pwd
 import shlex
 import stat
 import sys
@@ -20,7 +22,6 @@ _CALLS: Final = "prefect._internal.compatibility.blocks"
 """The module through which Prefect reads and writes each result, and the parameters of delays."""
 _CALLERS: Final = ("prefect.results", "prefect.task_worker")
 _NAMES: Final = ("call_explicitly_sync_block_method", "call_explicitly_async_block_method")
-_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 
 _log: Final = logging.getLogger("prefect.results")
 _told: Final[set[Path]] = set()
@@ -99,7 +100,7 @@ def write_own(base: Path, path: Path, content: bytes) -> None:
         _refuse_others(folder, folder.stat())
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, stat.S_IRUSR | stat.S_IWUSR)
     with os.fdopen(handle, "wb") as stream:
-        _refuse_others(path, os.fstat(handle), ignored=_OTHERS)
+        _refuse_others(path, os.fstat(handle), is_closed=True)
         os.fchmod(handle, stat.S_IRUSR | stat.S_IWUSR)
         os.ftruncate(handle, 0)
         stream.write(content)
@@ -113,10 +114,10 @@ def _folders(base: Path, path: Path) -> Iterator[Path]:
         yield base
 
 
-def _refuse_others(path: Path, status: os.stat_result, *, ignored: int = 0) -> None:
-    """Refuse what is another user's, or what others may write to."""
+def _refuse_others(path: Path, status: os.stat_result, *, is_closed: bool = False) -> None:
+    """Refuse what is another user's, or, unless it is about to be closed, open to others."""
     is_own = status.st_uid in {0, os.geteuid()}
-    if is_own and not status.st_mode & _OTHERS & ~ignored:
+    if is_own and (is_closed or not _is_open(status)):
         return
     why = "others can write to it" if is_own else "it is another user's"
     mend = f"chmod go-w {shlex.quote(str(path))}" if is_own else "set PREFECT_LOCAL_STORAGE_PATH"
@@ -127,3 +128,19 @@ def _refuse_others(path: Path, status: os.stat_result, *, ignored: int = 0) -> N
             *(path, why, mend),
         )
     raise PermissionError(errno.EACCES, why, str(path))
+
+
+def _is_open(status: os.stat_result) -> bool:
+    """Whether others may write; a group of this user alone, as Linux makes it, is nobody else."""
+    if status.st_mode & stat.S_IWOTH:
+        return True
+    return bool(status.st_mode & stat.S_IWGRP) and not _is_private(status.st_gid)
+
+
+def _is_private(group: int) -> bool:
+    try:
+        user, found = pwd.getpwuid(os.geteuid()), grp.getgrgid(group)
+    except KeyError:
+        return False
+    is_theirs = (user.pw_gid, user.pw_name) == (group, found.gr_name)
+    return is_theirs and not {*found.gr_mem} - {user.pw_name}

@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import pwd
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -45,7 +47,7 @@ def open_folder(storage: Path) -> None:
 
 
 def open_inner_folder(storage: Path) -> None:
-    (storage / "in").chmod(0o770)
+    (storage / "in").chmod(0o772)
 
 
 def open_file(storage: Path) -> None:
@@ -54,6 +56,11 @@ def open_file(storage: Path) -> None:
 
 def give_file_away(storage: Path) -> None:
     os.chown(storage / "in" / "one", _STRANGER, _STRANGER)
+
+
+def share_away(storage: Path) -> None:
+    os.chown(storage / "in", -1, _STRANGER)
+    (storage / "in").chmod(0o770)
 
 
 def give_folder_away(storage: Path) -> None:
@@ -93,7 +100,8 @@ def test_what_is_written_is_its_owners_alone(storage: Path) -> None:
 
 @pytest.mark.parametrize("read", [in_time, later])
 @pytest.mark.parametrize(
-    "spoil", [open_folder, open_inner_folder, open_file, give_file_away, give_folder_away]
+    "spoil",
+    [open_folder, open_inner_folder, open_file, share_away, give_file_away, give_folder_away],
 )
 def test_what_others_may_have_written_is_not_read(
     storage: Path,
@@ -113,7 +121,7 @@ def test_what_others_may_have_written_is_not_read(
             read(store_in(storage), "in/one")
     (told,) = caplog.messages
     assert str(storage) in told
-    assert ("PREFECT_LOCAL_STORAGE_PATH" if "away" in spoil.__name__ else "chmod go-w") in told
+    assert ("PREFECT_LOCAL_STORAGE_PATH" if "give" in spoil.__name__ else "chmod go-w") in told
 
 
 @pytest.mark.parametrize("spoil", [open_folder, open_inner_folder])
@@ -124,3 +132,21 @@ def test_nothing_is_written_where_others_can(storage: Path, spoil: Callable[[Pat
     with pytest.raises(PermissionError):
         store_in(storage).write(key="in/two", obj=2)
     assert not (storage / "in" / "two").exists()
+
+
+def test_a_group_of_its_owner_alone_is_nobody_else(
+    storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a umask of 002 a folder from before is its to write to; until it has members."""
+    store_in(storage).write(key="in/one", obj=1)
+    user = pwd.getpwuid(os.geteuid())
+    os.chown(storage, -1, user.pw_gid)
+    storage.chmod(0o775)
+    own = SimpleNamespace(gr_name=user.pw_name, gr_mem=[user.pw_name])
+    monkeypatch.setattr(ownresults.grp, "getgrgid", {user.pw_gid: own}.__getitem__)
+    assert in_time(store_in(storage), "in/one") == 1
+    for shared in ({"gr_name": "staff"}, {"gr_mem": ["another"]}):
+        changed = SimpleNamespace(**{**vars(own), **shared})
+        monkeypatch.setattr(ownresults.grp, "getgrgid", {user.pw_gid: changed}.__getitem__)
+        with pytest.raises(PermissionError):
+            in_time(store_in(storage), "in/one")
