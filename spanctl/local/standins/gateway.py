@@ -26,6 +26,11 @@ OPTIONS: Final = (
     ("grpc.max_reconnect_backoff_ms", 1_000),
 )
 """For the gateway's server and for its channel to the emulator."""
+DOOR: Final = (
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_connection_idle_ms", 300_000),
+)
+"""For servers that everybody on the machine reaches: who says nothing there doesn't stay."""
 
 _log = logging.getLogger(__name__)
 _NOT_FORWARDED: Final = {"authorization", "user-agent", "te", "content-type"}
@@ -48,19 +53,21 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no an
         """Return how an RPC is answered; gRPC asks for each one."""
         method: str = handler_call_details.method
 
-        async def single(data: bytes, context: Any) -> bytes:  # noqa: ANN401 - gRPC's
-            return await self._single(method, data, context)
+        async def single(asked: AsyncIterator[bytes], context: Any) -> bytes:  # noqa: ANN401 - gRPC's
+            return await self._single(method, asked, context)
 
-        async def stream(data: bytes, context: Any) -> AsyncIterator[bytes]:  # noqa: ANN401 - gRPC's
-            async for part in self._stream(method, data, context):
+        async def stream(asked: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:  # noqa: ANN401 - gRPC's
+            async for part in self._stream(method, asked, context):
                 yield part
 
+        # As streams of one request: else gRPC would wait for it, whatever its size, before we are
+        # asked whether the caller is let in.
         if method in spannerrules.STREAMS:
-            return grpc.unary_stream_rpc_method_handler(stream)
-        return grpc.unary_unary_rpc_method_handler(single)
+            return grpc.stream_stream_rpc_method_handler(stream)
+        return grpc.stream_unary_rpc_method_handler(single)
 
-    async def _single(self, method: str, data: bytes, context: Any) -> bytes:  # noqa: ANN401 - gRPC's
-        who, may_write = await self._admit(method, data, context)
+    async def _single(self, method: str, asked: AsyncIterator[bytes], context: Any) -> bytes:  # noqa: ANN401 - gRPC's
+        who, may_write, data = await self._admit(method, asked, context)
         if method == spannerrules.TEST_PERMISSIONS:
             return self._tested(data, who)
         call = self._forward(method, data, context)
@@ -73,8 +80,13 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no an
             self._snapshots.learn(method, data, answer)
         return answer
 
-    async def _stream(self, method: str, data: bytes, context: Any) -> AsyncIterator[bytes]:  # noqa: ANN401 - gRPC's
-        _, may_write = await self._admit(method, data, context)
+    async def _stream(
+        self,
+        method: str,
+        asked: AsyncIterator[bytes],
+        context: Any,  # noqa: ANN401 - gRPC's
+    ) -> AsyncIterator[bytes]:
+        _, may_write, data = await self._admit(method, asked, context)
         call = self._forward(method, data, context)
         learnt = may_write
         try:
@@ -100,10 +112,18 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no an
         )
         return send(data, metadata=metadata, timeout=context.time_remaining())
 
-    async def _admit(self, method: str, data: bytes, context: Any) -> tuple[Principal, bool]:  # noqa: ANN401 - gRPC's
-        """Return who calls, and whether they may write; or end the RPC."""
+    async def _admit(
+        self,
+        method: str,
+        asked: AsyncIterator[bytes],
+        context: Any,  # noqa: ANN401 - gRPC's
+    ) -> tuple[Principal, bool, bytes]:
+        """Return who calls, whether they may write, and the request; or end the RPC."""
         metadata = dict(context.invocation_metadata())
         try:
+            self._tokens.admit(metadata.get("authorization"), HOST)
+            data = await anext(asked, b"")
+            # Once more: the request may come long after the token was looked at.
             who = self._tokens.admit(metadata.get("authorization"), HOST)
             may_write = self._allowed(who, spannerrules.WRITE)
             self._require(who, spannerrules.permission(method), metadata)
@@ -115,7 +135,7 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no an
             _log.info("%s: %s", method.rpartition("/")[2], error.status)
             await context.abort(grpc.StatusCode[error.status.value], error.message)
             raise  # not reached: abort raises
-        return who, may_write
+        return who, may_write, data
 
     async def _load(self) -> None:
         if not self._loaded:

@@ -187,7 +187,7 @@ def _form(body: bytes) -> dict[str, str]:
 def _json(body: bytes) -> Mapping[str, Any]:
     try:
         data = json.loads(body) if body.strip() else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
         msg = "Invalid JSON payload received."

@@ -71,7 +71,7 @@ class Iam:
         payload = call.body.get("payload")
         try:
             claims = json.loads(payload if isinstance(payload, str) else "")
-        except ValueError:
+        except (ValueError, RecursionError):
             claims = None
         if not isinstance(claims, dict):
             msg = "The payload must be a JSON object of claims."

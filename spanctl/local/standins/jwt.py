@@ -1,7 +1,6 @@
 """Signed JSON web tokens as Google makes them: RS256, with the key's id in the header."""
 
 import base64
-import binascii
 import json
 from dataclasses import dataclass
 from datetime import datetime
@@ -83,7 +82,7 @@ def parse(text: str) -> Token | None:
     try:
         header, claims = (json.loads(_decode(part)) for part in parts[:2])
         signature = _decode(parts[2])
-    except (ValueError, binascii.Error):
+    except (ValueError, RecursionError):
         return None
     if not isinstance(header, dict) or not isinstance(claims, dict):
         return None

@@ -1,7 +1,7 @@
 """Secret Manager on the wire: bytes in, bytes out, the bearer token checked first."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from spanctl.local.standins.secrets import SecretManager
@@ -81,9 +81,12 @@ def handlers(
     import grpc
 
     def handler(method: str) -> grpc.RpcMethodHandler:
-        def respond(data: bytes, context: grpc.ServicerContext) -> bytes:
+        def respond(asked: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
             metadata = dict(context.invocation_metadata())
             try:
+                tokens.admit(metadata.get("authorization"), HOST)
+                data = next(asked, b"")
+                # Once more: the request may come long after the token was looked at.
                 who = tokens.admit(metadata.get("authorization"), HOST)
                 told = answer(method, data, who, manager, switches())
             except RefusedError as error:
@@ -92,6 +95,7 @@ def handlers(
             _log.info("%s by %s", method, who.email)
             return told
 
-        return grpc.unary_unary_rpc_method_handler(respond)
+        # As a stream of one request: else each caller who sends none would hold one of the threads.
+        return grpc.stream_unary_rpc_method_handler(respond)
 
     return grpc.method_handlers_generic_handler(SERVICE, {name: handler(name) for name in METHODS})

@@ -124,7 +124,7 @@ async def _serve(options: Options) -> None:
         channel = grpc.aio.insecure_channel(options.spanner, options=gateway.OPTIONS)
         closing.push_async_callback(channel.close)
         handler = gateway.Gateway(core.tokens, core.policy, channel)
-        door = grpc.aio.server(handlers=(handler,), options=gateway.OPTIONS)
+        door = grpc.aio.server(handlers=(handler,), options=(*gateway.OPTIONS, *gateway.DOOR))
         closing.push_async_callback(door.stop, _GRACE)
         _bind(door, options.gateway, core.certificates)
         await door.start()
@@ -143,6 +143,7 @@ def _secret_manager(core: _Core) -> grpc.Server:
         ThreadPoolExecutor(_THREADS),
         handlers=(secretservice.handlers(service, core.tokens, core.switches),),
         options=(
+            *gateway.DOOR,
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", _REQUEST_AT_MOST),
         ),
