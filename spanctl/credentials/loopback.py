@@ -7,7 +7,6 @@ import socket
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
-from socketserver import ThreadingTCPServer
 from typing import Any, Final, Self
 from urllib.parse import parse_qs
 
@@ -15,6 +14,7 @@ from spanctl.clock import now
 from spanctl.credentials.iam import AccessToken
 from spanctl.credentials.lent import LOOPBACK
 from spanctl.credentials.secret import Secret
+from spanctl.doors import Door
 from spanctl.errors import SpanctlError, UnreachableError
 
 _PATH: Final = "/token"
@@ -69,10 +69,8 @@ class TokenEndpoint:
         self._server.server_close()
 
 
-class _Server(ThreadingTCPServer):
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 64
+class _Server(Door):
+    patience = _TIMEOUT
     subject: Secret
     fetch: Callable[[], AccessToken]
 
@@ -83,13 +81,13 @@ class _Server(ThreadingTCPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
-    timeout = _TIMEOUT
     disable_nagle_algorithm = True  # a body would wait 40 ms for the headers' delayed ACK
     protocol_version = "HTTP/1.0"
 
     def do_POST(self) -> None:
         """Answer one exchange."""
         given = self._form()
+        self.server.asked(self.connection)
         if given is None:
             self._answer(400, {"error": "invalid_request"})
         elif not hmac.compare_digest(
@@ -130,6 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status: int, told: dict[str, Any]) -> None:
         body = json.dumps(told).encode()
+        self.server.waits(self.connection)
         self.send_response_only(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))

@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Any, Final, cast
 from urllib.parse import parse_qsl, unquote
 
+from spanctl.doors import Door
 from spanctl.local.standins.accounts import Accounts
 from spanctl.local.standins.iam import Call, Iam
 from spanctl.local.standins.iamroutes import route
@@ -25,7 +26,7 @@ IAM_SERVICE: Final = "iam.googleapis.com"
 
 _log = logging.getLogger(__name__)
 _LARGEST: Final = 1 << 20
-_IDLE: Final = 120.0
+_DIGITS: Final = 7  # Python refuses to read very many
 _X509: Final = "/service_accounts/v1/metadata/x509/"
 _JWK: Final = "/service_accounts/v1/jwk/"
 
@@ -114,23 +115,13 @@ class Server:
         self._server.server_close()
 
 
-class _Listener(http.server.ThreadingHTTPServer):
+class _Listener(Door):
+    allow_reuse_address = True
     api: Api
     context: Callable[[], ssl.SSLContext]
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 128  # the base class's 5 turn away whoever comes in a crowd
-
-    def server_bind(self) -> None:
-        # The base class looks the host's name up, which may take seconds and a name server.
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = "localhost", self.server_address[1]
 
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = super().get_request()
-        connection.settimeout(_IDLE)
         wrapped = self.context().wrap_socket(
             connection, server_side=True, do_handshake_on_connect=False
         )
@@ -151,19 +142,22 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     sys_version = ""
 
     def _respond(self) -> None:
-        api = cast("_Listener", self.server).api
+        door = cast("_Listener", self.server)
         if "Transfer-Encoding" in self.headers:
             self.close_connection = True  # where the next request begins is not known
             self.send_error(HTTPStatus.LENGTH_REQUIRED)
             return
         length = self.headers.get("Content-Length") or "0"
-        if not length.isdecimal() or int(length) > _LARGEST:
+        if not length.isdecimal() or len(length) > _DIGITS or int(length) > _LARGEST:
             self.close_connection = True
             self.send_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
             return
         body = self.rfile.read(int(length))
-        status, told = api.answer(self.command, self.path, self.headers.get("Authorization"), body)
+        door.asked(self.connection)
+        authorization = self.headers.get("Authorization")
+        status, told = door.api.answer(self.command, self.path, authorization, body)
         data = json.dumps(told).encode()
+        door.waits(self.connection)
         self.send_response(status)
         self.send_header("Content-Type", "application/json; charset=UTF-8")
         self.send_header("Content-Length", str(len(data)))

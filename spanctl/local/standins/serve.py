@@ -14,6 +14,7 @@ from typing import Final
 import grpc
 import grpc.aio
 
+from spanctl.doors import open_wide
 from spanctl.errors import ConfigurationError
 from spanctl.local.standins import gateway, https, secretservice
 from spanctl.local.standins.accounts import Accounts
@@ -65,6 +66,7 @@ def run(options: Options) -> None:
     Raises:
         ConfigurationError: A port is taken, or the files can't be read or written.
     """
+    open_wide()
     try:
         asyncio.run(_serve(options))
     except OSError as error:

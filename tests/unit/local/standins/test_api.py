@@ -86,6 +86,8 @@ def test_odd_bodies_are_answered(api: tuple[Api, str], verb: str, body: dict[str
 @given(method=st.sampled_from(["GET", "POST", "DELETE"]), target=st.text(), body=st.binary())
 @example(method="POST", target="/token", body=b"\xff")
 @example(method="GET", target="//[", body=b"")
+@example(method="POST", target=f"{ACCOUNT}:signJwt", body=b"[" * 100_000)
+@example(method="POST", target=f"{ACCOUNT}:signJwt", body=b'{"payload": "%s"}' % (b"[" * 100_000))
 @example(method="GET", target="/v1/projects/-/serviceAccounts/x/keys/", body=b"")
 def test_odd_requests_are_answered(
     api: tuple[Api, str], method: str, target: str, body: bytes
