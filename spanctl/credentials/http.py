@@ -1,7 +1,10 @@
 """HTTPS to Google's identity services, or to stand-ins: bounded in time, errors told as ours."""
 
+import http.client
 import json
 import re
+import socket
+import threading
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
@@ -10,7 +13,12 @@ import requests
 from google.auth import exceptions
 from google.auth.transport import Response
 from google.auth.transport.requests import Request
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from spanctl.answers import Answer, TooLongError
+from spanctl.clock import monotonic
 from spanctl.credentials.endpoints import Endpoints
 from spanctl.credentials.hardening import without_locals
 from spanctl.credentials.secret import Secret
@@ -24,6 +32,7 @@ from spanctl.errors import (
 from spanctl.exchanges import sending
 
 TIMEOUT: Final = 15.0
+_LARGEST: Final = 4 * 1024 * 1024
 QUOTA_PROJECT: Final = "x-goog-user-project"
 """Header that says whose quota a request uses."""
 _CODE: Final = re.compile("[A-Z_]{1,40}")
@@ -36,6 +45,9 @@ class Http:
     def __init__(self, endpoints: Endpoints) -> None:
         """Trust what the endpoints say; nothing is sent yet."""
         session = requests.Session()
+        session.headers["Accept-Encoding"] = "identity"
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, _Adapter())
         if endpoints.ca_file:
             session.verify = endpoints.ca_file
             # REQUESTS_CA_BUNDLE would win over verify, and stand-ins are behind no proxy.
@@ -57,11 +69,77 @@ class Http:
         asked = urlsplit(url)
         where = asked.netloc.rpartition("@")[2]
         with sending("identity", f"{method} {asked.path}", where) as sent:
-            response: Response = self._request(
-                url, method=method, body=body, headers=headers, timeout=limit, **kwargs
-            )
+            _time.over = monotonic() + limit
+            try:
+                response: Response = self._request(
+                    url, method=method, body=body, headers=headers, timeout=limit, **kwargs
+                )
+                _refuse_deep(response.data)
+            except TooLongError:
+                msg = "the answer is too long"
+                raise exceptions.TransportError(msg) from None
             sent.ended(str(response.status))
         return response
+
+
+_time = threading.local()
+"""``over``: when the answer to what this thread is asking has to be there."""
+
+
+class _Answer(Answer):
+    """An answer that is over in time, and that nothing has packed: what is packed has no bound."""
+
+    def __init__(self, sock: socket.socket, **more: Any) -> None:  # noqa: ANN401 - the base's
+        super().__init__(sock, deadline=_time.over, most=_LARGEST, **more)
+
+    def begin(self) -> None:
+        super().begin()
+        if self.headers.get("Content-Encoding", "identity").lower() != "identity":
+            msg = "the answer is packed"
+            raise http.client.HTTPException(msg)
+
+
+class _Connection(HTTPConnection):
+    response_class = _Answer
+
+
+class _SecureConnection(HTTPSConnection):
+    response_class = _Answer
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
+
+
+class _Adapter(HTTPAdapter):
+    """requests' own, over such connections, a proxy's too."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the base's
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the base's
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
+
+
+_POOLS: Final = {"http": _Pool, "https": _SecurePool}
+
+
+def _refuse_deep(content: bytes) -> None:
+    """Refuse JSON without a bottom, which google-auth would not take for an error of the server."""
+    try:
+        json.loads(content)
+    except RecursionError:
+        msg = "the answer is nested too deeply"
+        raise exceptions.TransportError(msg) from None
+    except ValueError:  # to say so is for who reads it
+        return
 
 
 @without_locals()

@@ -10,15 +10,20 @@ import select
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from spanctl import answers
 from spanctl.clock import monotonic
 from spanctl.errors import UsageError
 from spanctl.proxies import is_loopback
 
 if TYPE_CHECKING:
     import ssl
+
+LARGEST: Final = 32 * 1024 * 1024
+"""Bytes of an answer; a page of 200 runs has a few hundred thousand."""
 
 _IDLE: Final = 8
 _SHORTEST: Final = 0.05
@@ -69,12 +74,12 @@ class Connections:
     def send(self, method: str, path: str, body: bytes | None, deadline: float) -> Answer:
         """Send a request once and return the answer.
 
-        A server that says nothing for longer than until the deadline, a time of the monotonic
-        clock, is given up.
+        A server that has not answered by the deadline, a time of the monotonic clock, is given up.
 
         Raises:
             NotConnectedError: The server was not reached.
             LostError: It was, and no whole answer came in time.
+            TooLongError: The answer has more bytes than ``LARGEST``.
         """
         connection = self._taken() or self._connected(deadline)
         try:
@@ -157,8 +162,11 @@ def _asked(  # noqa: PLR0913, PLR0917 - a request, told in full
     kind = {"Content-Type": "application/json"} if body is not None else {}
     connection.sock.settimeout(max(_SHORTEST, deadline - monotonic()))
     connection.request(method, target, body=body, headers={**headers, **kind})
-    response = connection.getresponse()
-    return Answer(response.status, response.read())
+    until = max(deadline, monotonic() + _SHORTEST)
+    bounded = partial(answers.Answer, deadline=until, most=LARGEST)
+    connection.response_class = cast("type[http.client.HTTPResponse]", bounded)
+    with connection.getresponse() as response:
+        return Answer(response.status, answers.whole(response))
 
 
 def _split(url: str, what: str, hint: str) -> SplitResult:

@@ -4,9 +4,12 @@ import http.client
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, cast
 from urllib.parse import quote, urlsplit
 
+from spanctl.answers import Answer
+from spanctl.clock import monotonic
 from spanctl.closing import Closing
 from spanctl.errors import (
     NotFoundError,
@@ -15,6 +18,7 @@ from spanctl.errors import (
     UnreachableError,
     UsageError,
 )
+from spanctl.orchestration.connections import LARGEST
 from spanctl.orchestration.model import moment
 from spanctl.orchestration.settings import ApiSettings
 from spanctl.orchestration.transport import Transport
@@ -158,6 +162,8 @@ def server_time(settings: ApiSettings, *, timeout: float = 10.0) -> datetime | N
         )
     else:
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
+    bounded = partial(Answer, deadline=monotonic() + timeout, most=LARGEST)
+    connection.response_class = cast("type[http.client.HTTPResponse]", bounded)
     try:
         # Also what it answers to who isn't let in carries the time: nothing secret is sent.
         connection.request("GET", f"{parts.path}/health")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 from uuid import uuid4
 
+from spanctl.answers import TooLongError
 from spanctl.clock import monotonic
 from spanctl.errors import (
     NotFoundError,
@@ -18,6 +19,7 @@ from spanctl.errors import (
 )
 from spanctl.exchanges import sending
 from spanctl.orchestration.connections import (
+    LARGEST,
     Answer,
     Connections,
     LostError,
@@ -120,7 +122,7 @@ class Transport:
             NotFoundError: What the path names doesn't exist.
             NotPermittedError: The API key or auth string is missing or refused.
             UsageError: The API refused the request; ``details["status"]`` says how.
-            UnreachableError: There was no answer in time.
+            UnreachableError: There was no answer in time, or none that could be read.
         """
         deadline = monotonic() + self.timeout
         target = f"{path}?{urlencode(params)}" if params else path
@@ -129,7 +131,11 @@ class Transport:
         failed_to_connect = 0
         has_asked = False
         while True:
-            answer, connected = self._send(method, target, sent, deadline)
+            try:
+                answer, connected = self._send(method, target, sent, deadline)
+            except TooLongError:
+                msg = f"{self._shown} answered more than {LARGEST >> 20} MiB while {doing}"
+                raise UnreachableError(msg, hint="ask for less, or look at what answers") from None
             if _wants_token(answer) and not has_asked:
                 has_asked = True
                 if self._fetch_token(deadline):
@@ -165,7 +171,7 @@ class Transport:
             return False
         try:
             token = str(json.loads(answer.content)["token"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return False
         self._client.add({"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": client})
         return True
@@ -187,7 +193,7 @@ class Transport:
             raise SpanctlError(msg, hint="look at the server's log", status=status)
         try:
             return status, json.loads(answer.content) if answer.content else None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # no JSON, or nested without an end
             msg = f"{self._shown} answered something else than JSON while {doing}"
             raise UnreachableError(msg, hint="the URL of a Prefect API ends in /api") from error
 
