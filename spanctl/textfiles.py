@@ -54,6 +54,8 @@ def refuse_foreign(start: bytes, name: str | Path, *, unpacked: bool = False) ->
             raise UsageError(msg, hint=remedy)
     encoding = _wide(start[:START])
     found = next((one for mark, one in _PACKED.items() if start.startswith(mark)), None)
+    if unpacked and is_gzip(start):
+        found = "packed by gzip twice", "gunzip -c"
     if encoding:
         found = f"{encoding}, not UTF-8", f"iconv -f {encoding} -t UTF-8"
     if found:

@@ -4,10 +4,12 @@ What is packed is unpacked into a nameless temporary file, so that reading can b
 text is what an import is known by: packed or not, it is the same import.
 """
 
+import errno
 import gzip
 import hashlib
 import io
 import os
+import shutil
 import stat
 import tempfile
 import zlib
@@ -53,7 +55,7 @@ class RowFile(Closing):
         Raises:
             NotFoundError: There is no such file.
             UsageError: It is no regular file, is damaged, or holds no UTF-8 text.
-            ConfigurationError: There is no room to unpack it.
+            ConfigurationError: There is no room to unpack it: it may take half of what is free.
         """
         self.path = path
         self._file = _opened(path)
@@ -106,14 +108,21 @@ class RowFile(Closing):
 
     def _unpacked(self, digested: bool) -> IO[bytes]:
         packed = gzip.GzipFile(fileobj=self._file)
+        try:
+            textfiles.refuse_foreign(packed.peek(textfiles.START), self.path, unpacked=True)
+        except DAMAGES:
+            raise damaged(self.path) from None
         if not digested:
             return io.BufferedReader(packed)
         digest = hashlib.sha256()
+        # A file of a megabyte may hold a gigabyte: others need the disk, too.
+        most = shutil.disk_usage(tempfile.gettempdir()).free // 2
         room = tempfile.TemporaryFile(prefix="spanctl-rows-")  # noqa: SIM115 - closed by close()
         try:
             while part := packed.read(_PART):
                 digest.update(part)
                 self.size += room.write(part)
+                _refuse_beyond(most, self.size)
             room.flush()
         except DAMAGES:
             room.close()
@@ -124,6 +133,11 @@ class RowFile(Closing):
             raise ConfigurationError(msg, hint="set TMPDIR to a folder with more room") from None
         self.sha256 = digest.hexdigest()
         return room
+
+
+def _refuse_beyond(most: int, size: int) -> None:
+    if size > most:
+        raise OSError(errno.ENOSPC, f"its text has more than {most >> 20:,} MiB, half of the room")
 
 
 def damaged(path: Path) -> UsageError:

@@ -6,10 +6,13 @@ import json
 import lzma
 import os
 import subprocess
+import tempfile
+from types import SimpleNamespace
 
 import pytest
 
-from spanctl.errors import ConflictError, NotFoundError, UsageError
+from spanctl.errors import ConfigurationError, ConflictError, NotFoundError, UsageError
+from spanctl.flows import rowfile
 from spanctl.flows.reading import EMPTY_TEXT, FileFormat, Mark, Source
 
 
@@ -242,6 +245,51 @@ def test_a_damaged_packed_file_is_refused(written, cut, digested):
     path = written(gzip.compress(os.urandom(99_999).hex().encode())[:cut], "f.csv.gz")
     with pytest.raises(UsageError, match="is damaged"), Source(path, digested=digested) as source:
         list(source.records())
+
+
+@pytest.mark.parametrize(("free", "fits"), [(32 << 20, False), (1 << 40, True)])
+def test_a_packed_file_fills_no_disk(written, monkeypatch, free, fits):
+    """A bomb of kilobytes is stopped at half of the room; with more, it is a file as any other."""
+    monkeypatch.setattr(rowfile.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    kept = []
+
+    class Room:
+        def __init__(self, **options):
+            self.file = temporary(**options)
+            kept.append(self)
+
+        def write(self, part):
+            self.size = self.file.tell() + len(part)
+            return self.file.write(part)
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+    temporary = tempfile.TemporaryFile
+    monkeypatch.setattr(rowfile.tempfile, "TemporaryFile", Room)
+    path = written(gzip.compress(b"a,b\n" + b"1,2\n" * (5 << 20)), "f.csv.gz")
+    assert path.stat().st_size < 100_000
+    if fits:
+        assert header(path) == ("a", "b")
+    else:
+        with pytest.raises(ConfigurationError, match="has more than 16 MiB, half of the room"):
+            header(path)
+        assert kept[0].closed
+    assert (kept[0].size <= 17 << 20) is not fits
+
+
+def test_a_file_that_was_packed_twice_is_named(written):
+    """Before any of it is unpacked, with the command that unpacks it."""
+    twice = gzip.compress(gzip.compress(b"a,b\n1,2\n"))
+    with pytest.raises(UsageError, match="is packed by gzip twice") as refused:
+        header(written(twice, "f.csv.gz"))
+    assert "| gunzip -c > NEW" in refused.value.hint
+
+
+def test_many_empty_members_are_none(written):
+    """They cost time, and neither memory nor a level of recursion each."""
+    path = written(gzip.compress(b"a\n1\n") + gzip.compress(b"") * 5_000, "f.csv.gz")
+    assert [fields for _, fields, _ in told(path)] == [["1"]]
 
 
 @pytest.mark.parametrize("name", ["f.tsv.gz", "f.jsonl.gz"])
