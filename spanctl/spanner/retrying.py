@@ -139,20 +139,24 @@ def resumed(
     pauses, heard = Pauses(until), monotonic()
     token, held, size, certain, yielded = b"", list[PartialResultSet](), 0, True, False
     parts: Any = None
+    begun = False
     while True:
         try:
             with uninterrupted():
                 parts = parts or iter(opened(token))
                 part = next(parts, None)
         except GoogleAPICallError as error:
-            if not certain or not again(error, yielded):
+            # In a stream that has begun it says that the token's time is over: what opens it once
+            # more takes another one, or finds that there is none.
+            outlived = begun and status_of(error) is StatusCode.UNAUTHENTICATED
+            if not certain or not (outlived or again(error, yielded)):
                 raise
             if not pauses.take(error, until=heard + silence):
                 raise
             held.clear()
-            parts, size = None, 0
+            parts, size, begun = None, 0, False
             continue
-        heard = monotonic()
+        heard, begun = monotonic(), True
         pauses.progressed()
         if part is not None:
             held.append(part)
