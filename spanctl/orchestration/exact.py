@@ -27,14 +27,18 @@ def load(text: str, *, object_pairs_hook: Callable[[Any], Any] | None = None) ->
         object_pairs_hook: Makes an object of its names and values; a dict by default.
 
     Raises:
-        ValueError: It is no JSON; NaN and Infinity are none.
+        ValueError: It is no JSON, or nested too deeply; NaN and Infinity are none.
     """
-    return json.loads(
-        text,
-        parse_float=Decimal,
-        parse_constant=_no_json,
-        object_pairs_hook=object_pairs_hook,
-    )
+    try:
+        return json.loads(
+            text,
+            parse_float=Decimal,
+            parse_constant=_no_json,
+            object_pairs_hook=object_pairs_hook,
+        )
+    except RecursionError:
+        msg = "nested too deeply"
+        raise ValueError(msg) from None
 
 
 def _no_json(text: str) -> None:

@@ -257,7 +257,7 @@ class RunReader(Closing):
             return data
         try:
             return json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             return data
 
     def close(self) -> None:

@@ -72,7 +72,7 @@ def parse_headers(text: str) -> dict[str, str]:
     """
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     plain = isinstance(found, dict) and all(
         isinstance(value, str) and f"{name}{value}".isprintable() for name, value in found.items()

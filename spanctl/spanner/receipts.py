@@ -130,7 +130,7 @@ def receipt(row: Sequence[Any]) -> Receipt:  # noqa: PLR0917, RUF100 - one row
         kind = EntryKind(values.pop("kind"))
         written = json.loads(values.pop("statements") or "[]")
         statements = tuple(Statement.from_json(item) for item in written)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         msg = f"the receipt {values['txn_id']} is of a form that this version doesn't know"
         raise SchemaVersionError(msg, hint="upgrade spanctl") from error
     values["commit_timestamp"] = _instant(values["commit_timestamp"])

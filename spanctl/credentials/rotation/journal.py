@@ -184,7 +184,7 @@ class Journal:
                     for e in data["history"]
                 ),
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             msg = f"the annotation {JOURNAL} of the secret is no journal of rotations"
             hint = "if no rotation is under way, remove that annotation"
             raise ConfigurationError(msg, hint=hint) from error
@@ -219,7 +219,7 @@ def pins_from_text(text: str | None) -> tuple[Pin, ...]:
     try:
         data = json.loads(text) if text else {}
         return tuple(Pin(who, int(kept[0]), _time(kept[1])) for who, kept in data.items())
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         msg = f"the annotation {PINS} of the secret holds no pins"
         hint = "if no flow run pins a version, remove that annotation"
         raise ConfigurationError(msg, hint=hint) from error
