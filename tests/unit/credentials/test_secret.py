@@ -9,7 +9,6 @@ import logging
 import os
 import pickle
 import re
-import resource
 import subprocess
 import sys
 import traceback
@@ -434,9 +433,3 @@ def test_debug_logging_of_googles_libraries_is_clamped() -> None:
     quiet = {"GRPC_VERBOSITY": "NONE"}
     hardening.clamp_debugging(quiet)
     assert quiet == {"GRPC_VERBOSITY": "NONE"}
-
-
-def test_core_dumps_are_off() -> None:
-    """The limit is zero, soft and hard."""
-    hardening.disable_core_dumps()
-    assert resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)
