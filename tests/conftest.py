@@ -68,10 +68,15 @@ _LONGEST = (
     "tests/local/test_stack.py",
     "tests/campaign/test_short.py",
     "tests/local/test_doctor_mends.py",
+    "tests/security/test_closed_stack.py",
     "tests/flows/test_growth.py",
     "tests/flows/test_prefect_trouble.py",
     "tests/cli/test_creds.py",
     "tests/flows/test_run_command.py",
+    "tests/security/test_pages.py",
+    "tests/security/test_taken.py",
+    "tests/security/test_folder.py",
+    "tests/flows/test_recover.py",
 )
 """Files that take minutes: begun first, so that no worker is left with one at the end."""
 
