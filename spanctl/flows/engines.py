@@ -81,10 +81,10 @@ def report_once() -> None:
 
     async def report(self: Any, flow_run: Any, message: str, **given: Any) -> None:  # noqa: ANN401 - a worker, a flow run
         with suppress(httpx.HTTPError, PrefectException):
-            # As it was when this worker took it: what has come since is of this attempt, or later.
-            taken = flow_run.state.timestamp
             states = await self.client.read_flow_run_states(flow_run.id)
-            if any(one.is_crashed() and one.timestamp > taken for one in states):
+            # The state in which this worker took it: what came since is of this attempt, or later.
+            taken = [one.timestamp for one in states if one.id == flow_run.state_id]
+            if any(one.is_crashed() and [one.timestamp] > taken > [] for one in states):
                 return
         await theirs(self, flow_run, message, **given)
 

@@ -54,7 +54,8 @@ class _Handler(logging.Handler):
         if _chatter(record):
             return
         error = record.exc_info[1] if record.exc_info else None
-        if (meaning := explained(record.getMessage(), error)) is None:
+        told = f"{record.getMessage()}\n{record.exc_text or ''}"  # masked, it has no error any more
+        if (meaning := explained(told, error)) is None:
             self._tell(record)
         elif meaning not in self._explained:
             self._explained.add(meaning)

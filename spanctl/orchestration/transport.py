@@ -38,6 +38,7 @@ _TOKEN = b"CSRF token"
 _NOT_FOUND = 404
 _REFUSED = frozenset({400, 409, 422})
 _ERRORS = 400
+_ELSEWHERE = range(300, 400)
 _CONNECT_ATTEMPTS = 2
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 1.0
@@ -188,6 +189,10 @@ class Transport:
         if status in _REFUSED:
             msg = f"Prefect refused the request while {doing}"
             raise UsageError(msg, status=status)
+        if status in _ELSEWHERE:  # not followed: it could take along what opens the API
+            msg = f"{self._shown} sends elsewhere (status {status}) while {doing}"
+            hint = "name the API's own URL; where a log-in stands before it, set prefect_headers"
+            raise UnreachableError(msg, hint=hint, status=status)
         if status >= _ERRORS:
             msg = f"Prefect answered {status} while {doing}"
             raise SpanctlError(msg, hint="look at the server's log", status=status)

@@ -184,7 +184,7 @@ def test_a_result_that_can_not_be_stored_is_no_transaction_that_failed(
     assert "committing transaction" not in ended.stderr
     told = "Prefect could not store a result (Not a directory);"
     assert ended.stderr.count(told) == 1
-    assert ended.stderr.count("could not store") == 1
+    assert ended.stderr.count("could not store") == 1, ended.stderr
 
 
 def test_a_run_that_is_watched_when_prefect_falls_silent(

@@ -42,7 +42,7 @@ def started(environ: dict[str, str]) -> Iterator[Stack]:
 def stack(started: Stack) -> Stack:
     """The file's stack, with everything up, whatever the test before did to it."""
     result = started.up()
-    assert result.is_up, result.failures
+    assert result.is_up, (result.failures, result.parts)
     return started
 
 

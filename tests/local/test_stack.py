@@ -322,12 +322,18 @@ def test_a_deployment_runs_and_finds_the_database(stack: Stack, tmp_path: Path) 
 
 
 HOOK = """
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.states import Scheduled
 import os
 
 def told(flow, flow_run, state):
     Path({out!r}).write_text(os.getcwd())
+    with get_client(sync_client=True) as client:
+        later = Scheduled(scheduled_time=datetime.now(UTC) + timedelta(days=1))
+        client.set_flow_run_state(flow_run.id, later, force=True)
 
 @flow(on_crashed=[told])
 def dies():
@@ -335,8 +341,11 @@ def dies():
 """
 
 
-def test_a_crash_leaves_the_stack_s_folder_alone(stack: Stack, home: Path, tmp_path: Path) -> None:
-    """The worker, which runs its hooks, copies the flow's folder, which holds the stack's."""
+def test_a_run_that_crashes(stack: Stack, home: Path, tmp_path: Path) -> None:
+    """The worker copies the flow's folder and runs its hooks: the stack's own stays as it was.
+
+    Nor does it say once more that the run has crashed, which is to run again by then.
+    """
     (home / "dies.py").write_text(HOOK.format(out=str(tmp_path / "out")))
     before = {one.name for one in stack.folder.path.iterdir()}
     api = Transport(api_of(stack))
@@ -345,13 +354,17 @@ def test_a_crash_leaves_the_stack_s_folder_alone(stack: Stack, home: Path, tmp_p
         named = {"name": "it", "flow_id": flow, "work_pool_name": "local", "path": str(home)}
         made = api.request("POST", "/deployments/", {**named, "entrypoint": "dies.py:dies"})[1]
         due = {"state": {"type": "SCHEDULED"}}
-        api.request("POST", f"/deployments/{made['id']}/create_flow_run", due)
+        run = api.request("POST", f"/deployments/{made['id']}/create_flow_run", due)[1]
+        until((tmp_path / "out").exists)
+        until((tmp_path / "out").read_text)
+        assert Path((tmp_path / "out").read_text()) == stack.folder.temporary
+        assert {one.name for one in stack.folder.path.iterdir()} == before
+        (tmp_path / "out").unlink()
+        assert deploy(stack, tmp_path, 0)[0] == "Completed"  # the worker goes on
+        state = api.request("GET", f"/flow_runs/{run['id']}")[1]["state"]
+        assert state["type"] == "SCHEDULED", state
     finally:
         api.close()
-    until((tmp_path / "out").exists)
-    until((tmp_path / "out").read_text)
-    assert Path((tmp_path / "out").read_text()) == stack.folder.temporary
-    assert {one.name for one in stack.folder.path.iterdir()} == before
 
 
 @pytest.mark.parametrize("crash", [False, True], ids=["all alive", "after a crash of the worker"])

@@ -9,11 +9,14 @@ import contextlib
 import json
 import os
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
 
+BUSY = 503
+PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
 KEPT = (
     "prefect-auth",
     "prefect.html",
@@ -46,11 +49,16 @@ def main() -> None:
     def ask(method: str, path: str, body: Any = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{api}{path}", data, headers, method=method)  # noqa: S310
-        try:
-            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - loopback
-                status, content = answer.status, answer.read()
-        except urllib.error.HTTPError as error:
-            status, content = error.code, b"null"
+        status = BUSY
+        for pause in PAUSES:  # SQLite has one writer
+            try:
+                with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - loopback
+                    status, content = answer.status, answer.read()
+            except urllib.error.HTTPError as error:
+                status, content = error.code, b"null"
+            if status != BUSY:
+                break
+            time.sleep(pause)
         seen.setdefault(f"{method} {path.partition('/')[0]}{path.split('/')[1]}", []).append(status)
         return json.loads(content or b"null") or {}
 

@@ -15,7 +15,7 @@ from google.auth import exceptions
 
 from spanctl.credentials import http
 from spanctl.credentials.endpoints import Endpoints
-from spanctl.errors import UnreachableError
+from spanctl.errors import SpanctlError, UnreachableError
 from spanctl.orchestration import connections
 from spanctl.orchestration.fleet import server_time
 from spanctl.orchestration.settings import ApiSettings
@@ -194,3 +194,28 @@ def test_what_is_right_is_taken() -> None:
         with contextlib.closing(Transport(ApiSettings(f"{url}/api"), timeout=PATIENCE)) as api:
             assert api.request("GET", "/health") == (200, {})
         assert server_time(ApiSettings(f"{url}/api"), timeout=PATIENCE) is not None
+
+
+def test_nobody_is_sent_elsewhere() -> None:
+    """A redirection takes neither a token nor an auth string along."""
+    asked = threading.Event()
+
+    def elsewhere(_over: threading.Event) -> Iterator[bytes]:
+        asked.set()
+        yield HEAD + b"Content-Length: 2\r\n\r\n" + BODY
+
+    with answering(elsewhere) as there:
+
+        def moved(_over: threading.Event) -> Iterator[bytes]:
+            yield b"HTTP/1.1 307 Temporary Redirect\r\nContent-Length: 0\r\n"
+            yield f"Location: {there}/\r\n\r\n".encode()
+
+        with answering(moved) as url:
+            with pytest.raises(SpanctlError):
+                http.call(http.Http(Endpoints()), "GET", url, "asking")
+            api = Transport(ApiSettings(f"{url}/api"), timeout=PATIENCE)
+            with contextlib.closing(api), pytest.raises(SpanctlError):
+                api.request("GET", "/health")
+            assert not asked.is_set()
+            requests.get(url, timeout=PATIENCE)
+            assert asked.is_set(), "the control"

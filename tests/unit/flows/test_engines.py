@@ -37,7 +37,7 @@ def report(states: list[Any], taken: Any, error: Exception | None = None) -> Non
         return states
 
     worker: Any = SimpleNamespace(client=SimpleNamespace(read_flow_run_states=read))
-    run: Any = SimpleNamespace(id=uuid.uuid4(), state=taken)
+    run: Any = SimpleNamespace(id=uuid.uuid4(), state=None, state_id=taken.id)
     told = ProcessWorker._propose_crashed_state(worker, run, "exited with -9")  # noqa: SLF001
     asyncio.run(told)
 
