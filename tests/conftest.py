@@ -73,6 +73,7 @@ _LONGEST = (
     "tests/flows/test_prefect_trouble.py",
     "tests/cli/test_creds.py",
     "tests/flows/test_run_command.py",
+    "tests/security/test_signed.py",
     "tests/security/test_pages.py",
     "tests/security/test_taken.py",
     "tests/security/test_folder.py",
